@@ -1,0 +1,36 @@
+.PHONY: setup demo test check bench clean
+.DEFAULT_GOAL := demo
+
+PYTHON ?= python3
+BIN := .venv/bin
+PLUGINS := $(wildcard ttl_plugins/*/pyproject.toml)
+PLUGIN_DIRS := $(PLUGINS:/pyproject.toml=)
+SETUP := .venv/.done
+
+setup: $(SETUP)  ## make .venv and install the core, the plugins and the tools into it
+
+$(SETUP): pyproject.toml constraints.txt $(PLUGINS)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt --upgrade pip hatchling editables
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation \
+		--group dev --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
+	touch $(SETUP)
+
+demo: $(SETUP)  ## train the example
+	$(BIN)/python docs/examples/digits.py
+
+test: $(SETUP)  ## run every test but the benchmarks
+	$(BIN)/python -m pytest -q -n 2 -m "not bench"
+
+check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) docs/examples tests/typing
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q README.md docs ttl_core tests/meta
+
+bench: $(SETUP)  ## measure what the loop costs, as ratios
+	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
+
+clean:  ## remove what make made
+	rm -rf .venv build dist

@@ -1,0 +1,127 @@
+"""The callback points in firing order: the contract between the loop and its components."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+hookspec = pluggy.HookspecMarker("ttl")
+hookimpl = pluggy.HookimplMarker("ttl")
+
+
+class CallbackPoints:
+    """Declare every point at which the loop calls its components."""
+
+    @hookspec
+    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Surround a whole train(), test() or validate() of its own. Wrappers only."""
+        return (yield)
+
+    @hookspec
+    def on_train_begin(self, loop: TrainTestLoop) -> object:
+        """Set up training. Fires once in a train(), before its first epoch."""
+        return None
+
+    @hookspec
+    def on_test_begin(self, loop: TrainTestLoop) -> object:
+        """Set up testing. Fires once in a test(), before its epoch."""
+        return None
+
+    @hookspec
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Surround each epoch of training, validation or testing. Wrappers only."""
+        return (yield)
+
+    @hookspec
+    def on_epoch_begin(self, loop: TrainTestLoop) -> object:
+        """Prepare an epoch. Fires before its first batch; may replace `loop.data`."""
+        return None
+
+    @hookspec
+    def on_grads_reset(self, loop: TrainTestLoop) -> object:
+        """Clear the gradients. Fires in training, before the batch that follows a step."""
+        return None
+
+    @hookspec
+    def on_batch_begin(self, loop: TrainTestLoop) -> object:
+        """Prepare `loop.batch`. Fires at the start of each batch."""
+        return None
+
+    @hookspec
+    def on_forward_pass(self, loop: TrainTestLoop) -> object:
+        """Compute `loop.scores` from `loop.batch`. Fires in each batch."""
+        return None
+
+    @hookspec
+    def on_loss_compute(self, loop: TrainTestLoop) -> object:
+        """Compute `loop.loss` from `loop.scores`. Fires in each batch."""
+        return None
+
+    @hookspec
+    def on_backward_pass(self, loop: TrainTestLoop) -> object:
+        """Compute gradients from `loop.loss`. Fires in each training batch."""
+        return None
+
+    @hookspec
+    def on_optim_step(self, loop: TrainTestLoop) -> object:
+        """Update the parameters. Fires in each training batch whose `is_stepping` is still set."""
+        return None
+
+    @hookspec
+    def on_batch_end(self, loop: TrainTestLoop) -> object:
+        """Use what the batch gave. Fires at the end of each batch."""
+        return None
+
+    @hookspec
+    def on_epoch_end(self, loop: TrainTestLoop) -> object:
+        """Use what the epoch gave. Fires after its last batch."""
+        return None
+
+    @hookspec
+    def on_safe_point(self, loop: TrainTestLoop) -> object:
+        """Save, or stop: everything is up to date here. Fires only inside train().
+
+        It fires after a training batch that stepped (unless it is known to be the last of its
+        epoch), after each training epoch, and after each validation epoch once `epoch_num` has
+        counted it. Implementations read state and may stop; they change nothing.
+        """
+        return None
+
+    @hookspec
+    def on_train_end(self, loop: TrainTestLoop) -> object:
+        """Finish training. Fires once in a train(), also after stop()."""
+        return None
+
+    @hookspec
+    def on_test_end(self, loop: TrainTestLoop) -> object:
+        """Finish testing. Fires once in a test(), also after stop()."""
+        return None
+
+    @hookspec
+    def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> object:
+        """Take note of values. Fires whenever somebody calls `loop.log`.
+
+        Args:
+            loop: the loop.
+            metrics: values by full name ("train/loss"); tensors are detached and not to be
+                written to.
+            level: "batch" or "epoch".
+        """
+        return None
+
+    @hookspec
+    def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> object:
+        """Take note of a failure. Fires once in a run that is about to fail with `exception`.
+
+        It reaches every component, even if one of them fails in it.
+        """
+        return None
+
+
+POINTS: tuple[str, ...] = tuple(name for name in vars(CallbackPoints) if not name.startswith("_"))
+"""The names of all core points, in firing order."""

@@ -1,0 +1,467 @@
+"""The loop. It knows when hooks fire, and nothing about what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from ttl_core.components import ComponentList, Item, LoopComponent
+from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
+from ttl_core.manager import HookManager
+
+_CONVENTIONS = {
+    "loss_func": "the loss function; a component sets it in on_train_begin",
+    "optimizer": "the optimizer; a component sets it in on_train_begin",
+    "scheduler": "the learning-rate scheduler; a component sets it in on_train_begin",
+    "scores": "what the model returned; a component sets it in on_forward_pass",
+    "loss": "the loss of this batch; a component sets it in on_loss_compute",
+    "batch_size": "the weight of this batch's mean loss; a component sets it in on_batch_begin "
+    "where the batch holds no tensor",
+    "batch": "what the data yielded; the loop sets it at each batch",
+    "batch_num": "the number of the batch in its epoch; the loop sets it at each batch",
+}
+_RESTORED = frozenset(  # what validate() puts back
+    "n_epochs n_batches n_optim_steps is_training is_validating is_testing epoch_desc epoch_num "
+    "batch batch_num optim_step_num global_step is_stepping scores loss _data _batch_size".split()
+)
+
+
+class _StopRun(BaseException):
+    """Travel from stop() to the run that it ends."""
+
+
+class TrainTestLoop:
+    """Train, validate and test a model by calling components at each callback point.
+
+    Args:
+        model: the model.
+        components: components, names of installed ones, or `use(...)`, in call order.
+        train_data: an iterable of batches for training.
+        valid_data: an iterable of batches for validation, or None for none.
+
+    Raises:
+        ComponentRejectedError: something in `components` is no component, or cannot be called.
+        UnknownNameError: a name in `components` is not installed.
+        ArgumentError: the model is no module, or data are not iterable.
+
+    Attributes:
+        model: the model.
+        train_data: the iterable of training data.
+        valid_data: the iterable of validation data, or None.
+        hook: the hooks, to be called with keywords: `loop.hook.on_log(loop=loop, ...)`.
+        n_epochs: number of epochs in the current run; None if its steps are what is counted.
+        n_batches: number of batches in the current epoch; None if its data have no length.
+        n_optim_steps: number of optimization steps in the current training run, or None.
+        is_training: True in training epochs.
+        is_validating: True in validation epochs.
+        is_testing: True in test epochs.
+        epoch_desc: "train", "valid" or "test".
+        epoch_num: number of training epochs since the loop was made.
+        batch: what the data yielded.
+        batch_num: number of the batch in the current epoch, from 0.
+        optim_step_num: number of optimization steps so far in the current training run.
+        global_step: number of optimization steps since the loop was made.
+        is_stepping: whether this training batch ends in an optimization step; components may
+            clear it until on_backward_pass has ended.
+        metrics: the newest epoch-level values by name.
+
+    Example:
+        >>> import torch
+        >>> class Step(LoopComponent):
+        ...     def on_forward_pass(self, loop):
+        ...         loop.scores = loop.model(loop.batch)
+        >>> loop = TrainTestLoop(torch.nn.Linear(2, 1), [Step()], [torch.ones(4, 2)], None)
+        >>> loop.train(n_epochs=1)
+        >>> loop.scores.shape
+        torch.Size([4, 1])
+    """
+
+    model: torch.nn.Module
+    train_data: Iterable[Any] | None
+    valid_data: Iterable[Any] | None
+    n_epochs: int | None
+    n_batches: int | None
+    n_optim_steps: int | None
+    is_training: bool
+    is_validating: bool
+    is_testing: bool
+    epoch_desc: str
+    epoch_num: int
+    batch: Any
+    batch_num: int
+    optim_step_num: int
+    global_step: int
+    is_stepping: bool
+    metrics: dict[str, Any]
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        components: Iterable[Item] = (),
+        train_data: Iterable[Any] | None = None,
+        valid_data: Iterable[Any] | None = None,
+    ) -> None:
+        if not isinstance(model, torch.nn.Module):
+            raise ArgumentError(f"model is {model!r}, no torch.nn.Module")
+        self.model = model
+        self.train_data = _iterable("train_data", train_data)
+        self.valid_data = _iterable("valid_data", valid_data)
+        self.n_epochs = self.n_batches = self.n_optim_steps = None
+        self.is_training = self.is_validating = self.is_testing = False
+        self.epoch_desc = ""
+        self.epoch_num = self.optim_step_num = self.global_step = 0
+        self.is_stepping = False
+        self.metrics = {}
+        self._data: Iterable[Any] = ()
+        self._batch_size: tuple[int, Any] | None = None
+        self._max_steps: int | None = None
+        self._has_stepped = True
+        self._is_running = self._can_stop = False
+        self._manager = HookManager(lambda: self._components.members())
+        self._calls = self._manager.calls
+        self.hook = self._manager.relay
+        self._components = ComponentList(components, self._manager)
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def train(self, n_epochs: int | None = None, *, n_optim_steps: int | None = None) -> None:
+        """Train the model for a number of epochs, or of optimization steps.
+
+        Each epoch goes through the training data, then through the validation data, if any.
+
+        Args:
+            n_epochs: how many epochs.
+            n_optim_steps: how many optimization steps, instead. The epoch of the last step ends
+                there as if its data had ended.
+
+        Raises:
+            ArgumentError: not exactly one of the two is given, it is no whole number from 0, or
+                there are no training data.
+            RunError: the loop is running already, or an epoch made no step under `n_optim_steps`.
+        """
+        length = _length(_needed("train_data", self.train_data))
+        if (n_epochs is None) == (n_optim_steps is None):
+            raise ArgumentError("train() takes exactly one of n_epochs and n_optim_steps")
+        epochs = _count("n_epochs", n_epochs)
+        max_steps = _count("n_optim_steps", n_optim_steps)
+        self._check_not_running("train")
+        self.n_epochs = epochs
+        self.n_optim_steps = max_steps
+        if epochs is not None and length is not None:
+            self.n_optim_steps = epochs * length
+        self.optim_step_num = 0
+        self._max_steps = max_steps
+        self._has_stepped = True
+
+        def body() -> None:
+            hooks = self._calls
+            hooks.on_train_begin(self)
+            for _ in itertools.count() if epochs is None else range(epochs):
+                if self.optim_step_num == max_steps:
+                    break
+                self._run_epoch("train", self.train_data)
+                hooks.on_safe_point(self)
+                if self.valid_data is not None:
+                    self._run_epoch("valid", self.valid_data)
+                self.epoch_num += 1
+                if self.valid_data is not None:
+                    hooks.on_safe_point(self)
+
+        self._run(body, "on_train_end")
+
+    def test(self, test_data: Iterable[Any]) -> None:
+        """Test the model on data.
+
+        Args:
+            test_data: an iterable of batches.
+
+        Raises:
+            ArgumentError: `test_data` is not iterable.
+            RunError: the loop is running already.
+        """
+        _needed("test_data", test_data)
+        self._check_not_running("test")
+        self.n_epochs = 1
+
+        def body() -> None:
+            self._calls.on_test_begin(self)
+            self._run_epoch("test", test_data)
+
+        self._run(body, "on_test_end")
+
+    def validate(self) -> None:
+        """Run one validation epoch, also in the middle of training.
+
+        All loop variables but `metrics`, the modes of all submodules and the grad mode are
+        afterwards what they were before.
+
+        Raises:
+            ArgumentError: there are no validation data.
+            RunError: the loop is validating or testing already.
+        """
+        _needed("valid_data", self.valid_data)
+        if self.is_validating or self.is_testing:
+            raise RunError(f"validate() was called inside a {self.epoch_desc} epoch")
+        with self._restoring():
+            self.n_epochs = 1
+            if self._is_running:
+                self._run_epoch("valid", self.valid_data)
+            else:
+                self._run(lambda: self._run_epoch("valid", self.valid_data), None)
+
+    def _run(self, body: Callable[[], None], end: str | None) -> None:
+        """Run the body of a run and the hook that ends it, inside around_run."""
+
+        def whole() -> None:
+            with contextlib.suppress(_StopRun):
+                body()
+            self._end_run(end)
+
+        self._is_running = self._can_stop = True
+        try:
+            with contextlib.suppress(_StopRun):
+                self._calls.around_run(self, whole)
+            self._end_run(end)  # where a wrapper stopped the run before its body began
+        except BaseException as exception:
+            self._can_stop = False
+            self._manager.note_failure(exception, _EPOCH, _VALIDATE)
+            self._manager.report_failure(self, exception)
+            raise
+        finally:
+            self._is_running = self._can_stop = False
+            self.is_training = self.is_validating = self.is_testing = False
+
+    def _end_run(self, end: str | None) -> None:
+        if self._can_stop:
+            self._can_stop = False
+            self.is_training = self.is_validating = self.is_testing = False
+            if end is not None:
+                getattr(self._calls, end)(self)
+
+    def _run_epoch(self, desc: str, data: Any) -> None:
+        """Run an epoch in the right modes, inside around_epoch."""
+        self.epoch_desc = desc
+        self.is_training = desc == "train"
+        self.is_validating = desc == "valid"
+        self.is_testing = desc == "test"
+        self.data = data
+        self._batch_size = None
+        if self.is_training:
+            self.model.train()
+        else:
+            self.model.eval()
+        with contextlib.nullcontext() if self.is_training else torch.no_grad():
+            self._calls.around_epoch(self, lambda: self._epoch(desc))
+        self.is_training = self.is_validating = self.is_testing = False
+
+    def _epoch(self, desc: str) -> None:
+        # The hot loop: what it reads often it holds in local variables.
+        hooks, training, max_steps = self._calls, self.is_training, self._max_steps
+        has_stepped, steps_before = self._has_stepped, self.optim_step_num
+        hooks.on_epoch_begin(self)
+        n_batches = self.n_batches
+        for batch_num, self.batch in enumerate(self.data):
+            self.batch_num = batch_num
+            if training:
+                if has_stepped:
+                    hooks.on_grads_reset(self)
+                self.is_stepping = True
+            hooks.on_batch_begin(self)
+            hooks.on_forward_pass(self)
+            hooks.on_loss_compute(self)
+            if training:
+                hooks.on_backward_pass(self)
+                has_stepped = self.is_stepping
+                if has_stepped:
+                    hooks.on_optim_step(self)
+                    self.optim_step_num += 1
+                    self.global_step += 1
+            hooks.on_batch_end(self)
+            if training and has_stepped:
+                if self.optim_step_num == max_steps:
+                    break
+                if batch_num + 1 != n_batches:
+                    hooks.on_safe_point(self)
+        if training:
+            self._has_stepped = has_stepped
+            if max_steps is not None and self.optim_step_num == steps_before:
+                raise RunError(
+                    f"train epoch {self.epoch_num} made no optimization step, so "
+                    f"n_optim_steps={max_steps} would never be reached: its data were empty, or "
+                    "is_stepping was cleared in every batch"
+                )
+        hooks.on_epoch_end(self)
+
+    # -- what components ask of the loop ----------------------------------------------------
+
+    def stop(self) -> None:
+        """End the run from any point.
+
+        The rest of the point and of the epoch is skipped, the epoch does not count, and
+        on_train_end (on_test_end) fires. In it, in on_exception and outside a run: no effect.
+        """
+        if self._can_stop:
+            raise _StopRun
+
+    def log(self, metrics: Mapping[str, Any], level: Literal["batch", "epoch"] = "batch") -> None:
+        """Hand values to whoever shows, writes or watches them, through on_log.
+
+        Inside an epoch their names get its prefix: "loss" becomes "train/loss". Tensors are
+        detached; nobody may write to them afterwards.
+
+        Args:
+            metrics: values by name.
+            level: "epoch" also keeps them in `loop.metrics`.
+
+        Raises:
+            ArgumentError: `level` is neither "batch" nor "epoch".
+        """
+        if level not in ("batch", "epoch"):
+            raise ArgumentError(f"level is {level!r}, neither 'batch' nor 'epoch'")
+        in_epoch = self.is_training or self.is_validating or self.is_testing
+        prefix = f"{self.epoch_desc}/" if in_epoch else ""
+        named = {
+            prefix + name: value.detach() if isinstance(value, torch.Tensor) else value
+            for name, value in metrics.items()
+        }
+        if level == "epoch":
+            self.metrics.update(named)
+        self._calls.on_log(self, named, level)
+
+    @property
+    def components(self) -> ComponentList:
+        """The components, in call order. Assigning a list puts it in place of this one."""
+        return self._components
+
+    @components.setter
+    def components(self, items: Iterable[Item]) -> None:
+        if items is not self._components:
+            self._components = ComponentList(items, self._manager, previous=self._components)
+
+    @property
+    def data(self) -> Any:
+        """The iterable of the current epoch. Assigning another one sets `n_batches` too."""
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        self._data = data
+        self.n_batches = _length(data)
+
+    @property
+    def batch_size(self) -> Any:
+        """The weight of this batch's mean loss: what a component set, else its first length."""
+        if self._batch_size is not None and self._batch_size[0] == self.batch_num:
+            return self._batch_size[1]
+        tensor = next(_tensors(self.batch), None)
+        if tensor is None:
+            raise AttributeError  # so that __getattr__ explains
+        return len(tensor)
+
+    @batch_size.setter
+    def batch_size(self, size: Any) -> None:
+        self._batch_size = (self.batch_num, size)
+
+    def manifest(self) -> list[dict[str, Any]]:
+        """Return what runs, as data that JSON can hold, in call order.
+
+        Returns:
+            For each component its position, name, class, distribution and version (None if it
+            comes from no package), whether it is enabled, and its configuration.
+        """
+        return self._components.manifest()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name, name=name, obj=self)
+        known = f" ({_CONVENTIONS[name]})" if name in _CONVENTIONS else ""
+        enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
+        error = UnsetVariableError(
+            f"nobody has set the loop variable {name!r}{known}. "
+            f"Enabled components: {', '.join(enabled) or 'none'}"
+        )
+        error.name, error.obj = name, self  # from which Python suggests a name
+        raise error
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    def _check_not_running(self, what: str) -> None:
+        if self._is_running:
+            raise RunError(
+                f"{what}() was called while this loop is running. Only validate() can be"
+            )
+
+    @contextlib.contextmanager
+    def _restoring(self) -> Iterator[None]:
+        before = {name: value for name, value in vars(self).items() if name in _RESTORED}
+        modes = [(module, module.training) for module in self.model.modules()]
+        grad_mode = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            for name in _RESTORED & vars(self).keys() - before.keys():
+                delattr(self, name)
+            vars(self).update(before)
+            for module, mode in modes:
+                module.training = mode
+            torch.set_grad_enabled(grad_mode)
+
+
+# what tells their frames from others in a traceback
+_EPOCH = TrainTestLoop._epoch.__code__
+_VALIDATE = TrainTestLoop.validate.__code__
+
+
+def _needed(name: str, data: Any) -> Any:
+    if data is None:
+        raise ArgumentError(f"{name} is None, so there is nothing to iterate over")
+    return _iterable(name, data)
+
+
+def _iterable(name: str, data: Any) -> Any:
+    if data is not None and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise ArgumentError(f"{name} is {data!r}, which cannot be iterated over")
+    return data
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if count < 0 or isinstance(value, bool):
+        raise ArgumentError(f"{name} is {value!r}, no whole number from 0")
+    return count
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):  # a DataLoader over a stream has __len__ and no length
+        return None
+
+
+def _tensors(batch: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of a batch that have a length, wherever they lie in it."""
+    match batch:
+        case torch.Tensor():
+            if batch.dim():
+                yield batch
+        case Mapping():
+            for value in batch.values():
+                yield from _tensors(value)
+        case list() | tuple():
+            for value in batch:
+                yield from _tensors(value)
+        case _:
+            for value in getattr(batch, "__dict__", {}).values():
+                yield from _tensors(value)
