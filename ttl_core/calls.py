@@ -143,7 +143,9 @@ def direct(
     return None
 
 
-def _around(inner: Callable[..., Any], wrappers: Sequence[pluggy.HookImpl]) -> list[pluggy.HookImpl]:
+def _around(
+    inner: Callable[..., Any], wrappers: Sequence[pluggy.HookImpl]
+) -> list[pluggy.HookImpl]:
     """Return `inner` and the wrappers in the order that pluggy wants: last called first."""
     return [pluggy.HookImpl(None, "ttl", inner, _PLAIN), *reversed(wrappers)]
 

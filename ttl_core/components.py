@@ -19,7 +19,6 @@ from ttl_core.hookspecs import CallbackPoints
 from ttl_core.manager import HookManager, Member
 from ttl_core.ordering import did_you_mean, free_name, kebab_case
 
-
 _Result = TypeVar("_Result")
 
 
@@ -232,7 +231,7 @@ class ComponentList(list[LoopComponent]):
         self.extend(items)
         return self
 
-    def __imul__(self, times: SupportsIndex) -> ComponentList:  # type: ignore[override,misc]
+    def __imul__(self, times: SupportsIndex) -> ComponentList:
         self._edit(lambda after: after.__imul__(times))
         return self
 

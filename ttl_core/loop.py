@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core.components import ComponentList, Item, LoopComponent
+from ttl_core.components import ComponentList, Item
 from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
 from ttl_core.manager import HookManager
 
@@ -25,10 +25,11 @@ _CONVENTIONS = {
     "batch": "what the data yielded; the loop sets it at each batch",
     "batch_num": "the number of the batch in its epoch; the loop sets it at each batch",
 }
-_RESTORED = frozenset(  # what validate() puts back
-    "n_epochs n_batches n_optim_steps is_training is_validating is_testing epoch_desc epoch_num "
-    "batch batch_num optim_step_num global_step is_stepping scores loss _data _batch_size".split()
-)
+# What validate() puts back.
+_POSITION = ("n_epochs", "n_batches", "n_optim_steps", "epoch_num", "optim_step_num", "global_step")
+_PHASE = ("is_training", "is_validating", "is_testing", "is_stepping", "epoch_desc", "_data")
+_BATCH = ("batch", "batch_num", "_batch_size", "scores", "loss")
+_RESTORED = frozenset((*_POSITION, *_PHASE, *_BATCH))
 
 
 class _StopRun(BaseException):
@@ -265,8 +266,8 @@ class TrainTestLoop:
         has_stepped, steps_before = self._has_stepped, self.optim_step_num
         hooks.on_epoch_begin(self)
         n_batches = self.n_batches
-        for batch_num, self.batch in enumerate(self.data):
-            self.batch_num = batch_num
+        for batch_num, batch in enumerate(self.data):
+            self.batch_num, self.batch = batch_num, batch
             if training:
                 if has_stepped:
                     hooks.on_grads_reset(self)
