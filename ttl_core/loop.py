@@ -73,6 +73,7 @@ class TrainTestLoop:
 
     Example:
         >>> import torch
+        >>> from ttl_core import LoopComponent, TrainTestLoop
         >>> class Step(LoopComponent):
         ...     def on_forward_pass(self, loop):
         ...         loop.scores = loop.model(loop.batch)

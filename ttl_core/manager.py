@@ -59,10 +59,7 @@ class Member:
     def take_methods(self, methods: HookMethods) -> None:
         """Take the component's hook methods, once they have been found good."""
         self.methods = methods
-        for name, (method, _) in methods.items():
-            # pluggy would bind a plain function that it finds on an instance
-            value = method if isinstance(method, MethodType) else staticmethod(method)
-            self.plugin.__dict__[name] = value
+        vars(self.plugin).update({name: method for name, (method, _) in methods.items()})
 
     def __str__(self) -> str:
         cls = type(self.component)

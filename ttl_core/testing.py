@@ -1,0 +1,296 @@
+"""The public kit for authors: what every component has to do, as tests to inherit.
+
+It needs pytest: `pip install ttl-core[testing]`.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+import torch
+
+from ttl_core.components import Item, LoopComponent
+from ttl_core.errors import TTLError
+from ttl_core.hookspecs import POINTS, hookimpl
+from ttl_core.loop import TrainTestLoop
+
+__all__ = ["ComponentConformance", "Step"]
+
+
+class Step(LoopComponent):
+    """Take the steps of training in the plainest way, for components that need some.
+
+    It sets the conventional loop variables as a user's own component would, with SGD on the
+    cross-entropy of (inputs, targets) batches.
+
+    Example:
+        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step()],
+        ...                      ComponentConformance.make_data())
+        >>> loop.train(n_epochs=1)
+        >>> loop.loss.dim()
+        0
+    """
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Set `loss_func`, `optimizer` and `scheduler`."""
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
+        loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
+
+    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
+        """Set `loss_func`, for test() alone too."""
+        loop.loss_func = torch.nn.functional.cross_entropy
+
+    def on_grads_reset(self, loop: TrainTestLoop) -> None:
+        """Clear the gradients."""
+        loop.model.zero_grad()
+
+    def on_forward_pass(self, loop: TrainTestLoop) -> None:
+        """Set `scores`."""
+        loop.scores = loop.model(loop.batch[0])
+
+    def on_loss_compute(self, loop: TrainTestLoop) -> None:
+        """Set `loss` and log it."""
+        loop.loss = loop.loss_func(loop.scores, loop.batch[1])
+        loop.log({"loss": loop.loss})
+
+    def on_backward_pass(self, loop: TrainTestLoop) -> None:
+        """Compute gradients."""
+        loop.loss.backward()
+
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Update the parameters and the learning rate."""
+        loop.optimizer.step()
+        loop.scheduler.step()
+
+
+MOMENTS = tuple(point for point in POINTS if point != "on_exception")
+"""When a probe may act: in each hook, and before what an around-hook surrounds."""
+
+
+class Probe(LoopComponent):
+    """Do something at some moments of a run.
+
+    Args:
+        act: takes the loop and the name of the moment.
+        *moments: when to act.
+    """
+
+    def __init__(self, act: Callable[[TrainTestLoop, str], object], *moments: str) -> None:
+        self.act = act
+        for point in moments:
+            hook = self._wrapper(point) if point.startswith("around_") else self._plain(point)
+            setattr(self, point, hook)
+
+    def _plain(self, point: str) -> Callable[[TrainTestLoop], None]:
+        def hook(loop: TrainTestLoop) -> None:
+            self.act(loop, point)
+
+        return hook
+
+    def _wrapper(self, point: str) -> Callable[[TrainTestLoop], Generator[None, Any, Any]]:
+        @hookimpl(wrapper=True)
+        def hook(loop: TrainTestLoop) -> Generator[None, Any, Any]:
+            self.act(loop, point)
+            return (yield)
+
+        return hook
+
+
+class PlannedError(Exception):
+    """Be raised by a probe."""
+
+
+at_every_moment = pytest.mark.parametrize("moment", MOMENTS)
+on_either_side = pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+
+
+class ComponentConformance:
+    """Check what every component has to do. Subclass it in a package's tests.
+
+    The component under test is the last one that `make_components` returns; the others are what
+    it needs around it. It is tested within that list, and against a control run of the list
+    without it.
+
+    Example:
+        >>> class TestStep(ComponentConformance):
+        ...     def make_components(self):
+        ...         return [Step()]
+    """
+
+    def make_components(self) -> list[Item]:
+        """Return a new list of components for a loop, the one under test last.
+
+        Returns:
+            Components, names of installed ones, or specs.
+        """
+        raise NotImplementedError("return the components, the one under test last")
+
+    @staticmethod
+    def make_model() -> torch.nn.Module:
+        """Return a new small model: 4 features in, 2 scores out, no random numbers in forward."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return torch.nn.Sequential(
+                torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2)
+            )
+
+    @staticmethod
+    def make_data(n_batches: int = 3) -> list[Any]:
+        """Return batches for the model: inputs of shape (6, 4), targets of shape (6,)."""
+        generator = torch.Generator().manual_seed(1)
+        return [
+            (
+                torch.randn(6, 4, generator=generator),
+                torch.randint(0, 2, (6,), generator=generator),
+            )
+            for _ in range(n_batches)
+        ]
+
+    def _loop(self) -> TrainTestLoop:
+        loop = TrainTestLoop(
+            self.make_model(), self.make_components(), self.make_data(), self.make_data(2)
+        )
+        assert loop.components, "make_components() returned no component to test"
+        return loop
+
+    def _run_all(
+        self, loop: TrainTestLoop, tolerating: type[Exception] | tuple[()] = ()
+    ) -> list[BaseException]:
+        """Train, validate and test; return what was raised and tolerated."""
+        caught: list[BaseException] = []
+        for run, arguments in (
+            (loop.train, [2]),
+            (loop.validate, []),
+            (loop.test, [self.make_data(1)]),
+        ):
+            try:
+                run(*arguments)
+            except tolerating as error:
+                caught.append(error)
+        return caught
+
+    # -- the checks -------------------------------------------------------------------------
+
+    def test_trains(self) -> None:
+        """A run with the component goes through all its epochs."""
+        loop = self._loop()
+        loop.train(n_epochs=2)
+        assert loop.epoch_num == 2
+
+    def test_trains_twice(self) -> None:
+        """A second train() works, and counts on."""
+        loop = self._loop()
+        loop.train(n_epochs=1)
+        loop.train(n_optim_steps=2)
+        assert loop.epoch_num == 2
+
+    def test_tests_alone(self) -> None:
+        """test() works on a loop that has never trained."""
+        self._loop().test(self.make_data(2))
+
+    def test_validates_alone(self) -> None:
+        """validate() works on a loop that has never trained."""
+        self._loop().validate()
+
+    def test_is_made_anew(self) -> None:
+        """Two loops get components of their own."""
+        one, other = self._loop(), self._loop()
+        assert not {id(component) for component in one.components} & {
+            id(component) for component in other.components
+        }
+
+    @at_every_moment
+    @on_either_side
+    def test_survives_stop(self, moment: str, first: bool) -> None:
+        """stop() at any point ends the run cleanly, and the loop can train again."""
+        loop = self._loop()
+        probe = Probe(lambda loop, _: loop.stop(), moment)
+        loop.components.insert(0 if first else len(loop.components), probe)
+        self._run_all(loop)
+        loop.components.remove(probe)
+        epochs = loop.epoch_num
+        loop.train(n_epochs=1)
+        assert loop.epoch_num == epochs + 1
+
+    @at_every_moment
+    @on_either_side
+    def test_survives_an_exception(self, moment: str, first: bool) -> None:
+        """An exception at any point passes unchanged, and the loop can train again."""
+        raised: list[BaseException] = []
+
+        def fail(*_: object) -> None:
+            raised.append(PlannedError())
+            raise raised[-1]
+
+        loop = self._loop()
+        probe = Probe(fail, moment)
+        loop.components.insert(0 if first else len(loop.components), probe)
+        caught = self._run_all(loop, tolerating=PlannedError)
+        assert raised == caught, "an exception was swallowed"
+        loop.components.remove(probe)
+        epochs = loop.epoch_num
+        loop.train(n_epochs=1)
+        assert loop.epoch_num == epochs + 1
+
+    @at_every_moment
+    @pytest.mark.parametrize("on", [True, False], ids=["first-on", "first-off"])
+    def test_comes_on_and_off(self, moment: str, on: bool) -> None:
+        """Switched on and off at any point, it raises nothing but what ttl explains."""
+
+        def toggle(*_: object) -> None:
+            if loop.components.is_enabled(it):
+                loop.components.disable(it)
+            else:
+                loop.components.enable(it)
+
+        loop = self._loop()
+        it = loop.components[-1]
+        loop.components.append(Probe(toggle, moment))
+        if not on:
+            loop.components.disable(it)
+        self._run_all(loop, tolerating=TTLError)
+        loop.components.pop()
+        loop.components.enable(it)
+        loop.train(n_epochs=1)
+
+    def test_leaves_modes_alone(self) -> None:
+        """Grad mode, module modes and parameters are at every point those of a run without it."""
+        assert self._modes_seen(self._loop()) <= self._modes_seen(self._control())
+
+    def test_leaves_random_streams_alone(self) -> None:
+        """After a run the global random streams are where a run without it leaves them."""
+        assert self._random_states(self._control()) == self._random_states(self._loop())
+
+    def _control(self) -> TrainTestLoop:
+        loop = self._loop()
+        loop.components.pop()
+        return loop
+
+    def _modes_seen(self, loop: TrainTestLoop) -> set[tuple[object, ...]]:
+        seen: set[tuple[object, ...]] = set()
+        parameters = [id(parameter) for parameter in loop.model.parameters()]
+
+        def look(loop: TrainTestLoop, moment: str) -> None:
+            modes = tuple(module.training for module in loop.model.modules())
+            same = parameters == [id(parameter) for parameter in loop.model.parameters()]
+            seen.add((moment, loop.epoch_desc, torch.is_grad_enabled(), modes, same))
+
+        # a step under test logs, and a run without it does not
+        loop.components.append(Probe(look, *(point for point in MOMENTS if point != "on_log")))
+        self._run_all(loop)
+        look(loop, "afterwards")
+        return seen
+
+    def _random_states(self, loop: TrainTestLoop) -> list[str]:
+        random.seed(0)
+        torch.manual_seed(0)
+        numpy = sys.modules.get("numpy")
+        if numpy:
+            numpy.random.seed(0)
+        self._run_all(loop)
+        states = [str(random.getstate()), str(torch.get_rng_state().tolist())]
+        return [*states, str(numpy.random.get_state())] if numpy else states

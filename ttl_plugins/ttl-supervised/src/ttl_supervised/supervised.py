@@ -1,0 +1,211 @@
+"""The component `supervised`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from ttl_core import LoopComponent, RunError
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from ttl_core import TrainTestLoop
+
+Batch = tuple[Any, Any]
+"""Inputs and targets; the targets are None where a test batch has none."""
+
+
+class Supervised(LoopComponent):
+    """Take the steps of supervised learning on (inputs, targets) batches.
+
+    It moves the model and the batches to the device, computes scores and loss, and steps the
+    optimizer and the scheduler. It sets `loss_func`, `optimizer`, `scheduler`, `batch`, `scores`
+    and `loss`, and logs `loss` for each batch.
+
+    Args:
+        loss_func: takes scores and targets and returns the mean loss, a tensor without dimensions.
+        optimizer: an optimizer, or a factory that takes the model's parameters and returns one. A
+            factory makes a new one in each train().
+        scheduler: a scheduler, or a factory that takes the optimizer and the number of
+            optimization steps of this train() (None if unknown) and returns one; None for none.
+        scheduler_interval: whether the scheduler steps after each optimization "step" or after
+            each training "epoch".
+        split: takes what the data yielded and returns inputs and targets; the targets may be
+            None in testing. By default a batch is a pair, or a mapping with "inputs" and
+            "targets"; a batch of anything else is inputs alone.
+        device: where to train; "auto" for an accelerator where there is one, else the CPU; None
+            to leave the model and the batches where they are.
+
+    Raises:
+        TypeError: an argument is of a kind that cannot work.
+        ValueError: `scheduler_interval` is neither "step" nor "epoch".
+
+    Example:
+        >>> from functools import partial
+        >>> from ttl_core import TrainTestLoop
+        >>> steps = Supervised(torch.nn.MSELoss(), partial(torch.optim.SGD, lr=0.1))
+        >>> batches = [(torch.ones(4, 2), torch.ones(4, 1))] * 10
+        >>> loop = TrainTestLoop(torch.nn.Linear(2, 1), [steps], batches)
+        >>> loop.train(n_epochs=5)
+        >>> bool(loop.loss < 0.01)
+        True
+    """
+
+    def __init__(
+        self,
+        loss_func: Callable[[Any, Any], torch.Tensor],
+        optimizer: torch.optim.Optimizer
+        | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer],
+        scheduler: LRScheduler
+        | Callable[[torch.optim.Optimizer, int | None], LRScheduler]
+        | None = None,
+        *,
+        scheduler_interval: Literal["step", "epoch"] = "step",
+        split: Callable[[Any], Batch] | None = None,
+        device: str | torch.device | None = "auto",
+    ) -> None:
+        if not callable(loss_func) or isinstance(loss_func, type):
+            raise TypeError(
+                f"loss_func is {loss_func!r}, but has to take scores and targets and return a "
+                "loss, as torch.nn.CrossEntropyLoss() does"
+            )
+        if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
+                "parameters, as functools.partial(torch.optim.Adam, lr=1e-3) does"
+            )
+        if scheduler_interval not in ("step", "epoch"):
+            raise ValueError(
+                f"scheduler_interval is {scheduler_interval!r}, neither 'step' nor 'epoch'"
+            )
+        is_made = isinstance(scheduler, LRScheduler)
+        if scheduler is not None and not is_made and not callable(scheduler):
+            raise TypeError(f"scheduler is {scheduler!r}, neither a scheduler nor a factory of one")
+        if is_made and not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                "scheduler is made already, for some optimizer, but optimizer is a factory of "
+                "another one. Give a factory for the scheduler too"
+            )
+        self.loss_func = loss_func
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.split = split or _split
+        if device == "auto":
+            device = _best_device()
+        self.device = None if device is None else torch.device(device)
+        # at which batch scores and loss were computed: this component may be off in between
+        self._scored_at: object = None
+        self._loss_at: object = None
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Put the model on the device; set `loss_func`, `optimizer` and `scheduler`."""
+        self._prepare(loop)
+        loop.optimizer = self.optimizer
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            loop.optimizer = self.optimizer(loop.model.parameters())
+        loop.scheduler = self.scheduler
+        if self.scheduler is not None and not isinstance(self.scheduler, LRScheduler):
+            loop.scheduler = self.scheduler(loop.optimizer, loop.n_optim_steps)
+
+    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
+        """Put the model on the device and set `loss_func`, where no train() has done it."""
+        if not loop.is_training:
+            self._prepare(loop)
+
+    def on_grads_reset(self, loop: TrainTestLoop) -> None:
+        """Clear the gradients."""
+        loop.optimizer.zero_grad()
+
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Put the batch on the device."""
+        if self.device is not None:
+            loop.batch = _moved(loop.batch, self.device)
+
+    def on_forward_pass(self, loop: TrainTestLoop) -> None:
+        """Set `scores`."""
+        inputs, _ = self.split(loop.batch)
+        loop.scores = loop.model(inputs)
+        self._scored_at = _position(loop)
+
+    def on_loss_compute(self, loop: TrainTestLoop) -> None:
+        """Set `loss` and log it; None where a test batch has no targets."""
+        _require(self._scored_at, loop, "scores")
+        _, targets = self.split(loop.batch)
+        if targets is not None:
+            loop.loss = loop.loss_func(loop.scores, targets)
+            loop.log({"loss": loop.loss})
+            self._loss_at = _position(loop)
+        elif loop.is_testing:
+            loop.loss = None
+        else:
+            raise ValueError(
+                f"a batch of {loop.epoch_desc} data has no targets: it is a "
+                f"{type(loop.batch).__name__}, not a pair, nor a mapping with 'inputs' and "
+                "'targets'. Say where they are: use('supervised', ..., split=function)"
+            )
+
+    def on_backward_pass(self, loop: TrainTestLoop) -> None:
+        """Compute gradients."""
+        _require(self._loss_at, loop, "loss")
+        loop.loss.backward()
+
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Update the parameters, and the learning rate where that is done at each step."""
+        loop.optimizer.step()
+        if loop.scheduler is not None and self.scheduler_interval == "step":
+            loop.scheduler.step()
+
+    def on_epoch_end(self, loop: TrainTestLoop) -> None:
+        """Update the learning rate, where that is done at each epoch."""
+        if loop.is_training and self.scheduler_interval == "epoch" and loop.scheduler is not None:
+            loop.scheduler.step()
+
+    def _prepare(self, loop: TrainTestLoop) -> None:
+        loop.loss_func = self.loss_func
+        if self.device is not None:
+            loop.model.to(self.device)
+
+
+def _best_device() -> torch.device:
+    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return best or torch.device("cpu")
+
+
+def _position(loop: TrainTestLoop) -> tuple[object, ...]:
+    return loop.epoch_desc, loop.epoch_num, loop.global_step, loop.batch_num
+
+
+def _require(computed_at: object, loop: TrainTestLoop, what: str) -> None:
+    if computed_at != _position(loop):
+        raise RunError(
+            f"'supervised' came on in the middle of a batch whose {what} it did not compute. "
+            "Switch it on between batches"
+        )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Return a nested structure with its tensors on the device, without waiting for them."""
+    if hasattr(value, "to"):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_moved(item, device) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
+
+
+def _split(batch: Any) -> Batch:
+    if isinstance(batch, Mapping) and "inputs" in batch:
+        return batch["inputs"], batch.get("targets")
+    if isinstance(batch, list | tuple) and len(batch) == 2:
+        return batch[0], batch[1]
+    if isinstance(batch, list | tuple) and len(batch) == 1:
+        return batch[0], None
+    return batch, None

@@ -1,0 +1,17 @@
+"""What every component has to do."""
+
+from functools import partial
+
+import torch
+
+from ttl_core import use
+from ttl_core.testing import ComponentConformance
+
+STEPS = use(
+    "supervised", loss_func=torch.nn.CrossEntropyLoss(), optimizer=partial(torch.optim.SGD, lr=0.1)
+)
+
+
+class TestSupervised(ComponentConformance):
+    def make_components(self):
+        return [STEPS]
