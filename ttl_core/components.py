@@ -165,7 +165,7 @@ class ComponentList(list[LoopComponent]):
             ),
             config=spec.config if spec else {},
         )
-        member.take_methods(self._manager.hook_methods(component, str(member)))
+        member.take_methods(self._manager.hook_methods(component, member))
         self._members[id(component)] = member
         return component
 

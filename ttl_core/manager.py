@@ -256,12 +256,12 @@ class HookManager(pluggy.PluginManager):
 
     # -- when a component joins -------------------------------------------------------------
 
-    def hook_methods(self, component: object, who: str) -> HookMethods:
+    def hook_methods(self, component: object, who: object) -> HookMethods:
         """Find and check the hook methods of a component.
 
         Args:
             component: the component, of any class.
-            who: how errors name it.
+            who: how errors name it; made a string only then.
 
         Returns:
             Its hook methods. The option `specname` of each is the name of its point.
@@ -341,7 +341,7 @@ def _attributes(component: object) -> dict[str, Any]:
     return found
 
 
-def _reject(who: str, name: str, function: object, problem: str) -> ComponentRejectedError:
+def _reject(who: object, name: str, function: object, problem: str) -> ComponentRejectedError:
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     where = f"\n    at {code.co_filename}:{code.co_firstlineno}" if code else ""
     return ComponentRejectedError(f"{who} cannot join: its {name} {problem}{where}")

@@ -1,0 +1,93 @@
+"""Train a small convolutional network on the handwritten digits that scikit-learn ships.
+
+    pip install ttl-core ttl-supervised ttl-metrics ttl-progress scikit-learn
+    python digits.py
+"""
+
+import functools
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from ttl_core import LoopComponent, TrainTestLoop, use
+
+
+class CountMistakes(LoopComponent):
+    """Count, while testing, which digits were taken for which. A component is just a class."""
+
+    def on_test_begin(self, loop):
+        self.mistakes = []
+
+    def on_batch_end(self, loop):
+        if loop.is_testing:
+            guesses, digits = loop.scores.argmax(dim=1), loop.batch[1]
+            self.mistakes += [(d, g) for d, g in zip(digits, guesses, strict=True) if d != g]
+
+
+def make_data(batch_size=64):
+    """Return training, validation and test data: a third of the digits is held out for the test."""
+    images, digits = load_digits(return_X_y=True)
+    images = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    digits = torch.tensor(digits)
+    rest, test = train_test_split(range(len(digits)), test_size=1 / 3, random_state=0)
+    train, valid = train_test_split(rest, test_size=0.1, random_state=0)
+
+    def loader(indices, shuffle):
+        return DataLoader(TensorDataset(images[indices], digits[indices]), batch_size, shuffle)
+
+    return loader(train, True), loader(valid, False), loader(test, False)
+
+
+def make_model():
+    """Return a network with two convolutions."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 32, kernel_size=3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(32, 64, kernel_size=3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.3),
+        torch.nn.Linear(64 * 4 * 4, 10),
+    )
+
+
+def main():
+    """Train, test, and say what ran and how well it did."""
+    torch.manual_seed(0)
+    train_data, valid_data, test_data = make_data()
+    loop = TrainTestLoop(
+        make_model(),
+        [
+            use(
+                "supervised",
+                loss_func=torch.nn.CrossEntropyLoss(),
+                optimizer=functools.partial(torch.optim.AdamW, lr=3e-3),
+                scheduler=lambda optimizer, n_optim_steps: torch.optim.lr_scheduler.OneCycleLR(
+                    optimizer, max_lr=3e-3, total_steps=n_optim_steps
+                ),
+            ),
+            use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
+            "progress",
+            CountMistakes(),
+        ],
+        train_data,
+        valid_data,
+    )
+    loop.train(n_epochs=8)
+    loop.test(test_data)
+
+    print("\nWhat ran:")
+    for row in loop.manifest():
+        origin = f"{row['distribution']} {row['version']}" if row["distribution"] else "this script"
+        print(f"  {row['name']:16}{origin}")
+    mistakes = loop.components["count-mistakes"].mistakes
+    print(f"\n{len(mistakes)} mistakes in {len(test_data.dataset)} digits: ", end="")
+    print(f"test accuracy {loop.metrics['test/accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    main()

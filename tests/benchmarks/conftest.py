@@ -1,0 +1,55 @@
+"""How ratios are measured and shown: interleaved, medians, in one table at the end."""
+
+import gc
+import statistics
+import time
+
+import pytest
+
+ROWS = []
+
+
+def seconds(run):
+    """Return how long a call takes, or says that it took, with the garbage collector off."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        says = run()
+        return says if isinstance(says, float) else time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+class Measured:
+    """Hold the median ratio of two things that were measured in turn."""
+
+    def __init__(self, one, other, repeats):
+        one(), other()  # warm up
+        pairs = [(seconds(one), seconds(other)) for _ in range(repeats)]
+        self.one = statistics.median(a for a, _ in pairs)
+        self.other = statistics.median(b for _, b in pairs)
+        self.ratio = statistics.median(a / b for a, b in pairs)
+
+
+@pytest.fixture
+def assert_ratio():
+    """Measure one thing against another, add a row to the table, and hold the ratio to a limit."""
+
+    def check(what, one, against, other, *, limit, repeats=15, per=1, unit="µs"):
+        measured = Measured(one, other, repeats)
+        scale = {"µs": 1e6, "ms": 1e3}[unit] / per
+        ROWS.append(
+            f"{what:52} {measured.one * scale:8.2f} {unit}  {measured.other * scale:8.2f} {unit} "
+            f"{measured.ratio:7.3f} {limit:6.2f}   {against}"
+        )
+        assert measured.ratio <= limit
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the table."""
+    if ROWS:
+        head = f"{'what':52} {'it':>11}  {'other':>11} {'ratio':>7} {'limit':>6}   against"
+        terminalreporter.write_line("\n" + head + "\n" + "\n".join(ROWS))

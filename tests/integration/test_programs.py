@@ -1,0 +1,69 @@
+"""Whole programs, run as a user runs them."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "digits.py"
+
+
+def output_of(*command, cwd=None):
+    """Run a command with warnings as errors where it is Python, and return what it printed."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def assert_trained_well(printed):
+    """Check what the example printed: who ran, and how well it did."""
+    assert re.search(r"supervised +ttl-supervised \d", printed)
+    assert re.search(r"metrics +ttl-metrics \d", printed)
+    assert re.search(r"progress +ttl-progress \d", printed)
+    assert re.search(r"count-mistakes +this script", printed)
+    assert float(re.search(r"test accuracy ([\d.]+)", printed)[1]) > 0.97
+
+
+def test_the_program_of_the_seeds_document_prints_what_the_document_says():
+    """The seed's own program runs with nothing changed but its import."""
+    program = Path(__file__).with_name("seed_program.py")
+    assert output_of(sys.executable, program) == "Done.\nSaved.\n"
+
+
+def test_the_example_learns_to_read_digits():
+    """The example reaches more than 0.97 on the held-out third and says what ran."""
+    assert_trained_well(output_of(sys.executable, EXAMPLE))
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """Build a wheel of every distribution, as for a release."""
+    folder = tmp_path_factory.mktemp("wheels")
+    projects = [ROOT, *(path.parent for path in ROOT.glob("ttl_plugins/*/pyproject.toml"))]
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder]
+    output_of(*pip, *projects)
+    return sorted(folder.glob("*.whl"))
+
+
+def test_every_wheel_says_that_it_is_typed(wheels):
+    """Every wheel holds its package with py.typed, and no tests."""
+    for wheel in wheels:
+        package = wheel.name.split("-")[0]
+        names = zipfile.ZipFile(wheel).namelist()
+        assert f"{package}/py.typed" in names
+        assert {package} == {name.split("/")[0] for name in names if "dist-info" not in name}
+
+
+def test_the_example_runs_from_wheels_in_an_empty_environment(wheels, tmp_path):
+    """Wheels installed into a new environment, outside the repository, run the example."""
+    output_of(sys.executable, "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    output_of(*pip, *wheels, "scikit-learn")
+    program = tmp_path / "program.py"
+    program.write_text(EXAMPLE.read_text())
+    assert_trained_well(output_of(python, "-I", program, cwd=tmp_path))

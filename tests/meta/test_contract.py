@@ -1,0 +1,95 @@
+"""The public contract, written down a second time so that a change of it is a decision."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import ttl_core
+import ttl_core.testing
+from ttl_core import LoopComponent
+from ttl_core.hookspecs import POINTS, CallbackPoints
+
+
+def test_the_public_names_are_these():
+    """Nothing enters or leaves the public interface unnoticed."""
+    assert set(ttl_core.__all__) == {
+        "ArgumentError",
+        "ComponentRejectedError",
+        "ConfigurationError",
+        "DuplicateComponentError",
+        "LoopComponent",
+        "OrderWarning",
+        "PluginError",
+        "RunError",
+        "TTLError",
+        "TrainTestLoop",
+        "UnknownNameError",
+        "UnsetVariableError",
+        "hookimpl",
+        "hookspec",
+        "use",
+    }
+    assert set(ttl_core.testing.__all__) == {"ComponentConformance", "Step"}
+
+
+def test_every_public_name_exists_and_is_documented():
+    """Each public name can be imported and, but for the markers, says what it is."""
+    for name in ttl_core.__all__:
+        assert inspect.getdoc(getattr(ttl_core, name))
+
+
+def test_the_points_and_their_arguments_are_these():
+    """Nothing about the callback points changes unnoticed, nor does their firing order."""
+    arguments = {p: inspect.signature(getattr(LoopComponent(), p)).parameters for p in POINTS}
+    found = [f"{point}({', '.join(names)})" for point, names in arguments.items()]
+    assert found == [
+        "around_run(loop)",
+        "on_train_begin(loop)",
+        "on_test_begin(loop)",
+        "around_epoch(loop)",
+        "on_epoch_begin(loop)",
+        "on_grads_reset(loop)",
+        "on_batch_begin(loop)",
+        "on_forward_pass(loop)",
+        "on_loss_compute(loop)",
+        "on_backward_pass(loop)",
+        "on_optim_step(loop)",
+        "on_batch_end(loop)",
+        "on_epoch_end(loop)",
+        "on_safe_point(loop)",
+        "on_train_end(loop)",
+        "on_test_end(loop)",
+        "on_log(loop, metrics, level)",
+        "on_exception(loop, exception)",
+    ]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_point_says_when_it_fires(point):
+    """Each callback point is documented where it is declared."""
+    text = inspect.getdoc(getattr(CallbackPoints, point))
+    assert "Fires" in text or "Surround" in text
+
+
+def test_every_error_is_a_ttl_error_and_a_built_in_one():
+    """Whoever catches the built-in error that fits catches ttl's too."""
+    errors = importlib.import_module("ttl_core.errors")
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        if error not in (errors.TTLError, errors.OrderWarning):
+            assert issubclass(error, errors.TTLError)
+            assert any(base.__module__ == "builtins" for base in error.__bases__)
+
+
+def test_hand_made_components_train_without_discovery():
+    """A loop of hand-made components imports nothing that finds packages."""
+    program = (
+        "import torch; from ttl_core import *; from ttl_core import discovery\n"
+        "TrainTestLoop(torch.nn.Identity(), [LoopComponent()], [1]).train(1)\n"
+        "print(discovery._offers)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "None\n"
