@@ -25,9 +25,9 @@ test: $(SETUP)  ## run every test but the benchmarks
 check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) docs/examples tests/typing
+	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q README.md docs ttl_core tests/meta
+	$(BIN)/python -m pytest -q README.md docs ttl_core ttl_plugins/*/README.md
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
