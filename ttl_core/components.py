@@ -72,6 +72,13 @@ class ComponentList(list[LoopComponent]):
         self._members: dict[int, Member] = dict(previous._members) if previous else {}
         self.extend(items)
 
+    def replaced_by(self, items: Iterable[Item]) -> ComponentList:
+        """Return the list that a loop shall have after this one: a new one, or one of its old."""
+        if isinstance(items, ComponentList) and items._manager is self._manager:
+            self._manager.list_changed()
+            return items
+        return ComponentList(items, self._manager, previous=self)
+
     def __repr__(self) -> str:
         return f"[{', '.join(self.names())}]"
 
@@ -113,12 +120,12 @@ class ComponentList(list[LoopComponent]):
         result = change(after)
         staying = {id(c) for c in self} & {id(c) for c in after}
         taken = {self._members[key].name for key in staying}
-        for key in dict.fromkeys(id(component) for component in after):
-            if key not in staying:
-                member = self._members[key]
-                if member.name in taken:
-                    member.name = free_name(member.own_name, taken)
-                taken.add(member.name)
+        entering = {id(c): self._members[id(c)] for c in after if id(c) not in staying}
+        for member in sorted(entering.values(), key=lambda member: not member.was_in_list):
+            if member.name in taken:
+                member.name = free_name(member.own_name, taken)
+            taken.add(member.name)
+            member.was_in_list = True
         super().__setitem__(slice(None), after)
         self._manager.list_changed()
         return result

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
@@ -120,7 +120,7 @@ class TrainTestLoop:
         self.is_stepping = False
         self.metrics = {}
         self._data: Iterable[Any] = ()
-        self._batch_size: tuple[int, Any] | None = None
+        self._batch_size: Any = None
         self._max_steps: int | None = None
         self._has_stepped = True
         self._is_running = self._can_stop = False
@@ -231,7 +231,8 @@ class TrainTestLoop:
             self._end_run(end)  # where a wrapper stopped the run before its body began
         except BaseException as exception:
             self._can_stop = False
-            self._manager.note_failure(exception, _EPOCH, _VALIDATE)
+            with contextlib.suppress(Exception):  # nothing may hide the exception
+                self._manager.note_failure(exception, _EPOCH, _VALIDATE)
             self._manager.report_failure(self, exception)
             raise
         finally:
@@ -252,7 +253,6 @@ class TrainTestLoop:
         self.is_validating = desc == "valid"
         self.is_testing = desc == "test"
         self.data = data
-        self._batch_size = None
         if self.is_training:
             self.model.train()
         else:
@@ -268,7 +268,7 @@ class TrainTestLoop:
         hooks.on_epoch_begin(self)
         n_batches = self.n_batches
         for batch_num, batch in enumerate(self.data):
-            self.batch_num, self.batch = batch_num, batch
+            self.batch_num, self.batch, self._batch_size = batch_num, batch, None
             if training:
                 if has_stepped:
                     hooks.on_grads_reset(self)
@@ -342,8 +342,7 @@ class TrainTestLoop:
 
     @components.setter
     def components(self, items: Iterable[Item]) -> None:
-        if items is not self._components:
-            self._components = ComponentList(items, self._manager, previous=self._components)
+        self._components = self._components.replaced_by(items)
 
     @property
     def data(self) -> Any:
@@ -358,16 +357,16 @@ class TrainTestLoop:
     @property
     def batch_size(self) -> Any:
         """The weight of this batch's mean loss: what a component set, else its first length."""
-        if self._batch_size is not None and self._batch_size[0] == self.batch_num:
-            return self._batch_size[1]
-        tensor = next(_tensors(self.batch), None)
-        if tensor is None:
-            raise AttributeError  # so that __getattr__ explains
-        return len(tensor)
+        if self._batch_size is None:
+            tensor = next(_tensors(self.batch, seen=set()), None)
+            if tensor is None:
+                raise AttributeError  # so that __getattr__ explains
+            return len(tensor)
+        return self._batch_size
 
     @batch_size.setter
     def batch_size(self, size: Any) -> None:
-        self._batch_size = (self.batch_num, size)
+        self._batch_size = size
 
     def manifest(self) -> list[dict[str, Any]]:
         """Return what runs, as data that JSON can hold, in call order.
@@ -389,6 +388,12 @@ class TrainTestLoop:
         )
         error.name, error.obj = name, self  # from which Python suggests a name
         raise error
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            "a loop cannot be copied or pickled: it belongs to its components as they belong to "
+            "it. Copy the model, or make a second loop"
+        )
 
     if TYPE_CHECKING:
 
@@ -452,18 +457,21 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def _tensors(batch: Any) -> Iterator[torch.Tensor]:
+def _tensors(batch: Any, seen: set[int]) -> Iterator[torch.Tensor]:
     """Yield the tensors of a batch that have a length, wherever they lie in it."""
-    match batch:
-        case torch.Tensor():
-            if batch.dim():
-                yield batch
-        case Mapping():
-            for value in batch.values():
-                yield from _tensors(value)
-        case list() | tuple():
-            for value in batch:
-                yield from _tensors(value)
-        case _:
-            for value in getattr(batch, "__dict__", {}).values():
-                yield from _tensors(value)
+    if isinstance(batch, torch.Tensor):
+        if batch.dim():
+            yield batch
+        return
+    if id(batch) in seen or isinstance(batch, str | bytes):
+        return
+    seen.add(id(batch))
+    if isinstance(batch, Mapping):
+        values = list(batch.values())
+    elif isinstance(batch, list | tuple):
+        values = list(batch)
+    else:
+        slots = [name for cls in type(batch).__mro__ for name in getattr(cls, "__slots__", ())]
+        values = [getattr(batch, name, None) for name in [*slots, *getattr(batch, "__dict__", ())]]
+    for value in values:
+        yield from _tensors(value, seen)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType
@@ -29,6 +30,11 @@ class _Plugin:
     to one another and may have properties that run code.
     """
 
+    __slots__ = ("__dict__", "member")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
 
 @dataclass(eq=False)
 class Member:
@@ -41,6 +47,7 @@ class Member:
         config: the configuration it was made with, by name.
         enabled: whether it is called.
         name: its name in the list: its own, or one with a number where that was taken.
+        was_in_list: whether that name has been fixed.
         methods: its hook methods.
         plugin: what pluggy knows it as.
     """
@@ -53,8 +60,9 @@ class Member:
 
     def __post_init__(self) -> None:
         self.name = self.own_name
+        self.was_in_list = False
         self.methods: HookMethods = {}
-        self.plugin = _Plugin()
+        self.plugin = _Plugin(self)
 
     def take_methods(self, methods: HookMethods) -> None:
         """Take the component's hook methods, once they have been found good."""
@@ -105,6 +113,8 @@ class HookManager(pluggy.PluginManager):
         self.relay: Any = _Table()
         self._list_members = list_members
         self._members: dict[object, Member] = {}
+        # whoever left in the middle of its own hook may still fail in it
+        self._departed: deque[pluggy.HookImpl] = deque(maxlen=256)
         self.list_changed()
 
     # -- from the list to callables ---------------------------------------------------------
@@ -117,11 +127,13 @@ class HookManager(pluggy.PluginManager):
             setattr(self.relay, point, functools.partial(self._first_public_call, point))
 
     def _first_call(self, point: str, *args: object) -> object:
+        self._register_members()
         call = self._compile(point, self.implementations(point))
         setattr(self.calls, point, call)
         return call(*args)
 
     def _first_public_call(self, point: str, **kwargs: object) -> object:
+        self._register_members()
         call = self._compile_public(point, self.implementations(point))
         setattr(self.relay, point, call)
         return call(**kwargs)
@@ -131,7 +143,6 @@ class HookManager(pluggy.PluginManager):
 
         Within wrappers, tryfirst, plain and trylast implementations the order is the list's.
         """
-        self._register_members()
         position = {plugin: i for i, plugin in enumerate(self._members)}
 
         def place(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
@@ -144,6 +155,7 @@ class HookManager(pluggy.PluginManager):
             return
         members: dict[object, Member] = {m.plugin: m for m in self._list_members()}
         for plugin in self._members.keys() - members.keys():
+            self._departed.extend(impl for impl in self._everything() if impl.plugin is plugin)
             self.unregister(plugin)
         known, self._members = self._members, members
         for plugin, member in members.items():
@@ -184,9 +196,13 @@ class HookManager(pluggy.PluginManager):
     def _registered(self, point: str) -> list[pluggy.HookImpl]:
         return cast(list[pluggy.HookImpl], getattr(self.hook, point).get_hookimpls())
 
+    def _everything(self) -> list[pluggy.HookImpl]:
+        return [impl for point in vars(self.hook) for impl in self._registered(point)]
+
     def member_of(self, impl: pluggy.HookImpl) -> Member:
         """Return the member whose implementation this is."""
-        return self._members[impl.plugin]
+        assert isinstance(impl.plugin, _Plugin)
+        return impl.plugin.member
 
     # -- when a run fails -------------------------------------------------------------------
 
@@ -199,7 +215,7 @@ class HookManager(pluggy.PluginManager):
                 traceback lie the data of that epoch, or a hook.
             validate: the code of the loop's function that components may call.
         """
-        everyone = [impl for point in vars(self.hook) for impl in self._registered(point)]
+        everyone = [*self._everything(), *self._departed]
         impl: pluggy.HookImpl | None = None
         calling: pluggy.HookImpl | None = None
         position: dict[str, Any] = {}
@@ -231,6 +247,8 @@ class HookManager(pluggy.PluginManager):
 
     def report_failure(self, loop: object, exception: BaseException) -> None:
         """Call on_exception on every component; a failure in it becomes a note on `exception`."""
+        with contextlib.suppress(TTLError):  # the list may be what is wrong
+            self._register_members()
         implementations = self.implementations("on_exception")
         wrappers = [impl for impl in implementations if impl.wrapper]
         given = {"loop": loop, "exception": exception}
