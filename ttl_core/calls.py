@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import pluggy
 
@@ -38,13 +38,6 @@ def _compiled(source: str, filename: str) -> CodeType:
     return compile(source, filename, "exec")
 
 
-def _write(point: str, parameters: str, lines: Sequence[str], names: dict[str, object]) -> Any:
-    """Return the function `point` with these lines, which see `names`."""
-    source = "\n    ".join([f"def {point}({parameters}):", *lines])
-    exec(_compiled(source, f"<ttl {point}>"), names)
-    return names[point]
-
-
 _LINES = {
     # what becomes of the results: the first line, the line of each implementation, the last line
     "dropped": ("pass", "{call}", "pass"),
@@ -53,55 +46,67 @@ _LINES = {
 }
 
 
-def flat(
-    point: str,
-    arguments: Sequence[str],
-    implementations: Sequence[pluggy.HookImpl],
-    results: Literal["dropped", "listed", "first"],
-    keyword_only: bool = False,
-) -> Callable[..., Any]:
-    """Write a function that calls each implementation in turn.
+class Hook(NamedTuple):
+    """Describe the callable that a hook shall become.
 
-    Args:
-        point: the hook's name.
-        arguments: the hook's arguments, in order.
-        implementations: none of them a wrapper, in the order in which to call them.
-        results: what becomes of what they return.
-        keyword_only: whether the function takes its arguments by keyword only.
+    Attributes:
+        point: its name.
+        arguments: its arguments, in order, but for those with a default value.
+        defaults: those with one.
+        results: what becomes of what the implementations return.
+        keyword_only: whether it takes its arguments by keyword only.
     """
-    first, line, last = _LINES[results]
-    calls = (f"_{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
+
+    point: str
+    arguments: Sequence[str]
+    defaults: Mapping[str, object]
+    results: Literal["dropped", "listed", "first"]
+    keyword_only: bool
+
+    def write(self, lines: Sequence[str], names: dict[str, object]) -> Callable[..., Any]:
+        """Return a function of these lines, which see `names`."""
+        star = ["*"] if self.keyword_only else []
+        names["_defaults"] = self.defaults
+        optional = [f"{name}=_defaults[{name!r}]" for name in self.defaults]
+        parameters = ", ".join([*star, *self.arguments, *optional])
+        source = "\n    ".join([f"def {self.point}({parameters}):", *lines])
+        exec(_compiled(source, f"<ttl {self.point}>"), names)
+        return cast(Callable[..., Any], names[self.point])
+
+
+def flat(hook: Hook, implementations: Sequence[pluggy.HookImpl]) -> Callable[..., Any]:
+    """Write a function that calls each implementation in turn, none of them a wrapper."""
+    first, line, last = _LINES[hook.results]
+    called = (f"_{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
     names: dict[str, object] = {f"_{i}": impl.function for i, impl in enumerate(implementations)}
     names["__implementations__"] = tuple(implementations)
-    parameters = ", ".join(["*", *arguments] if keyword_only else arguments)
-    return _write(point, parameters, [first, *(line.format(call=c) for c in calls), last], names)  # type: ignore[no-any-return]
+    return hook.write([first, *(line.format(call=call) for call in called), last], names)
 
 
 def wrapped(
-    point: str,
-    arguments: Sequence[str],
-    implementations: Sequence[pluggy.HookImpl],
-    execute: Execute,
-    results: Literal["listed", "first"] = "listed",
-    keyword_only: bool = False,
+    hook: Hook, implementations: Sequence[pluggy.HookImpl], execute: Execute
 ) -> Callable[..., Any]:
     """Write a function that lets pluggy run the wrappers around a flat call of all others.
 
     Args:
-        point: the hook's name.
-        arguments: the hook's arguments, in order.
+        hook: the callable to be.
         implementations: wrappers first, outermost first; then the others in order.
         execute: pluggy's way to run them.
-        results: what becomes of what the others return.
-        keyword_only: whether the function takes its arguments by keyword only.
     """
     wrappers = [impl for impl in implementations if impl.wrapper]
-    inner = flat(point, arguments, [i for i in implementations if not i.wrapper], results)
-    parameters = ", ".join(["*", *arguments] if keyword_only else arguments)
+    others = [impl for impl in implementations if not impl.wrapper]
+    arguments = [*hook.arguments, *hook.defaults]
+    inner = Hook(
+        hook.point,
+        arguments,
+        defaults={},
+        results="first" if hook.results == "first" else "listed",
+        keyword_only=False,
+    )
     given = ", ".join(f"{name!r}: {name}" for name in arguments)
-    names = {"_execute": execute, "_methods": _around(inner, wrappers)}
-    return _write(  # type: ignore[no-any-return]
-        point, parameters, [f"return _execute({point!r}, _methods, {{{given}}}, True)"], names
+    call = f"return _execute({hook.point!r}, _methods, {{{given}}}, True)"
+    return hook.write(
+        [call], {"_execute": execute, "_methods": _around(flat(inner, others), wrappers)}
     )
 
 
@@ -127,18 +132,16 @@ def surround(
         body()
 
 
-def direct(
-    point: str, arguments: Sequence[str], implementations: Sequence[pluggy.HookImpl]
-) -> Callable[..., Any] | None:
+def direct(hook: Hook, implementations: Sequence[pluggy.HookImpl]) -> Callable[..., Any] | None:
     """Return the one implementation itself, where calling it needs nothing around it.
 
     The function's own name has to be the point's: only then does a frame of it in a traceback
     say which point was called (one decorator's frames look the same at every point).
     """
     match implementations:
-        case [impl] if impl.argnames == tuple(arguments) and not impl.wrapper:
+        case [impl] if hook.results == "dropped" and impl.argnames == tuple(hook.arguments):
             code = getattr(impl.function, "__code__", None)
-            if code is not None and code.co_name == point:
+            if code is not None and code.co_name == hook.point:
                 return impl.function
     return None
 

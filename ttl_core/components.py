@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import graphlib
+import itertools
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, SupportsIndex, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar, overload
 
 from ttl_core import discovery
+from ttl_core.checks import hook_methods, provided_points, read_hints
 from ttl_core.discovery import Offer, Spec, use
 from ttl_core.errors import (
+    ArgumentError,
     ComponentRejectedError,
     DuplicateComponentError,
+    OrderCycleError,
+    OrderWarning,
     PluginError,
+    RequirementError,
+    RunError,
     UnknownNameError,
 )
 from ttl_core.hookspecs import CallbackPoints
 from ttl_core.manager import HookManager, Member
-from ttl_core.ordering import did_you_mean, free_name, kebab_case
+from ttl_core.ordering import (
+    Edge,
+    Hints,
+    arranged,
+    did_you_mean,
+    edges,
+    free_name,
+    kebab_case,
+    place_for,
+)
 
 _Result = TypeVar("_Result")
 
@@ -30,6 +49,11 @@ class LoopComponent(CallbackPoints):
 
     Attributes:
         name: the name in a list; None means the entry point's name, or the class's.
+        hookspecs: a module or class of functions marked with `@hookspec`: callback points that
+            this component brings. Their names begin with the component's.
+        after: names of components that this one comes after, where they are present.
+        before: names of components that this one comes before, where they are present.
+        requires: names of components that have to be present.
 
     Example:
         >>> class CountBatches(LoopComponent):
@@ -41,6 +65,10 @@ class LoopComponent(CallbackPoints):
     """
 
     name: str | None = None
+    hookspecs: ClassVar[Any] = None
+    after: ClassVar[str | Sequence[str]] = ()
+    before: ClassVar[str | Sequence[str]] = ()
+    requires: ClassVar[str | Sequence[str]] = ()
 
 
 Item: TypeAlias = LoopComponent | str | Spec
@@ -70,7 +98,9 @@ class ComponentList(list[LoopComponent]):
         super().__init__()
         self._manager = manager
         self._members: dict[int, Member] = dict(previous._members) if previous else {}
+        self._warned_pairs: set[tuple[str, str]] = previous._warned_pairs if previous else set()
         self.extend(items)
+        _warn_of_unknown_names(self)
 
     def replaced_by(self, items: Iterable[Item]) -> ComponentList:
         """Return the list that a loop shall have after this one: a new one, or one of its old."""
@@ -91,17 +121,18 @@ class ComponentList(list[LoopComponent]):
 
         Raises:
             DuplicateComponentError: one component stands twice.
+            RequirementError: a component is there and on, but one that it requires is not.
+            ComponentRejectedError: nobody brings a callback point that somebody implements.
         """
-        # who left is forgotten only now: swapping two takes one of them out for a moment
-        members: dict[int, Member] = {}
+        members = {id(component): self._members[id(component)] for component in self}
         for i, component in enumerate(self):
-            member = self._members[id(component)]
-            if id(component) in members:
+            if any(self[j] is component for j in range(i)):
                 raise DuplicateComponentError(
-                    f"{member} stands twice in the list, the second time at {i}, and would be "
-                    "called twice. Take one out, or put in a second object"
+                    f"{members[id(component)]} stands twice in the list, the second time at {i}, "
+                    "and would be called twice. Take one out, or put in a second object"
                 )
-            members[id(component)] = member
+        self._check(list(members.values()))
+        # who left is forgotten only now: swapping two takes one of them out for a moment
         self._members = members
         return list(members.values())
 
@@ -118,17 +149,68 @@ class ComponentList(list[LoopComponent]):
         """Change a copy first, so that a refused change leaves the list as it was."""
         after = list(self)
         result = change(after)
-        staying = {id(c) for c in self} & {id(c) for c in after}
-        taken = {self._members[key].name for key in staying}
-        entering = {id(c): self._members[id(c)] for c in after if id(c) not in staying}
-        for member in sorted(entering.values(), key=lambda member: not member.was_in_list):
-            if member.name in taken:
-                member.name = free_name(member.own_name, taken)
-            taken.add(member.name)
-            member.was_in_list = True
+        members = {id(component): self._members[id(component)] for component in after}
+        names = self._names_for(members)
+        if len(members) == len(after):  # else half of a swap; the rest is checked when it is done
+            self._check(list(members.values()))
+        for key, member in members.items():
+            member.name, member.was_in_list = names[key], True
+            member.is_barred = bool({member.name, member.key} & _barred_names())
         super().__setitem__(slice(None), after)
         self._manager.list_changed()
+        self._warn_of_order(list(members.values()))
         return result
+
+    def _names_for(self, members: dict[int, Member]) -> dict[int, str]:
+        """Return the name of each member: who stays keeps it, who was there before may."""
+        present = {id(component) for component in self}
+
+        def seniority(key: int) -> int:
+            return 0 if key in present else 1 if members[key].was_in_list else 2
+
+        names: dict[int, str] = {}
+        for key in sorted(members, key=seniority):
+            name = members[key].name
+            taken = names.values()
+            names[key] = name if name not in taken else free_name(members[key].own_name, taken)
+        return names
+
+    def _check(self, members: list[Member]) -> None:
+        for member in members:
+            if member.is_on:
+                self._check_requirements(member, members)
+        self._manager.check(members)
+
+    def _check_requirements(self, member: Member, members: list[Member]) -> None:
+        for key in member.hints.requires:
+            found = [other for other in members if other.key == key]
+            if any(other.is_on for other in found):
+                continue
+            if not found:
+                raise RequirementError(
+                    f"{member} requires {key!r}, which is not in the list. Put {key!r} in, or take "
+                    f"{member.name!r} out first"
+                )
+            raise RequirementError(
+                f"{member} requires {key!r}, which is disabled. Enable {found[0].name!r}, or "
+                f"disable {member.name!r} first"
+            )
+
+    def _warn_of_order(self, members: list[Member]) -> None:
+        for edge in _edges(members):
+            first, then = members[edge.first], members[edge.then]
+            pair = (first.name, then.name)
+            if edge.then < edge.first and pair not in self._warned_pairs:
+                self._warned_pairs.add(pair)
+                author, other = (then, first) if edge.hint == "after" else (first, then)
+                warnings.warn(
+                    f"{then.name!r} stands before {first.name!r}, but {author} declares "
+                    f"{edge.hint}={other.key!r}. If that was not meant, write "
+                    f"loop.components.move({first.name!r}, before={then.name!r}), or "
+                    "arrange([...]) around the list",
+                    OrderWarning,
+                    stacklevel=_users_frame(),
+                )
 
     def _component(self, item: Item) -> LoopComponent:
         """Return the component that an item is or names, checked and ready to enter."""
@@ -160,11 +242,15 @@ class ComponentList(list[LoopComponent]):
                 "instances of LoopComponent, names of installed components, and use(...)"
             )
         name = component.name
+        own_name = (
+            (spec.name if spec else None)
+            or (kebab_case(name) if isinstance(name, str) else None)
+            or (offer.name if offer else kebab_case(type(component).__name__))
+        )
         member = Member(
             component,
-            own_name=(spec.name if spec else None)
-            or (kebab_case(name) if isinstance(name, str) else None)
-            or (offer.name if offer else kebab_case(type(component).__name__)),
+            key=offer.name if offer else own_name,
+            own_name=own_name,
             find_distribution=lambda: (
                 (offer.distribution, offer.version)
                 if offer
@@ -172,7 +258,10 @@ class ComponentList(list[LoopComponent]):
             ),
             config=spec.config if spec else {},
         )
-        member.take_methods(self._manager.hook_methods(component, member))
+        member.hints = read_hints(discovery.load(offer) if offer else type(component), member)
+        member.methods = hook_methods(component, member)
+        member.points = provided_points(component, member.key, member)
+        vars(member.plugin).update({n: method for n, (method, _) in member.methods.items()})
         self._members[id(component)] = member
         return component
 
@@ -286,24 +375,86 @@ class ComponentList(list[LoopComponent]):
             )
         return [self._component(item) for item in items]
 
+    # -- order ------------------------------------------------------------------------------
+
+    def add(self, item: Item) -> None:
+        """Put a component where its author's hints, and those of the others, want it.
+
+        That is before the first one that has to come after it, else at the end.
+        """
+        component = self._component(item)
+        members = [self._members[id(c)] for c in [*self, component]]
+        at = place_for(len(self), _edges(members))
+        self._edit(lambda after: after.insert(at, component))
+
+    def move(
+        self,
+        item: LoopComponent | str,
+        *,
+        before: LoopComponent | str | None = None,
+        after: LoopComponent | str | None = None,
+    ) -> None:
+        """Move a component to just before or just after another one.
+
+        Args:
+            item: the component, or its name.
+            before: whom it shall stand before.
+            after: whom it shall stand after, instead.
+
+        Raises:
+            ArgumentError: not exactly one of `before` and `after` is given, or it is `item`.
+            UnknownNameError: one of them is not in the list.
+        """
+        target = before if after is None else after
+        if target is None or (before is not None and after is not None):
+            raise ArgumentError("move() takes exactly one of before= and after=")
+        moved, beside = self[self.index(item)], self[self.index(target)]
+        if moved is beside:
+            raise ArgumentError(f"{item!r} cannot be moved before or after itself")
+
+        def change(order: list[LoopComponent]) -> None:
+            order[:] = [c for c in order if c is not moved]
+            at = next(i for i, c in enumerate(order) if c is beside)
+            order.insert(at if after is None else at + 1, moved)
+
+        self._edit(change)
+
     # -- on and off -------------------------------------------------------------------------
 
     def enable(self, *items: LoopComponent | str) -> None:
-        """Switch components on, given themselves or their names."""
-        self._switch(self._found(items), on=True)
+        """Switch components on, given themselves or their names.
+
+        Raises:
+            UnknownNameError: one is not in the list.
+            RunError: the environment variable TTL_DISABLE takes it away.
+            RequirementError: it requires one that is off.
+        """
+        members = self._found(items)
+        for member in members:
+            if member.is_barred:
+                raise RunError(
+                    f"{member} cannot be enabled: the environment variable TTL_DISABLE="
+                    f"{os.environ.get('TTL_DISABLE', '')} takes it away"
+                )
+        self._switch(members, on=True)
 
     def disable(self, *items: LoopComponent | str) -> None:
-        """Switch components off. They keep their place and their state."""
+        """Switch components off. They keep their place and their state.
+
+        Raises:
+            UnknownNameError: one is not in the list.
+            RequirementError: one that is on requires it.
+        """
         self._switch(self._found(items), on=False)
 
     def is_enabled(self, item: LoopComponent | str) -> bool:
         """Tell whether a component is on, given itself or its name."""
-        return self._found([item])[0].enabled
+        return self._found([item])[0].is_on
 
     @contextmanager
     def disabled(self, *items: LoopComponent | str) -> Iterator[None]:
         """Switch components off for the length of a with block."""
-        were_on = [member for member in self._found(items) if member.enabled]
+        were_on = [member for member in self._found(items) if member.is_enabled]
         self._switch(were_on, on=False)
         try:
             yield
@@ -314,6 +465,103 @@ class ComponentList(list[LoopComponent]):
         return [self._members[id(self[self.index(item)])] for item in items]
 
     def _switch(self, members: list[Member], on: bool) -> None:
+        before = [(member, member.is_enabled) for member in members]
         for member in members:
-            member.enabled = on
+            member.is_enabled = on
+        try:
+            self._check([self._members[id(component)] for component in self])
+        except RequirementError:
+            for member, was_on in before:
+                member.is_enabled = was_on
+            raise
         self._manager.list_changed()
+
+
+def arrange(items: Iterable[Item]) -> list[Item]:
+    """Return the same items in an order that respects the hints of their authors.
+
+    It is stable: who has no reason to move stays where it is among the others. Names of installed
+    components are looked up and imported, to read their hints; nothing is made.
+
+    Args:
+        items: components, names of installed ones, or specs.
+
+    Returns:
+        A new list of the same items.
+
+    Raises:
+        OrderCycleError: the hints contradict one another.
+        UnknownNameError: a name is not installed.
+
+    Example:
+        >>> class Bar(LoopComponent):
+        ...     after = "sums"
+        >>> class Sums(LoopComponent): ...
+        >>> [type(component).__name__ for component in arrange([Bar(), Sums()])]
+        ['Sums', 'Bar']
+    """
+    items = list(items)
+    keys: list[str] = []
+    hints: list[Hints] = []
+    for item in items:
+        if isinstance(item, str | Spec):
+            offer = discovery.find(item if isinstance(item, str) else item.plugin)
+            keys.append(offer.name)
+            hints.append(read_hints(discovery.load(offer), f"component {offer}"))
+        else:
+            name = item.name
+            keys.append(kebab_case(name if isinstance(name, str) else type(item).__name__))
+            hints.append(read_hints(type(item), f"component {keys[-1]!r}"))
+    constraints = edges(keys, hints)
+    try:
+        return [items[place] for place in arranged(len(items), constraints)]
+    except graphlib.CycleError as error:
+        cycle = error.args[1]
+        steps = [_step(keys, constraints, *pair) for pair in itertools.pairwise(cycle)]
+        raise OrderCycleError(
+            "the hints contradict one another:\n" + "\n".join(steps) + "\nWrite the order that "
+            "you want as a list, without arrange()"
+        ) from None
+
+
+def _step(keys: Sequence[str], constraints: Sequence[Edge], first: int, then: int) -> str:
+    edge = next(e for e in constraints if (e.first, e.then) == (first, then))
+    other = keys[first if edge.hint == "after" else then]
+    return (
+        f"  {keys[first]!r} before {keys[then]!r}, as {keys[edge.declared_by]!r} declares "
+        f"{edge.hint}={other!r}"
+    )
+
+
+def _edges(members: Sequence[Member]) -> list[Edge]:
+    return edges([member.key for member in members], [member.hints for member in members])
+
+
+# -- the environment may take away ----------------------------------------------------------
+
+_named_in_vain: set[str] = set()
+
+
+def _barred_names() -> set[str]:
+    return {name.strip() for name in os.environ.get("TTL_DISABLE", "").split(",")} - {""}
+
+
+def _warn_of_unknown_names(components: ComponentList) -> None:
+    present = {*components.names(), *(member.key for member in components._members.values())}
+    for name in sorted(_barred_names() - present - _named_in_vain):
+        if name not in discovery.offers():
+            _named_in_vain.add(name)
+            warnings.warn(
+                f"TTL_DISABLE names {name!r}, which is neither installed nor in the loop. "
+                f"{did_you_mean(name, [*present, *discovery.offers()])}",
+                UserWarning,
+                stacklevel=_users_frame(),
+            )
+
+
+def _users_frame() -> int:
+    """Return the stack level, for who calls this, of the first frame outside of ttl_core."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("ttl_core."):
+        level, frame = level + 1, frame.f_back
+    return level

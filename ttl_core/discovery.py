@@ -153,7 +153,7 @@ def make(spec: Spec) -> tuple[object, Offer]:
         ConfigurationError: it does not accept this configuration.
     """
     offer = find(spec.plugin)
-    factory = _load(offer)
+    factory = load(offer)
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some callables have none; then calling it has to tell
@@ -170,7 +170,12 @@ def make(spec: Spec) -> tuple[object, Offer]:
         raise
 
 
-def _load(offer: Offer) -> Callable[..., object]:
+def load(offer: Offer) -> Callable[..., object]:
+    """Import what an entry point names.
+
+    Raises:
+        PluginError: it cannot be imported, or is nothing that makes components.
+    """
     try:
         factory = offer.entry_point.load()
     except Exception as error:
@@ -201,6 +206,20 @@ def _wrong_configuration(
         f"component {offer} does not accept {spec!r}: {error}. {hint}"
         f"It accepts: {', '.join(accepted) or 'nothing'}"
     )
+
+
+def who_brings(point: str) -> str:
+    """Say, for an error, which installed component brings a callback point, by its prefix."""
+    owners = [
+        offer
+        for name, several in offers().items()
+        for offer in several
+        if point.startswith(f"{name.replace('-', '_')}_")
+    ]
+    if owners:
+        names = " or ".join(str(offer) for offer in owners)
+        return f"Its name says that it belongs to {names}: put that into the list. "
+    return "Nothing that is installed has a name with which it begins. "
 
 
 def distribution_of(cls: type) -> tuple[str, str] | None:

@@ -7,11 +7,14 @@ __all__ = [
     "ComponentRejectedError",
     "ConfigurationError",
     "DuplicateComponentError",
+    "OrderCycleError",
     "OrderWarning",
     "PluginError",
+    "RequirementError",
     "RunError",
     "TTLError",
     "UnknownNameError",
+    "UnknownPointError",
     "UnsetVariableError",
 ]
 
@@ -34,6 +37,18 @@ class ComponentRejectedError(TTLError, TypeError):
 
 class DuplicateComponentError(TTLError, ValueError):
     """Say that one component object stands twice in a list."""
+
+
+class RequirementError(TTLError, ValueError):
+    """Say which component needs which other one that is absent or disabled."""
+
+
+class OrderCycleError(TTLError, ValueError):
+    """Say which hints contradict one another, and who declared them."""
+
+
+class UnknownPointError(TTLError, AttributeError):
+    """Say who brings a callback point that nobody in the list brings."""
 
 
 class ConfigurationError(TTLError, TypeError):

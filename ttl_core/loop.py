@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
+from ttl_core import discovery
 from ttl_core.components import ComponentList, Item
 from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
 from ttl_core.manager import HookManager
@@ -124,7 +125,7 @@ class TrainTestLoop:
         self._max_steps: int | None = None
         self._has_stepped = True
         self._is_running = self._can_stop = False
-        self._manager = HookManager(lambda: self._components.members())
+        self._manager = HookManager(lambda: self._components.members(), discovery.who_brings)
         self._calls = self._manager.calls
         self.hook = self._manager.relay
         self._components = ComponentList(components, self._manager)

@@ -1,26 +1,29 @@
-"""The pluggy manager of a loop: accepts or rejects a component, and compiles each hook."""
+"""The pluggy manager of a loop: knows the members of its list, and compiles each hook."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
+import os
+import sys
+import time
 import traceback
+import warnings
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, MethodType
-from typing import Any, cast
+from types import CodeType
+from typing import Any, Literal, cast
 
 import pluggy
 
 from ttl_core import calls
-from ttl_core.errors import ComponentRejectedError, TTLError
+from ttl_core.checks import HookMethods, check_method, spec_arguments
+from ttl_core.errors import ComponentRejectedError, TTLError, UnknownPointError
 from ttl_core.hookspecs import POINTS, CallbackPoints
-from ttl_core.ordering import did_you_mean
-
-HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
-"""A component's hook methods by their own names, with pluggy's options for each."""
+from ttl_core.ordering import Hints, did_you_mean
 
 
 class _Plugin:
@@ -42,37 +45,48 @@ class Member:
 
     Attributes:
         component: the component.
+        key: its entry point's name, by which hints and points know it.
         own_name: the name it asks for.
         find_distribution: finds the name and version of the distribution it comes from, if any.
         config: the configuration it was made with, by name.
-        enabled: whether it is called.
+        hints: what its author says about its place.
+        methods: its hook methods.
+        points: the callback points that it brings.
         name: its name in the list: its own, or one with a number where that was taken.
         was_in_list: whether that name has been fixed.
-        methods: its hook methods.
+        is_enabled: whether the code wants it called.
+        is_barred: whether the environment forbids that.
         plugin: what pluggy knows it as.
     """
 
     component: Any
+    key: str
     own_name: str
     find_distribution: Callable[[], tuple[str, str] | None]
     config: Mapping[str, Any] = field(default_factory=dict)
-    enabled: bool = True
+    hints: Hints = field(default_factory=Hints)
+    methods: HookMethods = field(default_factory=dict)
+    points: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    was_in_list: bool = False
+    is_enabled: bool = True
+    is_barred: bool = False
 
     def __post_init__(self) -> None:
         self.name = self.own_name
-        self.was_in_list = False
-        self.methods: HookMethods = {}
         self.plugin = _Plugin(self)
 
-    def take_methods(self, methods: HookMethods) -> None:
-        """Take the component's hook methods, once they have been found good."""
-        self.methods = methods
-        vars(self.plugin).update({name: method for name, (method, _) in methods.items()})
+    @property
+    def is_on(self) -> bool:
+        """Whether it is called."""
+        return self.is_enabled and not self.is_barred
+
+    def origin(self) -> str:
+        """Return where it comes from: distribution and version, or its class."""
+        found = self.find_distribution()
+        return " ".join(found) if found else f"class {_qualified_name(type(self.component))}"
 
     def __str__(self) -> str:
-        cls = type(self.component)
-        origin = self.find_distribution() or ("class", f"{cls.__module__}.{cls.__qualname__}")
-        return f"component {self.name!r} ({' '.join(origin)})"
+        return f"component {self.name!r} ({self.origin()})"
 
     def record(self) -> dict[str, Any]:
         """Return what the list knows as data: JSON values as they are, others by their names."""
@@ -82,7 +96,7 @@ class Member:
             "class": _qualified_name(type(self.component)),
             "distribution": distribution,
             "version": version,
-            "enabled": self.enabled,
+            "enabled": self.is_on,
             "config": _as_json(self.config),
         }
 
@@ -91,30 +105,52 @@ class _Table:
     """Hold a callable for each hook, as attributes."""
 
 
+class _Relay(_Table):
+    """Hold the hooks that anybody may call, compiled when somebody does."""
+
+    def __init__(self, find: Callable[[str], Callable[..., Any]]) -> None:
+        self.__find = find
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.__find(name)
+
+
 class HookManager(pluggy.PluginManager):
     """Register the members of one loop's list and compile each hook for their order.
 
     pluggy registers and checks; the order in which it was told of plugins decides nothing, the
-    list does. When the list changes, a stub takes the place of each compiled hook and nothing
-    else is done: the first call of a stub registers who came and compiles that one hook.
+    list does. When the list changes, what was compiled is thrown away and nothing else is done:
+    the next call of a hook registers who came and compiles that one hook.
 
     Args:
         list_members: returns the members in list order, or raises an error about the list.
+        find_provider: says which installed component, if any, brings a callback point.
 
     Attributes:
-        calls: for the loop: each hook with positional arguments, results dropped.
+        calls: for the loop: each core hook with positional arguments, results dropped.
         relay: for everybody: each hook with keyword arguments, returning the list of results.
     """
 
-    def __init__(self, list_members: Callable[[], Sequence[Member]]) -> None:
+    def __init__(
+        self,
+        list_members: Callable[[], Sequence[Member]],
+        find_provider: Callable[[str], str],
+    ) -> None:
         super().__init__("ttl")
         self.add_hookspecs(CallbackPoints)
         self.calls: Any = _Table()
-        self.relay: Any = _Table()
+        self.relay: Any = _Relay(self._public_call)
         self._list_members = list_members
+        self._find_provider = find_provider
         self._members: dict[object, Member] = {}
+        self._namespaces: list[Any] = []
         # whoever left in the middle of its own hook may still fail in it
         self._departed: deque[pluggy.HookImpl] = deque(maxlen=256)
+        self._is_traced = os.environ.get("TTL_TRACE") == "1"
+        if self._is_traced:
+            self.add_hookcall_monitoring(*_tracers())
         self.list_changed()
 
     # -- from the list to callables ---------------------------------------------------------
@@ -122,21 +158,42 @@ class HookManager(pluggy.PluginManager):
     def list_changed(self) -> None:
         """Forget every compiled hook, because the list or a member has changed."""
         self._is_current = False
-        for point in vars(self.hook):
+        for point in POINTS:
             setattr(self.calls, point, functools.partial(self._first_call, point))
-            setattr(self.relay, point, functools.partial(self._first_public_call, point))
+        for point in vars(self.hook):
+            vars(self.relay).pop(point, None)
 
     def _first_call(self, point: str, *args: object) -> object:
         self._register_members()
-        call = self._compile(point, self.implementations(point))
+        call = self._compile(point, "dropped", keyword_only=False)
         setattr(self.calls, point, call)
         return call(*args)
 
-    def _first_public_call(self, point: str, **kwargs: object) -> object:
+    def _public_call(self, point: str) -> Callable[..., Any]:
         self._register_members()
-        call = self._compile_public(point, self.implementations(point))
+        if not hasattr(self.hook, point):
+            raise UnknownPointError(
+                f"no component in the list brings the callback point {point!r}. "
+                f"{self._who_brings(point, vars(self.hook))}"
+            )
+        first_only = getattr(self.hook, point).spec.opts["firstresult"]
+        call = self._compile(point, "first" if first_only else "listed", keyword_only=True)
         setattr(self.relay, point, call)
-        return call(**kwargs)
+        return call
+
+    def _compile(
+        self, point: str, results: Literal["dropped", "listed", "first"], keyword_only: bool
+    ) -> Callable[..., Any]:
+        implementations = self.implementations(point)
+        if results == "dropped" and point.startswith("around_"):
+            return lambda loop, body: calls.surround(
+                point, implementations, self._hookexec, body, {"loop": loop}
+            )
+        spec = getattr(self.hook, point).spec
+        hook = calls.Hook(point, spec.argnames, spec.kwargdefaults, results, keyword_only)
+        if any(impl.wrapper for impl in implementations) or (implementations and self._is_traced):
+            return calls.wrapped(hook, implementations, self._hookexec)
+        return calls.direct(hook, implementations) or calls.flat(hook, implementations)
 
     def implementations(self, point: str) -> list[pluggy.HookImpl]:
         """Return the implementations of a point in call order, wrappers first.
@@ -148,50 +205,54 @@ class HookManager(pluggy.PluginManager):
         def place(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
             return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
 
-        return sorted((i for i in self._registered(point) if self.member_of(i).enabled), key=place)
+        return sorted((i for i in self._registered(point) if self.member_of(i).is_on), key=place)
+
+    def points_in_use(self) -> list[str]:
+        """Return the points that somebody implements, the core's first, in firing order."""
+        self._register_members()
+        return [
+            *(point for point in POINTS if self.implementations(point)),
+            *(p for p in vars(self.hook) if p not in POINTS and self.implementations(p)),
+        ]
 
     def _register_members(self) -> None:
         if self._is_current:
             return
         members: dict[object, Member] = {m.plugin: m for m in self._list_members()}
-        for plugin in self._members.keys() - members.keys():
+        namespaces = _unique(
+            member.component.hookspecs for member in members.values() if member.points
+        )
+        known = self._members
+        if [id(n) for n in namespaces] != [id(n) for n in self._namespaces]:
+            known = {}  # points have come or gone, and with them what registers at all
+        for plugin in self._members.keys() - (members.keys() & known.keys()):
             self._departed.extend(impl for impl in self._everything() if impl.plugin is plugin)
             self.unregister(plugin)
-        known, self._members = self._members, members
-        for plugin, member in members.items():
+        if not known:
+            self._exchange_points(namespaces)
+        self._members = members
+        for plugin in members:
             if plugin not in known:
-                self.register(plugin, name=member.name)
+                self.register(plugin)
         self._is_current = True
 
+    def _exchange_points(self, namespaces: list[Any]) -> None:
+        for point in vars(self.hook).keys() - set(POINTS):
+            delattr(self.hook, point)
+            vars(self.relay).pop(point, None)
+        for namespace in namespaces:
+            self.add_hookspecs(namespace)
+        self._namespaces = namespaces
+
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Return the options that were found when the component joined."""
-        method = self._members[plugin].methods.get(name)
-        return method[1] if method else None
+        """Return the options that were found when the component joined, if the point is there."""
+        _, options = self._members[plugin].methods.get(name, (None, None))
+        return options if options and hasattr(self.hook, str(options["specname"])) else None
 
-    def _compile(self, point: str, implementations: list[pluggy.HookImpl]) -> Callable[..., Any]:
-        if point.startswith("around_"):
-            return lambda loop, body: calls.surround(
-                point, implementations, self._hookexec, body, {"loop": loop}
-            )
-        arguments = self._arguments(point)
-        if any(impl.wrapper for impl in implementations):
-            return calls.wrapped(point, arguments, implementations, self._hookexec)
-        return calls.direct(point, arguments, implementations) or calls.flat(
-            point, arguments, implementations, results="dropped"
-        )
-
-    def _compile_public(
-        self, point: str, implementations: list[pluggy.HookImpl]
-    ) -> Callable[..., Any]:
-        arguments = self._arguments(point)
-        if any(impl.wrapper for impl in implementations):
-            return calls.wrapped(
-                point, arguments, implementations, self._hookexec, keyword_only=True
-            )
-        return calls.flat(point, arguments, implementations, results="listed", keyword_only=True)
-
-    def _arguments(self, point: str) -> tuple[str, ...]:
-        return cast(tuple[str, ...], getattr(self.hook, point).spec.argnames)
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
+        """Return the options of a hookspec but for warnings, which `check` gives once a class."""
+        options = super().parse_hookspec_opts(module_or_class, name)
+        return options and {**options, "warn_on_impl": None, "warn_on_impl_args": None}
 
     def _registered(self, point: str) -> list[pluggy.HookImpl]:
         return cast(list[pluggy.HookImpl], getattr(self.hook, point).get_hookimpls())
@@ -204,6 +265,43 @@ class HookManager(pluggy.PluginManager):
         assert isinstance(impl.plugin, _Plugin)
         return impl.plugin.member
 
+    # -- when the list is about to change ---------------------------------------------------
+
+    def check(self, members: Sequence[Member]) -> None:
+        """Check the callback points that members bring against those that they implement.
+
+        Args:
+            members: all members that a list shall have.
+
+        Raises:
+            ComponentRejectedError: two bring the same point, nobody brings one that somebody
+                implements, or an implementation does not fit.
+        """
+        brought: dict[str, tuple[Member, Callable[..., Any]]] = {}
+        for member in members:
+            for point, spec in member.points.items():
+                other, other_spec = brought.setdefault(point, (member, spec))
+                if other_spec is not spec:
+                    raise ComponentRejectedError(
+                        f"{member} cannot join: it brings the callback point {point!r}, and so "
+                        f"does {other}. Take one of them out"
+                    )
+        for member in members:
+            for name, (method, options) in member.methods.items():
+                point = str(options["specname"])
+                if point in brought:
+                    spec = brought[point][1]
+                    check_method(method, name, options, spec_arguments(spec), member)
+                    _warn_if_deprecated(member, method, point, spec)
+                elif point not in POINTS and not options["optionalhook"]:
+                    raise ComponentRejectedError(
+                        f"{member} cannot join: its {name} is no callback point of the core or of "
+                        f"a component in the list. {self._who_brings(point, brought)}"
+                    )
+
+    def _who_brings(self, point: str, brought: Iterable[str]) -> str:
+        return did_you_mean(point, [*POINTS, *brought]) + self._find_provider(point)
+
     # -- when a run fails -------------------------------------------------------------------
 
     def note_failure(self, exception: BaseException, epoch: CodeType, validate: CodeType) -> None:
@@ -215,7 +313,10 @@ class HookManager(pluggy.PluginManager):
                 traceback lie the data of that epoch, or a hook.
             validate: the code of the loop's function that components may call.
         """
-        everyone = [*self._everything(), *self._departed]
+        everyone = sorted(
+            [*self._everything(), *self._departed],
+            key=lambda impl: not self.member_of(impl).is_on,  # who is off is blamed last
+        )
         impl: pluggy.HookImpl | None = None
         calling: pluggy.HookImpl | None = None
         position: dict[str, Any] = {}
@@ -272,59 +373,56 @@ class HookManager(pluggy.PluginManager):
             calls.surround("on_exception", wrappers, self._hookexec, reach_everybody, given)
         reach_everybody()  # of whom a wrapper that failed before its yield has kept us
 
-    # -- when a component joins -------------------------------------------------------------
 
-    def hook_methods(self, component: object, who: object) -> HookMethods:
-        """Find and check the hook methods of a component.
-
-        Args:
-            component: the component, of any class.
-            who: how errors name it; made a string only then.
-
-        Returns:
-            Its hook methods. The option `specname` of each is the name of its point.
-
-        Raises:
-            ComponentRejectedError: one of them could never be called as its author meant.
-        """
-        found: dict[str, tuple[Callable[..., Any], pluggy.HookimplOpts]] = {}
-        for name, static in _attributes(component).items():
-            function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
-            marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
-            is_point = name in POINTS
-            if not (marked or is_point or name.startswith(("on_", "around_"))):
-                continue
-            if function is vars(CallbackPoints).get(name):
-                continue  # the no-op of the base class
-            reject = functools.partial(_reject, who, name, function)
-            if not inspect.isroutine(function):
-                if is_point or callable(function):
-                    raise reject(f"is a {type(function).__name__}, no function or method")
-                continue
-            options = cast(pluggy.HookimplOpts, dict(marked or _NO_OPTIONS))
-            point = options["specname"] = options["specname"] or name
-            spec = getattr(getattr(self.hook, point, None), "spec", None)
-            if spec is None:
-                if options["optionalhook"]:
-                    continue
-                hint = did_you_mean(point, POINTS)
-                raise reject(f"is no callback point. {hint}The points are: {', '.join(POINTS)}")
-            method = getattr(component, name)
-            problem = _problem(method, point, options, spec.argnames)
-            if problem:
-                raise reject(problem)
-            found[name] = (method, options)
-        return found
+_warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""Of which deprecations the author of a class has been told already."""
 
 
-_NO_OPTIONS: pluggy.HookimplOpts = {
-    "wrapper": False,
-    "hookwrapper": False,
-    "optionalhook": False,
-    "tryfirst": False,
-    "trylast": False,
-    "specname": None,
-}
+def _warn_if_deprecated(
+    member: Member, method: Callable[..., Any], point: str, spec: Callable[..., Any]
+) -> None:
+    """Tell an author, once a class and in a way that is shown, of a deprecation in a hookspec."""
+    options = spec.ttl_spec  # type: ignore[attr-defined]
+    inner = inspect.unwrap(method)
+    code = getattr(inner, "__func__", inner).__code__
+    told = _warned.setdefault(type(member.component), set())
+    about = {point: options["warn_on_impl"]}
+    for argument, warning in (options["warn_on_impl_args"] or {}).items():
+        if argument in code.co_varnames[: code.co_argcount]:
+            about[f"{point}({argument})"] = warning
+    for what, warning in about.items():
+        if warning is not None and what not in told:
+            told.add(what)
+            text = f"{member} implements {what}, which is deprecated: {warning}"
+            # not a DeprecationWarning, which Python shows to nobody but the code in __main__
+            warnings.warn_explicit(text, FutureWarning, code.co_filename, code.co_firstlineno)
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list({id(value): value for value in values}.values())
+
+
+def _tracers() -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return what pluggy calls before and after each hook call to print it, nested, with time."""
+    started: list[float] = []
+    is_open = False  # whether the newest line still waits for its time
+
+    def before(point: str, *_: object) -> None:
+        nonlocal is_open
+        if is_open:
+            print(file=sys.stderr)
+        print(f"{'  ' * len(started)}{point}", end="", file=sys.stderr, flush=True)
+        is_open = True
+        started.append(time.perf_counter())
+
+    def after(_outcome: object, point: str, *_: object) -> None:
+        nonlocal is_open
+        took = f"{(time.perf_counter() - started.pop()) * 1e3:.3f} ms"
+        indent = "" if is_open else "  " * len(started) + f"{point} took"
+        print(f"{indent} {took}", file=sys.stderr, flush=True)
+        is_open = False
+
+    return before, after
 
 
 def _qualified_name(value: Any) -> str:
@@ -348,68 +446,3 @@ def _as_json(value: Any) -> Any:
 def _add_note(exception: BaseException, note: str) -> None:
     with contextlib.suppress(Exception):  # an exception may have made its notes unusable
         exception.add_note(f"ttl: {note}")
-
-
-def _attributes(component: object) -> dict[str, Any]:
-    """Return the attributes of an object and its classes as they are, running no property."""
-    found: dict[str, Any] = {}
-    for cls in reversed(type(component).__mro__):
-        found.update(vars(cls))
-    found.update(getattr(component, "__dict__", {}))
-    return found
-
-
-def _reject(who: object, name: str, function: object, problem: str) -> ComponentRejectedError:
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    where = f"\n    at {code.co_filename}:{code.co_firstlineno}" if code else ""
-    return ComponentRejectedError(f"{who} cannot join: its {name} {problem}{where}")
-
-
-def _problem(
-    method: Callable[..., Any],
-    point: str,
-    options: pluggy.HookimplOpts,
-    arguments: Sequence[str],
-) -> str | None:
-    """Return what is wrong with a hook method, with the mend, or None."""
-    inner = inspect.unwrap(method)
-    inner = inner.__func__ if isinstance(inner, MethodType) else inner
-    if not isinstance(inner, FunctionType):
-        return f"is a {type(inner).__name__}, no function written in Python"
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        return "is async; the loop calls hooks and does not await them. Write it with plain def"
-    if options["hookwrapper"]:
-        return "is marked hookwrapper=True, pluggy's old style. Write @hookimpl(wrapper=True)"
-    is_generator = inspect.isgeneratorfunction(inner)
-    if point.startswith("around_") and not options["wrapper"]:
-        return (
-            "can only be a wrapper. Put @hookimpl(wrapper=True) above it and yield once, where "
-            "the run or the epoch takes place"
-        )
-    if is_generator and not options["wrapper"]:
-        return "yields, but is no wrapper. Put @hookimpl(wrapper=True) above it"
-    if options["wrapper"] and not is_generator:
-        return "is marked wrapper=True but never yields. Yield once, where the others are called"
-
-    code = inner.__code__
-    names = code.co_varnames[: code.co_argcount]
-    is_bound = isinstance(method, MethodType)
-    own = names[1:] if is_bound else names
-    right = ", ".join([*(["self"] if is_bound else []), *arguments])
-    mend = f"Write:\n    def {inner.__name__}({right}):"
-    takes_anything = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
-    if takes_anything and not own and not code.co_kwonlyargcount:
-        return (
-            "takes only * arguments, so nobody can tell what to pass; "
-            f"a decorator without functools.wraps does that. {mend}"
-        )
-    if is_bound and (not names or names[0] in arguments):
-        return f"has no self. {mend}"
-    if code.co_kwonlyargcount:
-        return f"has keyword-only arguments, and the loop passes arguments by position. {mend}"
-    if inner.__defaults__:
-        return f"has a default value for an argument, which would never be used. {mend}"
-    unknown = [name for name in own if name not in arguments]
-    if unknown:
-        return f"takes {', '.join(unknown)}, which {point} does not have. {mend}"
-    return None

@@ -1,9 +1,11 @@
-"""Pure functions on names: the grammar, suggestions, and names that are free."""
+"""Pure functions on names: the grammar, suggestions, free names, and order by hints."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -52,3 +54,96 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
     return f"Did you mean {near[0]!r}? " if near else ""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Hold what an author says about the place of a component, in entry-point names.
+
+    Attributes:
+        after: whom it comes after, if present.
+        before: whom it comes before, if present.
+        requires: who has to be present.
+    """
+
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+
+
+class Edge(NamedTuple):
+    """Say that one place of a list comes before another, and which one's author says so how."""
+
+    first: int
+    then: int
+    declared_by: int
+    hint: str
+
+
+def edges(keys: Sequence[str], hints: Sequence[Hints]) -> list[Edge]:
+    """Return what the hints say about the order of a list.
+
+    Args:
+        keys: the entry-point name of each.
+        hints: the hints of each. Absent names are ignored, and so is one's own.
+
+    Example:
+        >>> edges(["bar", "sum"], [Hints(after=("sum", "absent")), Hints()])
+        [Edge(first=1, then=0, declared_by=0, hint='after')]
+    """
+    found = []
+    for i, hint in enumerate(hints):
+        for j, key in enumerate(keys):
+            if key != keys[i]:
+                if key in hint.after:
+                    found.append(Edge(j, i, i, "after"))
+                if key in hint.before:
+                    found.append(Edge(i, j, i, "before"))
+    return found
+
+
+def arranged(count: int, constraints: Iterable[Edge]) -> list[int]:
+    """Return the places of a list in an order that satisfies all edges.
+
+    It is stable: of those that may come next, the first in the list does.
+
+    Args:
+        count: the length of the list.
+        constraints: the edges.
+
+    Raises:
+        graphlib.CycleError: they contradict each other; its second argument is a cycle.
+
+    Example:
+        >>> arranged(3, [Edge(2, 0, 0, "after")])
+        [1, 2, 0]
+    """
+    import graphlib
+    import heapq
+
+    sorter = graphlib.TopologicalSorter[int](dict.fromkeys(range(count), ()))
+    for edge in constraints:
+        sorter.add(edge.then, edge.first)
+    sorter.prepare()
+    order: list[int] = []
+    waiting: list[int] = []
+    while sorter.is_active():
+        for place in sorter.get_ready():
+            heapq.heappush(waiting, place)
+        order.append(heapq.heappop(waiting))
+        sorter.done(order[-1])
+    return order
+
+
+def place_for(count: int, constraints: Iterable[Edge]) -> int:
+    """Return where in a list of `count` a newcomer belongs: as late as the edges let it.
+
+    Args:
+        count: the length of the list; the edges call the newcomer by this number.
+        constraints: the edges of the list with the newcomer at its end.
+
+    Example:
+        >>> place_for(3, [Edge(3, 1, 3, "before")])
+        1
+    """
+    return min((edge.then for edge in constraints if edge.first == count), default=count)

@@ -65,9 +65,9 @@ def main():
             use(
                 "supervised",
                 loss_func=torch.nn.CrossEntropyLoss(),
-                optimizer=functools.partial(torch.optim.AdamW, lr=3e-3),
+                optimizer=functools.partial(torch.optim.AdamW, lr=1e-2),
                 scheduler=lambda optimizer, n_optim_steps: torch.optim.lr_scheduler.OneCycleLR(
-                    optimizer, max_lr=3e-3, total_steps=n_optim_steps
+                    optimizer, max_lr=1e-2, total_steps=n_optim_steps
                 ),
             ),
             use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
@@ -77,7 +77,7 @@ def main():
         train_data,
         valid_data,
     )
-    loop.train(n_epochs=8)
+    loop.train(n_epochs=10)
     loop.test(test_data)
 
     print("\nWhat ran:")

@@ -1,0 +1,238 @@
+"""What is rejected when a component joins, and what to write instead."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType, MethodType
+from typing import Any, cast
+
+import pluggy
+
+from ttl_core.errors import ComponentRejectedError
+from ttl_core.hookspecs import POINTS, CallbackPoints
+from ttl_core.ordering import Hints, did_you_mean, is_name
+
+HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
+"""A component's hook methods by their own names, with pluggy's options for each."""
+
+_NO_OPTIONS: pluggy.HookimplOpts = {
+    "wrapper": False,
+    "hookwrapper": False,
+    "optionalhook": False,
+    "tryfirst": False,
+    "trylast": False,
+    "specname": None,
+}
+
+
+def hook_methods(component: object, who: object) -> HookMethods:
+    """Find the hook methods of a component, and check those for core points.
+
+    Args:
+        component: the component.
+        who: how errors name it; made a string only then.
+
+    Returns:
+        Its hook methods. The option `specname` of each is the name of its point.
+
+    Raises:
+        ComponentRejectedError: one of them could never be called as its author meant.
+    """
+    found: dict[str, tuple[Callable[..., Any], pluggy.HookimplOpts]] = {}
+    for name, static in _attributes(component).items():
+        function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
+        marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
+        looks_like_a_hook = name in POINTS or name.startswith(("on_", "around_"))
+        if not (marked or looks_like_a_hook) or function is vars(CallbackPoints).get(name):
+            continue
+        if not inspect.isroutine(function):
+            if name in POINTS or callable(function):
+                raise _rejected(
+                    who, name, function, f"is a {type(function).__name__}, no function or method"
+                )
+            continue
+        options = cast(pluggy.HookimplOpts, dict(marked or _NO_OPTIONS))
+        point = options["specname"] = options["specname"] or name
+        if point.startswith(("on_", "around_")) and point not in POINTS:
+            raise _rejected(
+                who,
+                name,
+                function,
+                f"is no callback point. {did_you_mean(point, POINTS)}"
+                f"The points are: {', '.join(POINTS)}",
+            )
+        method = getattr(component, name)
+        if point in POINTS:
+            check_method(method, name, options, _core_arguments(point), who)
+        found[name] = (method, options)
+    return found
+
+
+def check_method(
+    method: Callable[..., Any],
+    name: str,
+    options: pluggy.HookimplOpts,
+    arguments: Sequence[str],
+    who: object,
+) -> None:
+    """Check that a hook method can be called with the arguments of its point.
+
+    Args:
+        method: the method.
+        name: its own name.
+        options: pluggy's options, `specname` among them.
+        arguments: the arguments that the point has.
+        who: how errors name the component.
+
+    Raises:
+        ComponentRejectedError: it cannot.
+    """
+    problem = _problem(method, str(options["specname"]), options, arguments)
+    if problem:
+        raise _rejected(who, name, method, problem)
+
+
+def provided_points(component: object, key: str, who: object) -> Mapping[str, Callable[..., Any]]:
+    """Return the callback points that a component brings, by name.
+
+    Args:
+        component: the component.
+        key: its entry point's name, with which the names have to begin.
+        who: how errors name it.
+
+    Raises:
+        ComponentRejectedError: it brings none, or one that cannot be.
+    """
+    namespace = getattr(component, "hookspecs", None)
+    if namespace is None:
+        return {}
+    if not (inspect.ismodule(namespace) or inspect.isclass(namespace)):
+        raise ComponentRejectedError(
+            f"{who} cannot join: its hookspecs are {namespace!r}, no module or class of functions "
+            "marked with @hookspec"
+        )
+    prefix = f"{key.replace('-', '_')}_"
+    points = {
+        name: value
+        for name, value in inspect.getmembers_static(namespace)
+        if getattr(getattr(value, "__func__", value), "ttl_spec", None)
+    }
+    if not points:
+        raise ComponentRejectedError(
+            f"{who} cannot join: its hookspecs {namespace.__name__} hold no function marked with "
+            "@hookspec"
+        )
+    for name, value in points.items():
+        if not name.startswith(prefix) or name in POINTS:
+            raise ComponentRejectedError(
+                f"{who} cannot join: it brings the callback point {name!r}, whose name does not "
+                f"begin with its own. Call it {prefix}{name}"
+            )
+        if getattr(value, "__func__", value).ttl_spec["historic"]:
+            raise ComponentRejectedError(
+                f"{who} cannot join: its callback point {name!r} is historic, and the loop "
+                "replays nothing. Write @hookspec without it"
+            )
+    return {name: getattr(namespace, name) for name in points}
+
+
+def read_hints(named: object, who: object) -> Hints:
+    """Return the hints on what an entry point names.
+
+    Args:
+        named: a component class, or a factory of components.
+        who: how errors name it.
+
+    Raises:
+        ComponentRejectedError: a hint is neither a name nor several.
+    """
+    hints: dict[str, tuple[str, ...]] = {}
+    for hint in ("after", "before", "requires"):
+        value = getattr(named, hint, ())
+        names = (value,) if isinstance(value, str) else tuple(value)
+        for name in names:
+            if not isinstance(name, str) or not is_name(name):
+                raise ComponentRejectedError(
+                    f"{who} declares {hint}={value!r}, but {name!r} is no component's name. Write "
+                    f"names of entry points, as in {hint} = ('metrics',)"
+                )
+        hints[hint] = names
+    return Hints(**hints)
+
+
+def spec_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the arguments of a hookspec, without self."""
+    names = tuple(inspect.signature(function).parameters)
+    return names[1:] if names[:1] == ("self",) else names
+
+
+@functools.cache
+def _core_arguments(point: str) -> tuple[str, ...]:
+    return spec_arguments(getattr(CallbackPoints, point))
+
+
+def _attributes(component: object) -> dict[str, Any]:
+    """Return the attributes of an object and its classes as they are, running no property."""
+    found: dict[str, Any] = {}
+    for cls in reversed(type(component).__mro__):
+        found.update(vars(cls))
+    found.update(getattr(component, "__dict__", {}))
+    return found
+
+
+def _rejected(who: object, name: str, function: object, problem: str) -> ComponentRejectedError:
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    where = f"\n    at {code.co_filename}:{code.co_firstlineno}" if code else ""
+    return ComponentRejectedError(f"{who} cannot join: its {name} {problem}{where}")
+
+
+def _problem(
+    method: Callable[..., Any],
+    point: str,
+    options: pluggy.HookimplOpts,
+    arguments: Sequence[str],
+) -> str | None:
+    """Return what is wrong with a hook method, with the mend, or None."""
+    inner = inspect.unwrap(method)
+    inner = inner.__func__ if isinstance(inner, MethodType) else inner
+    if not isinstance(inner, FunctionType):
+        return f"is a {type(inner).__name__}, no function written in Python"
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        return "is async; the loop calls hooks and does not await them. Write it with plain def"
+    if options["hookwrapper"]:
+        return "is marked hookwrapper=True, pluggy's old style. Write @hookimpl(wrapper=True)"
+    is_generator = inspect.isgeneratorfunction(inner)
+    if point.startswith("around_") and not options["wrapper"]:
+        return (
+            "can only be a wrapper. Put @hookimpl(wrapper=True) above it and yield once, where "
+            "the run or the epoch takes place"
+        )
+    if is_generator and not options["wrapper"]:
+        return "yields, but is no wrapper. Put @hookimpl(wrapper=True) above it"
+    if options["wrapper"] and not is_generator:
+        return "is marked wrapper=True but never yields. Yield once, where the others are called"
+
+    code = inner.__code__
+    names = code.co_varnames[: code.co_argcount]
+    is_bound = isinstance(method, MethodType)
+    own = names[1:] if is_bound else names
+    right = ", ".join([*(["self"] if is_bound else []), *arguments])
+    mend = f"Write:\n    def {inner.__name__}({right}):"
+    takes_anything = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    if takes_anything and not own and not code.co_kwonlyargcount:
+        return (
+            "takes only * arguments, so nobody can tell what to pass; "
+            f"a decorator without functools.wraps does that. {mend}"
+        )
+    if is_bound and (not names or names[0] in arguments):
+        return f"has no self. {mend}"
+    if code.co_kwonlyargcount:
+        return f"has keyword-only arguments, and the loop passes arguments by position. {mend}"
+    if inner.__defaults__:
+        return f"has a default value for an argument, which would never be used. {mend}"
+    unknown = [name for name in own if name not in arguments]
+    if unknown:
+        return f"takes {', '.join(unknown)}, which {point} does not have. {mend}"
+    return None

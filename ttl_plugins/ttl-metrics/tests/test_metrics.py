@@ -1,0 +1,493 @@
+"""What `metrics` gathers, when it forgets it, and what it logs."""
+
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn, tensor
+from torchmetrics import CatMetric, MetricCollection, SumMetric
+from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
+from ttl_metrics import Metrics
+
+from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
+
+
+class Step(LoopComponent):
+    """Take (scores, targets, loss) batches for what they say; None means no loss."""
+
+    def on_forward_pass(self, loop):
+        loop.scores = loop.batch[0]
+
+    def on_loss_compute(self, loop):
+        loop.loss = loop.batch[2]
+
+
+class Logged(LoopComponent):
+    """Keep what was logged."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_log(self, loop, metrics, level):
+        self.calls.append((level, {name: as_number(value) for name, value in metrics.items()}))
+
+
+def as_number(value):
+    """Return a tensor as what JSON could hold."""
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+def batch(loss, scores=(0.0, 1.0), targets=(0, 1)):
+    """Return one whose mean loss is `loss`."""
+    return tensor(scores), tensor(targets), None if loss is None else tensor(loss)
+
+
+RIGHT, WRONG = (0.0, 1.0), (1.0, 0.0)
+
+
+def pick(loop):
+    """Return what the metrics take."""
+    return loop.scores, loop.batch[1]
+
+
+def accuracy():
+    """Return a component that measures accuracy."""
+    return Metrics(accuracy=BinaryAccuracy(validate_args=False), update_with=pick)
+
+
+def make_loop(component, train_data=None, valid_data=None, step=None):
+    """Return a loop that takes steps and has the component."""
+    return TrainTestLoop(nn.Identity(), [step or Step(), component], train_data, valid_data)
+
+
+def numbers(loop):
+    """Return the newest epoch-level values as numbers."""
+    return {name: as_number(value) for name, value in loop.metrics.items()}
+
+
+# -- the mean loss ------------------------------------------------------------------------------
+
+
+def test_loss_is_the_mean_weighted_by_batch_size():
+    """The epoch's loss is the mean over samples, not over batches."""
+    loop = make_loop(Metrics())
+    loop.test([batch(1.0, (0.0,) * 3, (0,) * 3), batch(5.0, (0.0,), (0,))])
+    assert {"test/loss": 2.0} == numbers(loop)
+
+
+def test_it_is_found_by_name():
+    """`use("metrics", accuracy=...)` makes the component."""
+    loop = make_loop(use("metrics", accuracy=BinaryAccuracy(), update_with=pick))
+    loop.test([batch(1.0)])
+    assert {"test/loss": 1.0, "test/accuracy": 1.0} == numbers(loop)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((3, 1), 2.0), ((tensor(1), tensor(3.0)), 4.0)])
+def test_batch_size_may_be_a_number_or_a_tensor(weights, expected):
+    """What a component sets as batch_size is the weight."""
+
+    class Weigh(Step):
+        def on_batch_begin(self, loop):
+            loop.batch_size = weights[loop.batch_num]
+
+    loop = make_loop(Metrics(), step=Weigh())
+    loop.test([batch(1.0), batch(5.0)])
+    assert {"test/loss": expected} == numbers(loop)
+
+
+def test_loss_may_be_a_plain_number():
+    """A loss that is no tensor is averaged like one that is."""
+    loop = make_loop(Metrics())
+    loop.test([(tensor([0.0]), None, 1.0), (tensor([0.0]), None, 2.0)])
+    assert {"test/loss": 1.5} == numbers(loop)
+
+
+def test_low_precision_losses_are_summed_in_single_precision():
+    """A weighted half-precision loss does not overflow."""
+    loop = make_loop(Metrics())
+    data = [(torch.zeros(1000), None, tensor(1000.0, dtype=torch.float16))]
+    loop.test(data)
+    assert {"test/loss": 1000.0} == numbers(loop)
+
+
+def test_each_phase_logs_at_epoch_level_under_its_own_name():
+    """Training and validation epochs each log once, as they end."""
+    logged = Logged()
+    loop = make_loop(Metrics(), [batch(1.0)], [batch(2.0)])
+    loop.components.append(logged)
+    loop.train(n_epochs=2)
+    epoch = [("epoch", {"train/loss": 1.0}), ("epoch", {"valid/loss": 2.0})]
+    assert epoch * 2 == logged.calls
+
+
+def test_batches_without_a_loss_do_not_count():
+    """A loss of None takes its batch out of the mean."""
+    loop = make_loop(Metrics())
+    loop.test([batch(1.0), batch(None), batch(2.0)])
+    assert {"test/loss": 1.5} == numbers(loop)
+
+
+def test_an_epoch_without_a_loss_logs_nothing():
+    """Nothing is logged where nothing was gathered, and on_log is not called."""
+    logged = Logged()
+    loop = make_loop(Metrics())
+    loop.components.append(logged)
+    loop.test([batch(None)])
+    assert [] == logged.calls
+
+
+def test_a_loss_that_training_left_behind_does_not_count_in_a_test():
+    """Where nobody sets a loss in a test, that of the last training batch is not taken for it."""
+
+    class OnlyInTraining(Step):
+        def on_loss_compute(self, loop):
+            if loop.is_training:
+                loop.loss = tensor(1.0)
+
+    loop = make_loop(Metrics(), [batch(1.0)], step=OnlyInTraining())
+    loop.train(n_epochs=1)
+    loop.test([batch(2.0)] * 2)
+    assert {"train/loss": 1.0} == numbers(loop)
+
+
+def test_a_loss_may_be_the_same_object_in_every_epoch():
+    """Losses are told apart by when they were set, not by identity: a buffer may be reused."""
+    data = [batch(1.0)]
+    loop = make_loop(Metrics(), data, data)
+    loop.train(n_epochs=1)
+    loop.test(data)
+    assert {"train/loss": 1.0, "valid/loss": 1.0, "test/loss": 1.0} == numbers(loop)
+
+
+def test_loss_can_be_left_to_another_instance():
+    """`loss=False` logs metrics alone, so that two instances can stand in one list."""
+    loop = make_loop(Metrics())
+    loop.components.append(
+        use("metrics", name="more", loss=False, accuracy=BinaryAccuracy(), update_with=pick)
+    )
+    loop.components.append(Logged())
+    loop.test([batch(1.0)])
+    assert [("epoch", {"test/loss": 1.0}), ("epoch", {"test/accuracy": 1.0})] == (
+        loop.components["logged"].calls
+    )
+
+
+# -- metrics ------------------------------------------------------------------------------------
+
+
+def test_a_metric_by_name_is_logged_in_every_phase():
+    """A metric given once is measured in training, validation and testing, each on its own."""
+    loop = make_loop(accuracy(), [batch(1.0, RIGHT)], [batch(1.0, WRONG)])
+    loop.train(n_epochs=1)
+    loop.test([batch(1.0, RIGHT), batch(1.0, WRONG)])
+    accuracies = {k: v for k, v in numbers(loop).items() if k.endswith("accuracy")}
+    assert {"train/accuracy": 1.0, "valid/accuracy": 0.0, "test/accuracy": 0.5} == accuracies
+
+
+def test_a_phase_may_have_its_own_metrics():
+    """What is given for a phase takes the place of what is given for all."""
+    component = Metrics(
+        {"accuracy": BinaryAccuracy()},
+        train={},
+        valid={"f1": BinaryF1Score()},
+        update_with=pick,
+    )
+    loop = make_loop(component, [batch(1.0)], [batch(2.0)])
+    loop.train(n_epochs=1)
+    loop.test([batch(3.0)])
+    assert {
+        "train/loss": 1.0,
+        "valid/loss": 2.0,
+        "valid/f1": 1.0,
+        "test/loss": 3.0,
+        "test/accuracy": 1.0,
+    } == numbers(loop)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (BinaryAccuracy(), {"BinaryAccuracy"}),
+        ([BinaryAccuracy(), BinaryF1Score()], {"BinaryAccuracy", "BinaryF1Score"}),
+        (MetricCollection({"acc": BinaryAccuracy()}, prefix="my_"), {"my_acc"}),
+        ({"scores": MetricCollection([BinaryF1Score()])}, {"scores_BinaryF1Score"}),
+    ],
+)
+def test_metrics_may_be_one_or_many_or_a_collection(given, expected):
+    """What torchmetrics takes as a collection is taken, and logged under the collection's names."""
+    loop = make_loop(Metrics(given, loss=False, update_with=pick))
+    loop.test([batch(1.0)])
+    assert {f"test/{name}" for name in expected} == set(loop.metrics)
+
+
+def test_what_was_given_is_copied():
+    """The metric that was given is not updated itself."""
+    metric = BinaryAccuracy()
+    loop = make_loop(Metrics(accuracy=metric, update_with=pick))
+    loop.test([batch(1.0)])
+    assert 0 == metric.update_count
+
+
+def test_metrics_of_a_test_need_no_loss():
+    """Where there are targets, metrics are updated though nobody computed a loss."""
+    loop = make_loop(accuracy())
+    loop.test([batch(None)])
+    assert {"test/accuracy": 1.0} == numbers(loop)
+
+
+def test_update_with_may_skip_batches():
+    """None in place of arguments keeps a batch out of the metrics, not out of the loss."""
+    component = Metrics(
+        total=SumMetric(), update_with=lambda loop: (loop.scores,) if loop.batch_num else None
+    )
+    loop = make_loop(component)
+    loop.test([batch(1.0, (1.0, 2.0)), batch(3.0, (3.0, 4.0))])
+    assert {"test/loss": 2.0, "test/total": 7.0} == numbers(loop)
+
+
+Pair = namedtuple("Pair", ["inputs", "labels", "weights"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (tensor(RIGHT), tensor([0, 1])),
+        [tensor(RIGHT), tensor([0, 1])],
+        {"inputs": tensor(RIGHT), "targets": tensor([0, 1])},
+        {"inputs": tensor(RIGHT), "labels": tensor([0, 1]), "weights": None},
+        Pair(tensor(RIGHT), tensor([0, 1]), None),
+        SimpleNamespace(inputs=tensor(RIGHT), targets=tensor([0, 1])),
+    ],
+    ids=["tuple", "list", "targets", "labels", "named tuple", "object"],
+)
+def test_targets_are_found_in_usual_batches(data):
+    """A pair, a dict and an object tell where the targets are."""
+
+    class Score(LoopComponent):
+        def on_forward_pass(self, loop):
+            loop.scores = tensor(RIGHT)
+
+    loop = make_loop(Metrics(accuracy=BinaryAccuracy()), step=Score())
+    loop.test([data])
+    assert {"test/accuracy": 1.0} == numbers(loop)
+
+
+@pytest.mark.parametrize("data", [tensor(RIGHT), [tensor(RIGHT)], {"inputs": 1}, ("x", None)])
+def test_a_batch_with_neither_targets_nor_loss_is_skipped(data):
+    """A test on data without labels needs no other list of components."""
+    loop = make_loop(Metrics(accuracy=BinaryAccuracy()), step=LoopComponent())
+    loop.test([data])
+    assert {} == numbers(loop)
+
+
+def test_a_batch_with_a_loss_whose_targets_are_not_found_is_an_error():
+    """Metrics do not stay away in silence: the error says how to tell where targets are."""
+    loop = make_loop(Metrics(accuracy=BinaryAccuracy()))
+    with pytest.raises(RunError, match=r"a tuple: .*update_with=lambda"):
+        loop.test([batch(1.0)])
+
+
+def test_kept_scores_hold_no_graph():
+    """Metrics that keep what they are given do not keep the graphs of a whole epoch."""
+
+    class Graph(Step):
+        def on_forward_pass(self, loop):
+            loop.scores = loop.batch[0].clone().requires_grad_() * 2
+
+    component = Metrics(kept=CatMetric(), update_with=lambda loop: (loop.scores,))
+    loop = make_loop(component, [batch(1.0)], step=Graph())
+    kept = []
+
+    class Look(LoopComponent):
+        def on_safe_point(self, loop):
+            kept.append(loop.metrics["train/kept"].requires_grad)
+
+    loop.components.append(Look())
+    loop.train(n_epochs=1)
+    assert [False] == kept
+
+
+def test_no_value_is_read_from_the_device():
+    """A batch goes through on a device whose values cannot be read, so nothing waits for it."""
+    component = accuracy()
+    loop = make_loop(component)
+    meta = torch.device("meta")
+    scores, targets = torch.empty(2, device=meta), torch.empty(2, dtype=torch.long, device=meta)
+    loop.test([(scores, targets, torch.empty((), device=meta))] * 2)
+    assert {meta} == {value.device for value in loop.metrics.values()}
+
+
+def test_a_device_may_change_between_epochs():
+    """Metrics follow the scores to wherever they are."""
+    loop = make_loop(accuracy())
+    meta = torch.device("meta")
+    devices = []
+    for device in ("cpu", meta):
+        loop.test([tuple(value.to(device) for value in batch(1.0))])
+        devices.append({str(value.device) for value in loop.metrics.values()})
+    assert [{"cpu"}, {"meta"}] == devices
+
+
+# -- when it forgets ----------------------------------------------------------------------------
+
+
+def test_an_epoch_starts_fresh_after_one_that_was_stopped():
+    """What a stopped epoch gathered does not count in the next one."""
+
+    class StopOnce(LoopComponent):
+        def on_batch_end(self, loop):
+            loop.components.disable(self)
+            loop.stop()
+
+    loop = make_loop(Metrics(), [batch(1.0), batch(3.0)])
+    loop.components.append(StopOnce())
+    loop.train(n_epochs=1)
+    assert {} == numbers(loop)
+    loop.train(n_epochs=1)
+    assert {"train/loss": 2.0} == numbers(loop)
+
+
+def test_an_epoch_starts_fresh_after_one_that_failed():
+    """What a failed epoch gathered does not count in the next one."""
+
+    def failing():
+        yield batch(1.0)
+        raise OSError("disk")
+
+    loop = make_loop(accuracy())
+    with pytest.raises(OSError, match="disk"):
+        loop.test(failing())
+    loop.test([batch(3.0, WRONG)])
+    assert {"test/loss": 3.0, "test/accuracy": 0.0} == numbers(loop)
+
+
+def test_a_validation_in_mid_epoch_leaves_the_training_epoch_alone():
+    """Both epochs come out as if the other had not been."""
+
+    class ValidateOften(LoopComponent):
+        def on_batch_end(self, loop):
+            if loop.is_training:
+                loop.validate()
+
+    train, valid = [batch(1.0, RIGHT), batch(2.0, WRONG)], [batch(7.0, WRONG)]
+    expected = {"train/loss": 1.5, "train/accuracy": 0.5, "valid/loss": 7.0, "valid/accuracy": 0.0}
+    for place in (1, 2):
+        loop = make_loop(accuracy(), train, valid)
+        loop.components.insert(place, ValidateOften())
+        loop.train(n_epochs=1)
+        assert expected == numbers(loop)
+
+
+def test_one_that_is_enabled_in_mid_epoch_gathers_the_rest():
+    """Without on_epoch_begin it begins with the first batch that it sees."""
+    loop = make_loop(Metrics(), [batch(1.0), batch(2.0), batch(4.0)])
+    loop.components.disable("metrics")
+
+    class Switch(LoopComponent):
+        """Turn metrics on for the second batch of epoch 0 and the last of epoch 1."""
+
+        def on_batch_begin(self, loop):
+            if (loop.epoch_num, loop.batch_num) in [(0, 1), (1, 2)]:
+                loop.components.enable("metrics")
+            else:
+                loop.components.disable("metrics")
+
+    loop.components.append(Switch())
+    loop.train(n_epochs=2)
+    assert {"train/loss": 4.0} == numbers(loop)
+
+
+def test_state_goes_on_in_mid_epoch():
+    """What was gathered before a save counts in the epoch that goes on after loading it."""
+    saved = []
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            saved.append(loop.components["metrics"].state_dict())
+
+    class Load(LoopComponent):
+        def on_epoch_begin(self, loop):
+            loop.components["metrics"].load_state_dict(saved[0])
+
+    data = [batch(1.0, RIGHT), batch(2.0, WRONG)]
+    loop = make_loop(accuracy(), data)
+    loop.components.append(Save())
+    loop.train(n_epochs=1)
+    resumed = make_loop(accuracy(), data[1:])
+    resumed.components.append(Load())
+    resumed.train(n_epochs=1)
+    assert numbers(loop) == numbers(resumed)
+
+
+def test_state_is_data_and_empty_between_epochs(tmp_path):
+    """A checkpoint holds nothing that torch.load refuses, and nothing that is of no use."""
+    states = []
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            torch.save(loop.components["metrics"].state_dict(), tmp_path / "state.pt")
+            states.append(torch.load(tmp_path / "state.pt", weights_only=True))
+
+    loop = make_loop(accuracy(), [batch(1.0), batch(2.0)])
+    loop.components.append(Save())
+    loop.train(n_epochs=1)
+    assert [["train"], []] == [list(state) for state in states]
+
+
+# -- what it refuses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"accuracy": 3}, r"metrics is \{'accuracy': 3\}, but a torchmetrics.Metric"),
+        ({"accuracy": BinaryAccuracy}, "metrics is .*BinaryAccuracy.*was expected"),
+        ({"metrics": 3}, "metrics is 3, but"),
+        ({"valid": 3}, "valid is 3, but"),
+        ({"update": BinaryAccuracy()}, "attribute 'update' already exists"),
+        ({"update_with": 3}, "update_with is 3, but has to take the loop"),
+    ],
+)
+def test_what_is_no_metric_is_refused(given, message):
+    """The error names what was given and what was expected."""
+    with pytest.raises(TypeError, match=message):
+        Metrics(**given)
+
+
+def test_metrics_given_twice_are_refused():
+    """A collection and metrics by name would have to be merged by rules."""
+    with pytest.raises(ValueError, match="given twice"):
+        Metrics(BinaryAccuracy(), accuracy=BinaryAccuracy())
+
+
+def test_a_metric_with_the_name_of_the_loss_is_refused():
+    """Two values of one name cannot be logged."""
+    with pytest.raises(ValueError, match="named 'loss'"):
+        Metrics(valid={"loss": SumMetric()})
+
+
+def test_a_metric_may_be_named_loss_where_the_loss_is_not_logged():
+    """With `loss=False` the name is free."""
+    loop = make_loop(Metrics(loss=False, total=SumMetric(), update_with=lambda loop: (1.0,)))
+    loop.test([batch(5.0)])
+    assert {"test/total": 1.0} == numbers(loop)
+
+
+def test_update_with_has_to_return_a_tuple():
+    """A tensor would be taken apart along its first dimension."""
+    loop = make_loop(Metrics(total=SumMetric(), update_with=lambda loop: loop.scores))
+    with pytest.raises(TypeError, match="returned a Tensor, but has to return a tuple"):
+        loop.test([batch(1.0)])
+
+
+def test_an_unknown_batch_size_is_explained():
+    """A batch without tensors needs a component that sets batch_size."""
+
+    class Loss(LoopComponent):
+        def on_loss_compute(self, loop):
+            loop.loss = tensor(1.0)
+
+    loop = make_loop(Metrics(), step=Loss())
+    with pytest.raises(TTLError, match="batch_size"):
+        loop.test(["text"])

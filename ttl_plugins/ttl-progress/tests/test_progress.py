@@ -1,0 +1,482 @@
+"""What `progress` prints, what it shows in a terminal, and when it reads values."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from ttl_progress import Progress
+
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl
+
+# -- around the component -----------------------------------------------------------------------
+
+
+class Step(LoopComponent):
+    """Set a loss."""
+
+    def on_loss_compute(self, loop):
+        loop.loss = torch.tensor(0.25, requires_grad=True)
+
+
+class Do(LoopComponent):
+    """Do something at one point."""
+
+    def __init__(self, point, action):
+        setattr(self, point, lambda loop: action(loop))
+
+
+class Stream:
+    """Hold data whose length is not known."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return iter(self.data)
+
+
+class Value:
+    """Be a number that counts how often it is read."""
+
+    reads = 0
+
+    def __float__(self):
+        Value.reads += 1
+        return 0.5
+
+
+class Screen(io.StringIO):
+    """Be as much of a terminal as rich asks for: lines, and a cursor that moves up and down."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines, self.row, self.frames, self.has_cursor = [""], 0, [], True
+
+    def write(self, text):
+        for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", text):
+            match part:
+                case "\n":
+                    self.row += 1
+                    self.lines += [""] * (self.row == len(self.lines))
+                case "\r":
+                    pass  # what rich writes next is a whole line, or clears one
+                case "\x1b[2K":
+                    self.lines[self.row] = ""
+                case "\x1b[1A":
+                    self.row -= 1
+                case "\x1b[?25l" | "\x1b[?25h":
+                    self.has_cursor = part[-1] == "h"
+                case _ if part.startswith("\x1b"):
+                    assert part.endswith("m"), f"unknown control code {part!r}"
+                case _:
+                    self.lines[self.row] += part
+        return len(text)
+
+    def flush(self):
+        self.frames.append(self.shown())
+
+    def shown(self):
+        """Return the lines that are not empty."""
+        return [line.rstrip() for line in self.lines if line.strip()]
+
+
+@pytest.fixture
+def screen():
+    """Give a terminal of 80 columns."""
+    return Screen()
+
+
+@pytest.fixture
+def bar(screen):
+    """Give a component that shows its bar on the screen."""
+    return Progress(console=terminal(screen))
+
+
+def terminal(screen, width=80):
+    """Return a console on a screen."""
+    return Console(
+        file=screen, width=width, force_terminal=True, force_interactive=True, color_system=None
+    )
+
+
+def make_loop(*components, n_train=3, n_valid=None):
+    """Return a loop over batches of two samples."""
+    batches = [torch.ones(2)] * 1000
+    valid_data = None if n_valid is None else batches[:n_valid]
+    return TrainTestLoop(nn.Identity(), [Step(), *components], batches[:n_train], valid_data)
+
+
+def lines(capsys):
+    """Return what was printed, without the times."""
+    return without_times(capsys.readouterr().out.splitlines())
+
+
+def without_times(lines):
+    """Return lines without how long the epochs took."""
+    return [re.sub(r"  \d+\.\d s", "", line) for line in lines]
+
+
+def ever_shown(screen):
+    """Return every line that was on the screen at some time."""
+    return {line for frame in screen.frames for line in frame}
+
+
+# -- a line an epoch ----------------------------------------------------------------------------
+
+
+def test_each_epoch_is_one_plain_line(capsys):
+    """Where the output is no terminal, it holds a line an epoch and no control codes."""
+    make_loop("progress", n_valid=1).train(n_epochs=2)
+    line = r"{} epoch {}/2  {}  0\.\d s  last loss 0\.25\n"
+    expected = "".join(
+        line.format(phase, epoch, count)
+        for epoch in (1, 2)
+        for phase, count in (("train", "3 batches"), ("valid", "1 batch"))
+    )
+    assert re.fullmatch(expected, capsys.readouterr().out)
+
+
+def test_forced_colours_make_no_terminal(capsys, monkeypatch):
+    """FORCE_COLOR, which build servers set, does not bring control codes into a file."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    make_loop("progress", n_train=1).train(n_epochs=1)
+    assert ["train epoch 1/1  1 batch  last loss 0.25"] == lines(capsys)
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["before", "after"])
+def test_values_of_the_epoch_are_shown_wherever_their_component_stands(capsys, place):
+    """What is logged in on_epoch_end is on the line, in the order in which it was logged."""
+    loop = make_loop("progress", n_train=1)
+    values = {"loss": torch.tensor(0.3125), "accuracy": 0.912345, "n": 3, "best": "yes"}
+    loop.components.insert(place, Do("on_epoch_end", lambda loop: loop.log(values, "epoch")))
+    loop.train(n_epochs=1)
+    expected = "train epoch 1/1  1 batch  loss 0.3125  accuracy 0.9123  n 3  best yes"
+    assert [expected] == lines(capsys)
+
+
+def test_values_that_a_wrapper_logs_are_shown(capsys):
+    """A component that logs when its around_epoch ends is not too late."""
+
+    class Late(LoopComponent):
+        @hookimpl(wrapper=True)
+        def around_epoch(self, loop):
+            result = yield
+            loop.log({"loss": 7}, level="epoch")
+            return result
+
+    make_loop(Late(), "progress", n_train=1).train(n_epochs=1)
+    assert ["train epoch 1/1  1 batch  loss 7"] == lines(capsys)
+
+
+def test_values_of_a_batch_are_not_those_of_the_epoch(capsys):
+    """What is logged at batch level stays off the line."""
+    noise = Do("on_batch_end", lambda loop: loop.log({"grad_norm": 9.0}))
+    make_loop(noise, "progress", n_train=1).train(n_epochs=1)
+    assert ["train epoch 1/1  1 batch  last loss 0.25"] == lines(capsys)
+
+
+def test_values_that_are_no_number_are_left_out(capsys):
+    """A confusion matrix does not fit on a line."""
+    values = {"loss": 1, "matrix": torch.eye(2), "nothing": None}
+    log = Do("on_epoch_end", lambda loop: loop.log(values, "epoch"))
+    make_loop(log, "progress", n_train=1).train(n_epochs=1)
+    assert ["train epoch 1/1  1 batch  loss 1"] == lines(capsys)
+
+
+def test_markup_in_a_name_is_text(capsys):
+    """Brackets are printed as they are."""
+    log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1, "top[bold]:smile:": 2}, "epoch"))
+    make_loop(log, "progress", n_train=1).train(n_epochs=1)
+    assert ["train epoch 1/1  1 batch  loss 1  top[bold]:smile: 2"] == lines(capsys)
+
+
+def test_epochs_count_on_in_a_second_run(capsys):
+    """The number is that of the epoch since the loop was made, as `epoch_num` is."""
+    loop = make_loop("progress", n_train=1)
+    loop.train(n_epochs=1)
+    loop.train(n_epochs=2)
+    labels = [line.partition("  ")[0] for line in lines(capsys)]
+    assert ["train epoch 1/1", "train epoch 2/3", "train epoch 3/3"] == labels
+
+
+def test_only_training_numbers_its_epochs(capsys):
+    """A test and a validation on its own have no number, and a run by steps has no total."""
+    loop = make_loop("progress", n_valid=1)
+    loop.train(n_optim_steps=1)
+    loop.validate()
+    loop.test([torch.ones(2)])
+    labels = [line.partition("  ")[0] for line in lines(capsys)]
+    assert ["train epoch 1", "valid epoch 1", "valid", "test"] == labels
+
+
+def test_an_empty_epoch_has_no_loss(capsys):
+    """A loss that an earlier epoch left behind is not shown."""
+    loop = make_loop("progress", n_train=1)
+    loop.train(n_epochs=1)
+    loop.test([])
+    assert ["train epoch 1/1  1 batch  last loss 0.25", "test  0 batches"] == lines(capsys)
+
+
+def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys):
+    """Its time does not count as time of the training epoch."""
+
+    def validate(loop):
+        if loop.is_training and loop.batch_num == 1:
+            loop.validate()
+        elif loop.is_validating:
+            time.sleep(0.5)
+
+    make_loop(Do("on_batch_end", validate), "progress", n_valid=1).train(n_epochs=1)
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"valid epoch 1/1  1 batch  [01]\.\d s  last loss 0\.25", first)
+    assert re.fullmatch(r"train epoch 1/1  3 batches  0\.[0-4] s  last loss 0\.25", second)
+
+
+def test_a_stopped_epoch_tells_how_far_it_went(capsys):
+    """The line of an epoch that stop() ended has both numbers."""
+    make_loop("progress", Do("on_safe_point", lambda loop: loop.stop())).train(n_epochs=5)
+    assert ["train epoch 1/5  1/3 batches  last loss 0.25"] == lines(capsys)
+
+
+def test_a_failed_epoch_tells_how_far_it_went(capsys):
+    """The line comes before the exception, which passes unchanged."""
+
+    def fail(loop):
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        make_loop("progress", Do("on_safe_point", fail)).train(n_epochs=5)
+    assert ["train epoch 1/5  1/3 batches  last loss 0.25"] == lines(capsys)
+
+
+def test_values_are_read_once_an_epoch(capsys):
+    """Without a terminal nothing waits for the device but the line."""
+    Value.reads = 0
+    log = Do("on_batch_end", lambda loop: loop.log({"loss": Value(), "norm": Value()}))
+    end = Do("on_epoch_end", lambda loop: loop.log({"loss": Value()}, "epoch"))
+    make_loop(log, "progress", end, n_train=1000).train(n_epochs=2)
+    assert 2 == Value.reads
+
+
+# -- switched on and off ------------------------------------------------------------------------
+
+
+def test_one_that_is_enabled_in_mid_epoch_shows_the_rest(capsys):
+    """It joins the epoch, says so by no total, and is whole from the next epoch on."""
+    loop = make_loop("progress")
+    loop.components.disable("progress")
+    log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1}, "epoch"))
+    loop.components += [
+        Do("on_batch_begin", lambda loop: loop.components.enable("progress")),
+        log,
+    ]
+    loop.train(n_epochs=2)
+    assert ["train epoch 1  3 batches  loss 1", "train epoch 2  3 batches  loss 1"] == (
+        lines(capsys)
+    )
+
+
+@pytest.mark.parametrize("action", ["stop", "fail"])
+def test_one_that_is_enabled_in_mid_epoch_is_closed_with_the_run(screen, bar, action):
+    """A stop or an exception finds it, though it surrounds nothing."""
+
+    def act(loop):
+        loop.components.enable("progress")
+        if loop.batch_num:
+            loop.stop() if action == "stop" else loop.undefined
+
+    loop = make_loop(bar, Do("on_batch_begin", act))
+    loop.components.disable("progress")
+    try:
+        loop.train(n_epochs=2)
+    except AttributeError:
+        assert "fail" == action
+    assert ["train epoch 1  1/3 batches  last loss 0.25"] == without_times(screen.shown())
+    assert screen.has_cursor
+
+
+def test_one_that_is_disabled_in_mid_epoch_leaves_no_bar(screen, bar):
+    """What it shows is gone when the epoch ends, and it stays silent."""
+    disable = Do("on_batch_end", lambda loop: loop.components.disable("progress"))
+    make_loop(bar, disable).train(n_epochs=2)
+    assert ["train epoch 1/2  1 batch  last loss 0.25"] == without_times(screen.shown())
+    assert screen.has_cursor
+
+
+# -- the bar ------------------------------------------------------------------------------------
+
+
+def rest(loop):
+    """Take long enough for a refresh."""
+    time.sleep(0.11)
+
+
+def test_bar_shows_the_epoch(screen, bar):
+    """It holds the phase, the epoch, the batches, the rate, the time left and newest values."""
+    log = Do("on_batch_begin", lambda loop: loop.log({"lr": 0.001}))
+    make_loop(log, Do("on_batch_end", rest), bar).train(n_epochs=2)
+    expected = r"train epoch 2/2 [━╸╺ ]+ 2/3 \d\.\d/s 0:00:00 left loss 0\.25  lr 0\.001"
+    assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
+
+
+def test_bar_shows_what_is_left_of_unknown_data(screen, bar):
+    """Data without a length have a question mark for their number and no time left."""
+    loop = make_loop(Do("on_batch_end", rest), bar)
+    loop.test(Stream([torch.ones(2)] * 2))
+    expected = r"test ━+ 2/\? \d\.\d/s +loss 0\.25"
+    assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
+
+
+def test_bar_fits_on_one_line_of_80_columns(screen, bar):
+    """Large numbers and many values are cut, and no row is wrapped."""
+
+    class Long(LoopComponent):
+        def on_epoch_begin(self, loop):
+            loop.n_batches = 123456
+
+        def on_batch_end(self, loop):
+            loop.log({f"a_long_name_{i}": i / 3 for i in range(9)})
+            rest(loop)
+
+    loop = make_loop(Long(), bar, n_train=2)
+    loop.epoch_num = 998
+    loop.train(n_epochs=1)
+    bars = [frame for frame in screen.frames if "2/123456" in "".join(frame)]
+    assert [1] * len(bars) == [len(frame) for frame in bars]
+    assert re.fullmatch(
+        r"train epoch 999/999 [━╸╺ ]{6,} 2/123456 \d\.\d/s \d+:\d\d:\d\d left loss 0\.25 .*…",
+        bars[0][0],
+    )
+    assert max(len(frame[0]) for frame in bars) <= 80
+
+
+def test_bars_of_epochs_in_epochs_stand_below_each_other(screen, bar):
+    """A validation in mid-epoch adds a row, and takes it away again."""
+
+    def validate(loop):
+        if loop.is_training and loop.batch_num == 1:
+            loop.validate()
+
+    make_loop(Do("on_batch_end", rest), bar, Do("on_batch_end", validate), n_valid=2).train(1)
+    rows = [re.findall(r"(train|valid) epoch 1/1 [━╸╺]", "\n".join(f)) for f in screen.frames]
+    changes = [row for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
+    assert [["train"], ["train", "valid"], ["train"], [], ["valid"], []] == changes[-6:]
+
+
+def test_bar_is_gone_in_the_end(screen, bar):
+    """Only the lines stay, the cursor is back, and standard output is what it was."""
+    before = sys.stdout
+    make_loop(bar, n_valid=1).train(n_epochs=1)
+    assert ["train", "valid"] == [line.split()[0] for line in screen.shown()]
+    assert not any("━" in line for line in screen.shown())
+    assert screen.has_cursor
+    assert before is sys.stdout
+
+
+def test_bar_is_gone_after_ctrl_c(screen, bar):
+    """KeyboardInterrupt passes, and leaves the terminal as it was."""
+
+    def interrupt(loop):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_loop(bar, Do("on_batch_end", interrupt)).train(n_epochs=1)
+    assert ["train epoch 1/1  1/3 batches  last loss 0.25"] == without_times(screen.shown())
+    assert screen.has_cursor
+
+
+def test_what_is_printed_stands_above_the_bar(screen, bar):
+    """print() in the middle of an epoch garbles neither its own line nor the bar."""
+    make_loop(bar, Do("on_batch_end", lambda loop: print("batch", loop.batch_num))).train(1)
+    below = [frame[-1] for frame in screen.frames if "batch 1" in frame]
+    assert ["batch 0", "batch 1", "batch 2"] == screen.shown()[:3]
+    assert re.match("train epoch 1/1  +0/3", below[0])
+
+
+def test_bar_is_refreshed_at_most_ten_times_a_second(bar):
+    """Fast batches do not make values be read more often."""
+    Value.reads = 0
+    started = time.monotonic()
+
+    def wait(loop):
+        loop.loss = Value()
+        time.sleep(0.001)
+
+    make_loop(Do("on_batch_end", wait), bar, n_train=500).train(n_epochs=1)
+    assert 2 <= Value.reads <= (time.monotonic() - started) * 10 + 2  # first refresh, last line
+
+
+def test_short_epochs_share_the_refreshes(bar):
+    """The limit holds over epochs, too."""
+    Value.reads = 0
+    started = time.monotonic()
+    n_epochs = 50
+
+    def value(loop):
+        loop.loss = Value()
+
+    make_loop(Do("on_loss_compute", value), bar).train(n_epochs=n_epochs)
+    assert Value.reads <= n_epochs + (time.monotonic() - started) * 10 + 1
+
+
+def test_refreshes_may_be_fewer(screen):
+    """`refresh_per_second` is the limit."""
+    Value.reads = 0
+    component = Progress(refresh_per_second=0.01, console=terminal(screen))
+
+    def value(loop):
+        loop.loss = Value()
+        time.sleep(0.02)
+
+    make_loop(Do("on_loss_compute", value), component, n_train=10).train(n_epochs=1)
+    assert 1 == Value.reads  # the line's; the one refresh was before the first batch
+
+
+PROGRAM = """
+import torch
+from ttl_core import TrainTestLoop
+loop = TrainTestLoop(torch.nn.Identity(), ["progress"], [torch.ones(2)] * 2)
+loop.train(n_epochs=1)
+"""
+
+
+def test_a_terminal_is_recognised():
+    """A program in a terminal shows the bar without being told to."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=theirs, env=environment) as done:
+        os.close(theirs)
+        screen, output = Screen(), b""
+        try:
+            while data := os.read(ours, 1000):
+                output += data
+        except OSError:  # how Linux says that the other end is closed
+            os.close(ours)
+    screen.write(output.decode())
+    assert 0 == done.returncode
+    assert "0/2" in output.decode()
+    assert ["train epoch 1/1  2 batches"] == without_times(screen.shown())
+
+
+# -- what it refuses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0, -1, 10.5])
+def test_a_rate_out_of_range_is_refused(rate):
+    """The error names the range."""
+    with pytest.raises(ValueError, match=f"is {rate}, but has to be above 0 and at most 10"):
+        Progress(refresh_per_second=rate)
+
+
+def test_a_console_that_is_none_is_refused():
+    """A file is no console."""
+    with pytest.raises(TypeError, match=r"no rich\.console\.Console"):
+        Progress(console=sys.stdout)
