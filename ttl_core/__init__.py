@@ -2,18 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from ttl_core.components import LoopComponent
+from ttl_core.components import LoopComponent, arrange
 from ttl_core.discovery import use
 from ttl_core.errors import (
     ArgumentError,
     ComponentRejectedError,
     ConfigurationError,
     DuplicateComponentError,
+    OrderCycleError,
     OrderWarning,
     PluginError,
+    RequirementError,
     RunError,
     TTLError,
     UnknownNameError,
+    UnknownPointError,
     UnsetVariableError,
 )
 from ttl_core.hookspecs import hookimpl, hookspec
@@ -27,13 +30,17 @@ __all__ = [
     "ConfigurationError",
     "DuplicateComponentError",
     "LoopComponent",
+    "OrderCycleError",
     "OrderWarning",
     "PluginError",
+    "RequirementError",
     "RunError",
     "TTLError",
     "TrainTestLoop",
     "UnknownNameError",
+    "UnknownPointError",
     "UnsetVariableError",
+    "arrange",
     "hookimpl",
     "hookspec",
     "use",

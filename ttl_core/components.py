@@ -25,6 +25,7 @@ from ttl_core.errors import (
     RunError,
     UnknownNameError,
 )
+from ttl_core.explain import explain_list, explain_points
 from ttl_core.hookspecs import CallbackPoints
 from ttl_core.manager import HookManager, Member
 from ttl_core.ordering import (
@@ -112,6 +113,9 @@ class ComponentList(list[LoopComponent]):
     def __repr__(self) -> str:
         return f"[{', '.join(self.names())}]"
 
+    def __str__(self) -> str:
+        return explain_list([self._members[id(c)] for c in self], self._manager)
+
     def names(self) -> list[str]:
         """Return the names of the components, in order."""
         return [self._members[id(component)].name for component in self]
@@ -142,6 +146,10 @@ class ComponentList(list[LoopComponent]):
             {"position": i, **self._members[id(component)].record()}
             for i, component in enumerate(self)
         ]
+
+    def explain(self, point: str | None = None) -> str:
+        """Return who is called at a point and why. See `TrainTestLoop.explain`."""
+        return explain_points(point, [self._members[id(c)] for c in self], self._manager)
 
     # -- entering ---------------------------------------------------------------------------
 

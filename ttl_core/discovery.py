@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
 from ttl_core.ordering import did_you_mean, is_name
 
 if TYPE_CHECKING:
-    from importlib_metadata import EntryPoint
+    from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
 
@@ -83,28 +83,105 @@ class Offer:
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
 
+    @property
+    def dist(self) -> Distribution:
+        """The distribution."""
+        assert self.entry_point.dist is not None
+        return cast("Distribution", self.entry_point.dist)
 
-_offers: dict[str, list[Offer]] | None = None
+    def incompatibility(self) -> str | None:
+        """Say which version of ttl-core it requires, if that is not the one installed."""
+        from packaging.requirements import InvalidRequirement, Requirement
+        from packaging.utils import canonicalize_name
+
+        core = installed("ttl-core")
+        try:
+            requirements = [Requirement(line) for line in self.dist.requires or ()]
+        except InvalidRequirement as error:
+            return f"has an unreadable requirement: {error}"
+        for wanted in requirements:
+            if core is None or canonicalize_name(wanted.name) != "ttl-core":
+                continue  # without metadata the core runs from its source, of whatever version
+            if not wanted.specifier.contains(core.version, prereleases=True):
+                return (
+                    f"requires ttl-core{wanted.specifier}, and installed is ttl-core {core.version}"
+                )
+        return None
 
 
-def offers(scan_again: bool = False) -> dict[str, list[Offer]]:
-    """Return what is installed, by name. The environment is scanned once a process.
+@dataclass
+class Scan:
+    """Hold what one look at the installed distributions has found.
+
+    Attributes:
+        offers: the entry points of the group, by name.
+        broken: distributions that cannot be read, and why.
+    """
+
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+_newest_scan: Scan | None = None
+
+
+def scan(again: bool = False) -> Scan:
+    """Look at what is installed, once a process. Imports nobody's code.
 
     Args:
-        scan_again: look again, because something may have just been installed.
+        again: look once more, because something may have just been installed.
     """
-    global _offers
-    if _offers is None or scan_again:
-        from importlib_metadata import entry_points  # the only import of it, and a late one
+    global _newest_scan
+    if _newest_scan is None or again:
+        _newest_scan = Scan()
+        for dist in distributions():
+            try:
+                for offer in _offers_of(dist):
+                    several = _newest_scan.offers.setdefault(offer.name, [])
+                    if offer.distribution not in {other.distribution for other in several}:
+                        several.append(offer)
+            except Exception as error:  # whatever is wrong with it, the others are to be found
+                _newest_scan.broken[str(dist.locate_file(""))] = f"{type(error).__name__}: {error}"
+    return _newest_scan
 
-        found: dict[str, list[Offer]] = {}
-        for entry_point in entry_points(group=GROUP):
-            dist = entry_point.dist
-            assert dist is not None
-            offer = Offer(entry_point.name, dist.name, dist.version, entry_point)
-            found.setdefault(offer.name, []).append(offer)
-        _offers = found
-    return _offers
+
+def distributions() -> Iterable[Distribution]:
+    """Return all installed distributions, shadowed ones too."""
+    from importlib_metadata import Distribution
+
+    return cast("Iterable[Distribution]", Distribution.discover())
+
+
+def installed(name: str) -> Distribution | None:
+    """Return the distribution of a name that Python finds first, or None."""
+    from importlib_metadata import Distribution, PackageNotFoundError
+
+    try:
+        return cast("Distribution", Distribution.from_name(name))
+    except PackageNotFoundError:
+        return None
+
+
+def _offers_of(dist: Distribution) -> Iterator[Offer]:
+    # Most distributions offer nothing of ours; this tells without parsing anything of theirs.
+    if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+        return
+    if is_shadowed(dist):
+        return
+    for entry_point in dist.entry_points.select(group=GROUP):
+        yield Offer(entry_point.name, dist.name, dist.version, entry_point)
+
+
+def is_shadowed(dist: Distribution) -> bool:
+    """Tell whether Python would find another copy of a distribution first."""
+    first = installed(dist.name)
+    place = dist.locate_file("")
+    return first is not None and (first.locate_file(""), first.version) != (place, dist.version)
+
+
+def offers() -> dict[str, list[Offer]]:
+    """Return what is installed, by name."""
+    return scan().offers
 
 
 def find(plugin: str) -> Offer:
@@ -124,21 +201,82 @@ def find(plugin: str) -> Offer:
         return [
             offer
             for offer in installed.get(name, [])
-            if distribution in ("", offer.distribution)
+            if not distribution
             or canonicalize_name(distribution) == canonicalize_name(offer.distribution)
         ]
 
-    found = matching(offers()) or matching(offers(scan_again=True))
+    found = matching(scan().offers) or matching(scan(again=True).offers)
     if len(found) == 1:
         return found[0]
     if found:
-        choices = " or ".join(f"{offer.distribution}/{name}" for offer in found)
-        raise UnknownNameError(f"several distributions offer {name!r}. Write {choices}")
+        choices = " or ".join(repr(f"{offer.distribution}/{name}") for offer in found)
+        raise UnknownNameError(
+            f"several distributions offer {name!r}: {', '.join(map(str, found))}. Write {choices}"
+        )
+    raise UnknownNameError(_why_unknown(plugin, name))
+
+
+def _why_unknown(plugin: str, name: str) -> str:
     installed = sorted(offers())
-    raise UnknownNameError(
-        f"no component {plugin!r} is installed. {did_you_mean(name, installed)}"
-        f"Installed are: {', '.join(installed) or 'none'}. Searched was {sys.executable}"
-    )
+    text = f"no component {plugin!r} is installed. {did_you_mean(name, installed)}"
+    others = [offer.distribution for offer in offers().get(name, [])]
+    if others:
+        text += f"{name!r} is offered by {', '.join(others)}. "
+    for checkout in stale_checkouts():
+        if name in checkout.undeclared:
+            return (
+                f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
+                f"it, but was installed before it did. Run: pip install -e {checkout.path}"
+            )
+    text += f"Installed are: {', '.join(installed) or 'none'}. Searched was {sys.executable}"
+    for place, reason in scan().broken.items():
+        text += f"\nA distribution in {place} could not be read: {reason}"
+    return text
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """Hold how an editable checkout differs from what was installed of it.
+
+    Attributes:
+        distribution: its name.
+        path: where it lies.
+        undeclared: names that it declares and the installation does not know.
+        gone: names that the installation knows and it does not declare any more.
+    """
+
+    distribution: str
+    path: str
+    undeclared: frozenset[str]
+    gone: frozenset[str]
+
+
+def stale_checkouts() -> list[Checkout]:
+    """Return the editable checkouts that declare other components than when installed."""
+    import json
+    import tomllib
+    from pathlib import Path
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    found = []
+    for dist in distributions():
+        try:
+            origin = json.loads(dist.read_text("direct_url.json") or "{}")
+            if not origin.get("dir_info", {}).get("editable"):
+                continue
+            path = Path(url2pathname(urlsplit(origin["url"]).path))
+            project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
+            declared = set(project.get("entry-points", {}).get(GROUP, {}))
+            known = {entry_point.name for entry_point in dist.entry_points.select(group=GROUP)}
+            if declared != known:
+                checkout = Checkout(
+                    dist.name, str(path), frozenset(declared - known), frozenset(known - declared)
+                )
+                found.append(checkout)
+        except Exception:  # a checkout that cannot be read says nothing
+            continue
+    return found
 
 
 def make(spec: Spec) -> tuple[object, Offer]:
@@ -174,15 +312,23 @@ def load(offer: Offer) -> Callable[..., object]:
     """Import what an entry point names.
 
     Raises:
-        PluginError: it cannot be imported, or is nothing that makes components.
+        PluginError: it needs another version of the core, cannot be imported, or is nothing that
+            makes components.
     """
+    incompatibility = offer.incompatibility()
+    if incompatibility:
+        raise PluginError(
+            f"component {offer} cannot be loaded: {offer.distribution} {incompatibility}. "
+            f"Run: pip install --upgrade ttl-core {offer.distribution}"
+        )
     try:
         factory = offer.entry_point.load()
     except Exception as error:
         raise PluginError(
-            f"component {offer} cannot be loaded: its entry point "
-            f"{offer.entry_point.value!r} raised {type(error).__name__}: {error}. "
-            f"Reinstall or update {offer.distribution}, or report it to its author"
+            f"component {offer} cannot be loaded: importing its entry point "
+            f"{offer.entry_point.value!r} raised {type(error).__name__}: {error}. Run: "
+            f"pip install --upgrade --force-reinstall {offer.distribution}; if that does not "
+            "help, report it to its author"
         ) from error
     if not callable(factory):
         raise PluginError(
@@ -227,6 +373,6 @@ def distribution_of(cls: type) -> tuple[str, str] | None:
     package = cls.__module__.partition(".")[0]
     for several in offers().values():
         for offer in several:
-            if offer.entry_point.module.partition(".")[0] == package:
+            if offer.entry_point.value.partition(":")[0].partition(".")[0] == package:
                 return offer.distribution, offer.version
     return None

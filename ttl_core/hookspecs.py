@@ -125,3 +125,11 @@ class CallbackPoints:
 
 POINTS: tuple[str, ...] = tuple(name for name in vars(CallbackPoints) if not name.startswith("_"))
 """The names of all core points, in firing order."""
+
+
+def since(point: str) -> str:
+    """Return the version of ttl-core in which a point came."""
+    return _ADDED_LATER.get(point, "0.1")
+
+
+_ADDED_LATER: dict[str, str] = {}

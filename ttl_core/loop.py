@@ -369,6 +369,21 @@ class TrainTestLoop:
     def batch_size(self, size: Any) -> None:
         self._batch_size = size
 
+    def explain(self, point: str | None = None) -> str:
+        """Return the call order of a point, or of all that somebody implements, and why it is so.
+
+        Args:
+            point: the name of a callback point; None for all.
+
+        Returns:
+            Text to print: for each implementation the component, its distribution and version,
+            its place in the list, and wrapper, tryfirst or trylast where that decides.
+
+        Raises:
+            UnknownPointError: there is no such point.
+        """
+        return self._components.explain(point)
+
     def manifest(self) -> list[dict[str, Any]]:
         """Return what runs, as data that JSON can hold, in call order.
 

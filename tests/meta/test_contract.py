@@ -21,13 +21,17 @@ def test_the_public_names_are_these():
         "ConfigurationError",
         "DuplicateComponentError",
         "LoopComponent",
+        "OrderCycleError",
         "OrderWarning",
         "PluginError",
+        "RequirementError",
         "RunError",
         "TTLError",
         "TrainTestLoop",
         "UnknownNameError",
+        "UnknownPointError",
         "UnsetVariableError",
+        "arrange",
         "hookimpl",
         "hookspec",
         "use",
@@ -89,7 +93,7 @@ def test_hand_made_components_train_without_discovery():
     program = (
         "import torch; from ttl_core import *; from ttl_core import discovery\n"
         "TrainTestLoop(torch.nn.Identity(), [LoopComponent()], [1]).train(1)\n"
-        "print(discovery._offers)"
+        "print(discovery._newest_scan)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "None\n"
