@@ -1,27 +1,27 @@
 """A training loop put together from components, by name, from anybody's packages."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ttl_core.components import LoopComponent, arrange
-from ttl_core.discovery import use
-from ttl_core.errors import (
-    ArgumentError,
-    ComponentRejectedError,
-    ConfigurationError,
-    DuplicateComponentError,
-    OrderCycleError,
-    OrderWarning,
-    PluginError,
-    RequirementError,
-    RunError,
-    TTLError,
-    UnknownNameError,
-    UnknownPointError,
-    UnsetVariableError,
-)
-from ttl_core.hookspecs import hookimpl, hookspec
-
 if TYPE_CHECKING:
+    from ttl_core.components import LoopComponent, arrange
+    from ttl_core.discovery import use
+    from ttl_core.errors import (
+        ArgumentError,
+        ComponentRejectedError,
+        ConfigurationError,
+        DuplicateComponentError,
+        OrderCycleError,
+        OrderWarning,
+        PluginError,
+        RequirementError,
+        RunError,
+        TTLError,
+        UnknownNameError,
+        UnknownPointError,
+        UnsetVariableError,
+    )
+    from ttl_core.hookspecs import hookimpl, hookspec
     from ttl_core.loop import TrainTestLoop
 
 __all__ = [
@@ -46,11 +46,21 @@ __all__ = [
     "use",
 ]
 
+_HOMES = {
+    "LoopComponent": "components",
+    "TrainTestLoop": "loop",
+    "arrange": "components",
+    "hookimpl": "hookspecs",
+    "hookspec": "hookspecs",
+    "use": "discovery",
+}
+
 
 def __getattr__(name: str) -> object:
-    if name == "TrainTestLoop":  # its module imports torch, which takes a second
-        from ttl_core.loop import TrainTestLoop
-
-        globals()[name] = TrainTestLoop
-        return TrainTestLoop
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported when first used: the loop brings torch, which takes a second, and the command needs
+    # nothing but discovery.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value

@@ -11,7 +11,6 @@ import inspect
 import json
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -137,6 +136,8 @@ def _full_name(offer: Offer) -> str:
 
 def _import_failure(offer: Offer) -> str | None:
     """Load a component in a process of its own, and return how that failed."""
+    import subprocess
+
     program = (
         "import sys; from ttl_core import discovery; "
         "discovery.load(discovery.find(sys.argv[1])); print('loaded')"
