@@ -2,10 +2,12 @@
 
 import contextlib
 
+import pluggy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl, hookspec
+from ttl_core.hookspecs import POINTS, CallbackPoints
 
 pytestmark = pytest.mark.bench
 
@@ -73,22 +75,119 @@ def component(base, points):
     return type("Nothing", (base,), {point: namespace[point] for point in points})()
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("n_components", "n_points", "limit"), [(1, 7, 0.35), (5, 7, 0.5), (10, 2, 0.22)]
 )
-def test_the_whole_loop_against_the_seeds_way(assert_ratio, n_components, n_points, limit):
-    """An empty step in the whole loop costs a fraction of the seed's way of dispatching."""
-    points = [
+DATA = range(N_BATCHES)
+
+
+def points_of(n_components, n_points):
+    """Return the points that each component implements, spread over the batch."""
+    return [
         [BATCH_POINTS[(i * n_points + j) % 7] for j in range(n_points)] for i in range(n_components)
     ]
-    data, model = range(N_BATCHES), torch.nn.Identity()
-    loop = TrainTestLoop(model, [component(LoopComponent, p) for p in points], data)
-    seed = SeedStyleLoop(model, [component(SeedComponent, p) for p in points], data)
+
+
+def compare(assert_ratio, what, loop, points, limit):
+    """Measure a loop against the seed's way with components of these points."""
+    seed = SeedStyleLoop(loop.model, [component(SeedComponent, p) for p in points], DATA)
     assert_ratio(
-        f"empty step, {n_components} component(s) of {n_points} points each",
+        f"empty step, components x points: {len(points)} x {len(points[0])}{what}",
         lambda: loop.train(1),
         "getattr on every component at every point",
         lambda: seed.train(1),
         limit=limit,
         per=N_BATCHES,
+    )
+
+
+@CASES
+def test_the_whole_loop_against_the_seeds_way(assert_ratio, n_components, n_points, limit):
+    """An empty step in the whole loop costs a fraction of the seed's way of dispatching."""
+    points = points_of(n_components, n_points)
+    loop = TrainTestLoop(torch.nn.Identity(), [component(LoopComponent, p) for p in points], DATA)
+    compare(assert_ratio, "", loop, points, limit)
+
+
+class Points:
+    """Bring a callback point."""
+
+    @hookspec
+    def provider_more(self, loop):
+        """Fire never."""
+
+
+class Provider(LoopComponent):
+    """Bring a callback point, and implement it."""
+
+    hookspecs = Points
+
+    @hookimpl
+    def provider_more(self, loop):
+        """Do nothing."""
+
+
+@CASES
+def test_others_that_are_disabled_or_bring_points_cost_nothing(
+    assert_ratio, n_components, n_points, limit
+):
+    """The same limits hold with disabled components and points from plugins in the list."""
+    points = points_of(n_components, n_points)
+    off = [component(LoopComponent, BATCH_POINTS) for _ in range(5)]
+    on = [component(LoopComponent, p) for p in points]
+    loop = TrainTestLoop(torch.nn.Identity(), [Provider(), *off, *on], DATA)
+    loop.components.disable(*off)
+    compare(assert_ratio, ", 5 off", loop, points, limit)
+
+
+def test_a_point_of_a_plugin_against_calling_pluggy(assert_ratio):
+    """A call of a plugin's point costs a fraction of what it costs through pluggy."""
+    loop = TrainTestLoop(torch.nn.Identity(), [Provider()], DATA)
+    manager = pluggy.PluginManager("ttl")
+    manager.add_hookspecs(Points)
+    manager.register(Provider())
+
+    def call_often(hook):
+        for _ in range(N_BATCHES):
+            hook.provider_more(loop=loop)
+
+    assert_ratio(
+        "a call of a plugin's point, 1 implementation",
+        lambda: call_often(loop.hook),
+        "the same through pluggy itself",
+        lambda: call_often(manager.hook),
+        limit=0.5,
+        per=N_BATCHES,
+    )
+
+
+def test_an_edit_of_a_long_list_against_registering_with_pluggy(assert_ratio):
+    """After an edit of 30 components with 16 points each, rebuilding every hook is cheap."""
+    points = [p for p in POINTS if p not in ("around_run", "around_epoch")]
+    components = [component(LoopComponent, points) for _ in range(30)]
+    loop = TrainTestLoop(torch.nn.Identity(), components, [0])
+    loop.components.append(LoopComponent())
+    mark = pluggy.HookimplMarker("ttl")
+    plugins = [
+        type("Plugin", (), {p: mark(getattr(type(c), p)) for p in points})() for c in components
+    ]
+
+    def edit_and_rebuild():
+        loop.components.reverse()
+        loop.train(1)
+        loop.test([0])
+
+    def register():
+        manager = pluggy.PluginManager("ttl")
+        manager.add_hookspecs(CallbackPoints)
+        for plugin in plugins:
+            manager.register(plugin)
+
+    assert_ratio(
+        "an edit of 30 components of 16 points, and a run",
+        edit_and_rebuild,
+        "registering them with a bare pluggy manager",
+        register,
+        limit=1.5,
+        unit="ms",
     )
