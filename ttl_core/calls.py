@@ -132,6 +132,10 @@ def surround(
         body()
 
 
+def nothing(_loop: object, *_: object) -> None:
+    """Be the hook that nobody implements."""
+
+
 def direct(hook: Hook, implementations: Sequence[pluggy.HookImpl]) -> Callable[..., Any] | None:
     """Return the one implementation itself, where calling it needs nothing around it.
 

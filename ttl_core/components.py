@@ -324,6 +324,11 @@ class ComponentList(list[LoopComponent]):
     @overload
     def __setitem__(self, key: slice, value: Iterable[Item]) -> None: ...
     def __setitem__(self, key: SupportsIndex | str | slice, value: Any) -> None:
+        if isinstance(key, str) and self.count(key) > 1:
+            raise DuplicateComponentError(
+                f"{key!r} stands twice in the list, so its name does not say which one to replace. "
+                "To swap two, use indices, or move()"
+            )
         at = self._at(key)
         new = self._components(value) if isinstance(key, slice) else self._component(value)
         self._edit(lambda after: after.__setitem__(at, new))

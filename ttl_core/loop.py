@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 import torch
 
 from ttl_core import discovery
+from ttl_core.calls import nothing
 from ttl_core.components import ComponentList, Item
 from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
 from ttl_core.manager import HookManager
@@ -326,6 +327,9 @@ class TrainTestLoop:
         """
         if level not in ("batch", "epoch"):
             raise ArgumentError(f"level is {level!r}, neither 'batch' nor 'epoch'")
+        on_log = self._calls.on_log
+        if on_log is nothing and level == "batch":
+            return
         in_epoch = self.is_training or self.is_validating or self.is_testing
         prefix = f"{self.epoch_desc}/" if in_epoch else ""
         named = {
@@ -334,7 +338,7 @@ class TrainTestLoop:
         }
         if level == "epoch":
             self.metrics.update(named)
-        self._calls.on_log(self, named, level)
+        on_log(self, named, level)
 
     @property
     def components(self) -> ComponentList:
@@ -425,7 +429,6 @@ class TrainTestLoop:
     def _restoring(self) -> Iterator[None]:
         before = {name: value for name, value in vars(self).items() if name in _RESTORED}
         modes = [(module, module.training) for module in self.model.modules()]
-        grad_mode = torch.is_grad_enabled()
         try:
             yield
         finally:
@@ -434,7 +437,6 @@ class TrainTestLoop:
             vars(self).update(before)
             for module, mode in modes:
                 module.training = mode
-            torch.set_grad_enabled(grad_mode)
 
 
 # what tells their frames from others in a traceback

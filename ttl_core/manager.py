@@ -189,6 +189,8 @@ class HookManager(pluggy.PluginManager):
             return lambda loop, body: calls.surround(
                 point, implementations, self._hookexec, body, {"loop": loop}
             )
+        if results == "dropped" and not implementations:
+            return calls.nothing
         spec = getattr(self.hook, point).spec
         hook = calls.Hook(point, spec.argnames, spec.kwargdefaults, results, keyword_only)
         if any(impl.wrapper for impl in implementations) or (implementations and self._is_traced):

@@ -1,0 +1,378 @@
+"""The loop against a model of §3 of the design that shares no code with it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ttl_core import LoopComponent, RunError, TrainTestLoop, hookimpl
+
+POINTS = (
+    *("around_run", "around_epoch", "on_train_begin", "on_test_begin", "on_epoch_begin"),
+    *("on_grads_reset", "on_batch_begin", "on_forward_pass", "on_loss_compute"),
+    *("on_backward_pass", "on_optim_step", "on_batch_end", "on_epoch_end", "on_safe_point"),
+    *("on_train_end", "on_test_end", "on_exception"),
+)
+VARIABLES = (
+    *("n_epochs", "n_batches", "n_optim_steps", "epoch_desc", "epoch_num", "batch", "batch_num"),
+    *("is_training", "is_validating", "is_testing", "is_stepping"),
+    *("optim_step_num", "global_step"),
+)
+EDITS: dict[str, Callable[[list[Any], Any], object]] = {
+    "append": lambda components, new: components.append(new),
+    "insert": lambda components, new: components.insert(1, new),
+    "replace": lambda components, new: components.__setitem__(slice(0, 1), [new]),
+    "delete": lambda components, new: components.__delitem__(slice(1, 2)),
+    "reverse": lambda components, new: components.reverse(),
+    "swap": lambda components, new: components.__setitem__(slice(0, 2), components[1::-1]),
+    "empty": lambda components, new: components.clear(),
+}
+
+
+# -- what is played -------------------------------------------------------------------------
+
+
+class Sketch(NamedTuple):
+    """A component: its name, and the points that it implements."""
+
+    name: str
+    points: frozenset[str]
+
+
+class Stream:
+    """Batches without a length."""
+
+    def __init__(self, n_batches: int) -> None:
+        self.n_batches = n_batches
+
+    def __repr__(self) -> str:
+        return f"Stream({self.n_batches})"
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n_batches))
+
+
+@dataclass
+class Case:
+    """What both loops are given, and what happens in them at the nth call of any component."""
+
+    sketches: list[Sketch]
+    train_data: Iterable[int]
+    valid_data: Iterable[int] | None
+    runs: list[tuple[str, Any]]
+    edits: dict[int, str]
+    newcomer: frozenset[str]
+    not_stepping: set[int]
+    validating: set[int]
+    stopping: set[int]
+
+
+@dataclass
+class Story:
+    """What happened in one of the two loops."""
+
+    case: Case
+    make: Callable[[Sketch, Story], Any]
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def happen(self, loop: Any, name: str, point: str, grad_mode: bool) -> None:
+        """Take down a call, and do what the case wants to be done in it."""
+        case, n = self.case, len(self.events)
+        self.events.append((point, name, grad_mode, loop.model.training, *variables(loop)))
+        if n in case.edits:
+            EDITS[case.edits[n]](
+                loop.components, self.make(Sketch(f"new-{n}", case.newcomer), self)
+            )
+        if n in case.not_stepping:
+            loop.is_stepping = False
+        can_validate = not (case.valid_data is None or loop.is_validating or loop.is_testing)
+        if n in case.validating and can_validate:
+            loop.validate()
+        if n in case.stopping:
+            loop.stop()
+
+
+def variables(loop: Any) -> tuple[Any, ...]:
+    """Return the values of the loop variables; those not set yet are None."""
+    return tuple(getattr(loop, name, None) for name in VARIABLES)
+
+
+# -- the model ------------------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    """stop() was called in the model."""
+
+
+class NoStepError(Exception):
+    """An epoch made no step, in the model."""
+
+
+class Reference:
+    """Do what §3 and §4 of the design say, one sentence after the other."""
+
+    def __init__(self, case: Case) -> None:
+        self.story = Story(case, make=lambda sketch, story: sketch)
+        self.components = list(case.sketches)
+        self.train_data, self.valid_data = case.train_data, case.valid_data
+        self.model = SimpleNamespace(training=True)
+        self.grad_mode = True
+        self.can_stop = self.is_running = False
+        self.n_epochs = self.n_batches = self.n_optim_steps = None
+        self.epoch_num = self.optim_step_num = self.global_step = 0
+        self.epoch_desc, self.is_stepping = "", False
+        self.leave_epoch()
+
+    def fire(self, point: str) -> None:
+        for component in list(self.components):
+            if point in component.points:
+                self.story.happen(self, component.name, point, self.grad_mode)
+
+    def surround(self, point: str, body: Callable[[], None]) -> None:
+        with ExitStack() as exits:
+            for component in list(self.components):
+                if point in component.points:
+                    self.story.happen(self, component.name, f"{point}, before", self.grad_mode)
+                    exits.callback(self.after, component.name, point)
+            body()
+
+    def after(self, name: str, point: str) -> None:
+        self.story.happen(self, name, f"{point}, after", self.grad_mode)
+
+    def leave_epoch(self) -> None:
+        self.is_training = self.is_validating = self.is_testing = False
+
+    def train(self, n_epochs: int | None = None, n_optim_steps: int | None = None) -> None:
+        self.n_epochs, self.n_optim_steps, self.max_steps = n_epochs, n_optim_steps, n_optim_steps
+        if n_epochs is not None and isinstance(self.train_data, range):
+            self.n_optim_steps = n_epochs * len(self.train_data)
+        self.optim_step_num = 0
+        self.is_pending = False
+
+        def body() -> None:
+            self.fire("on_train_begin")
+            for i in itertools.count():
+                if i == n_epochs or self.optim_step_num == n_optim_steps:
+                    return
+                self.epoch("train", self.train_data)
+                self.fire("on_safe_point")
+                if self.valid_data is not None:
+                    self.epoch("valid", self.valid_data)
+                self.epoch_num += 1
+                if self.valid_data is not None:
+                    self.fire("on_safe_point")
+
+        self.run(body, end="on_train_end")
+
+    def test(self, test_data: Iterable[int]) -> None:
+        self.n_epochs = 1
+
+        def body() -> None:
+            self.fire("on_test_begin")
+            self.epoch("test", test_data)
+
+        self.run(body, end="on_test_end")
+
+    def validate(self) -> None:
+        before = {name: getattr(self, name, None) for name in VARIABLES}
+        modes = self.model.training, self.grad_mode
+        try:
+            self.n_epochs = 1
+            if self.is_running:
+                self.epoch("valid", self.valid_data)
+            else:
+                self.run(lambda: self.epoch("valid", self.valid_data), end="nothing")
+        finally:
+            vars(self).update(before)
+            self.model.training, self.grad_mode = modes
+
+    def run(self, body: Callable[[], None], end: str) -> None:
+        def finish() -> None:
+            if self.can_stop:
+                self.can_stop = False
+                self.leave_epoch()
+                self.fire(end)
+
+        def whole() -> None:
+            with suppress(StoppedError):
+                body()
+            finish()
+
+        self.is_running = self.can_stop = True
+        try:
+            with suppress(StoppedError):
+                self.surround("around_run", whole)
+            finish()
+        except NoStepError:
+            self.can_stop = False
+            self.fire("on_exception")
+            raise
+        finally:
+            self.is_running = self.can_stop = False
+            self.leave_epoch()
+
+    def epoch(self, desc: str, data: Any) -> None:
+        self.epoch_desc = desc
+        self.is_training = self.model.training = desc == "train"
+        self.is_validating, self.is_testing = desc == "valid", desc == "test"
+        self.n_batches = len(data) if isinstance(data, range) else None
+        grad_mode, self.grad_mode = self.grad_mode, self.grad_mode and self.is_training
+        try:
+            self.surround("around_epoch", lambda: self.batches(data))
+        finally:
+            self.grad_mode = grad_mode
+        self.leave_epoch()
+
+    def batches(self, data: Any) -> None:
+        steps_before = self.optim_step_num
+        self.fire("on_epoch_begin")
+        for self.batch_num, self.batch in enumerate(data):
+            if not self.is_training:
+                for point in ("batch_begin", "forward_pass", "loss_compute", "batch_end"):
+                    self.fire(f"on_{point}")
+            elif self.training_batch():
+                break
+        must_step = self.is_training and self.max_steps is not None
+        if must_step and self.optim_step_num == steps_before:
+            raise NoStepError
+        self.fire("on_epoch_end")
+
+    def training_batch(self) -> bool:
+        """Play a training batch, and tell whether it made the last step of the run."""
+        if not self.is_pending:
+            self.fire("on_grads_reset")
+        self.is_stepping = True
+        for point in ("batch_begin", "forward_pass", "loss_compute", "backward_pass"):
+            self.fire(f"on_{point}")
+        self.is_pending = not self.is_stepping
+        if self.is_pending:
+            self.fire("on_batch_end")
+            return False
+        self.fire("on_optim_step")
+        self.optim_step_num += 1
+        self.global_step += 1
+        self.fire("on_batch_end")
+        is_last_step = self.optim_step_num == self.max_steps
+        if not is_last_step and self.batch_num + 1 != self.n_batches:
+            self.fire("on_safe_point")
+        return is_last_step
+
+    def stop(self) -> None:
+        if self.can_stop:
+            raise StoppedError
+
+
+# -- the real loop --------------------------------------------------------------------------
+
+_SOURCE = """
+def {point}(self, loop):
+    self.story.happen(loop, self.name, "{point}", is_grad_enabled())
+"""
+_WRAPPER = """
+@hookimpl(wrapper=True)
+def {point}(self, loop):
+    self.story.happen(loop, self.name, "{point}, before", is_grad_enabled())
+    try:
+        yield
+    finally:
+        self.story.happen(loop, self.name, "{point}, after", is_grad_enabled())
+"""
+
+
+def method(point: str) -> Any:
+    """Return a component's method, written out as authors write it."""
+    names = {"is_grad_enabled": torch.is_grad_enabled, "hookimpl": hookimpl}
+    source = _WRAPPER if point.startswith("around_") else _SOURCE
+    exec(source.format(point=point), names)
+    return names[point]
+
+
+METHODS = {point: method(point) for point in POINTS}
+
+
+def component(sketch: Sketch, story: Story) -> LoopComponent:
+    """Return the component that a sketch shows."""
+    methods = {point: METHODS[point] for point in sketch.points}
+    attributes = {"name": sketch.name, "story": story, **methods}
+    return type("Sketched", (LoopComponent,), attributes)()
+
+
+def played(case: Case) -> tuple[TrainTestLoop, Story]:
+    """Return a real loop for a case, and its story."""
+    story = Story(case, make=component)
+    components = [component(sketch, story) for sketch in case.sketches]
+    loop = TrainTestLoop(torch.nn.Identity(), components, case.train_data, case.valid_data)
+    return loop, story
+
+
+def play(loop: Any, runs: list[tuple[str, Any]]) -> list[bool]:
+    """Run a loop several times, and tell which runs failed."""
+    failed = []
+    for run, argument in runs:
+        try:
+            match run:
+                case "validate" if loop.valid_data is not None:
+                    loop.validate()
+                case "test":
+                    loop.test(argument)
+                case "n_epochs" | "n_optim_steps":
+                    loop.train(**{run: argument})
+        except (RunError, NoStepError):
+            failed.append(True)
+        else:
+            failed.append(False)
+    return failed
+
+
+# -- the comparison -------------------------------------------------------------------------
+
+
+def up_to(n: int) -> st.SearchStrategy[int]:
+    """Return a strategy for all counts alike, where st.integers likes the small ones."""
+    return st.sampled_from(range(n + 1))
+
+
+subsets = st.frozensets(st.sampled_from(POINTS), min_size=4) | st.just(frozenset(POINTS))
+data = up_to(4).map(range) | up_to(4).map(Stream)
+moments = up_to(50)
+runs = st.one_of(
+    st.tuples(st.just("n_epochs"), up_to(3)),
+    st.tuples(st.just("n_optim_steps"), up_to(6)),
+    st.tuples(st.just("test"), data),
+    st.tuples(st.just("validate"), st.none()),
+)
+cases = st.builds(
+    Case,
+    sketches=st.lists(subsets, min_size=1, max_size=4).map(
+        lambda several: [Sketch(f"c-{i}", points) for i, points in enumerate(several)]
+    ),
+    train_data=data,
+    valid_data=data | st.none(),
+    runs=st.lists(runs, min_size=1, max_size=3),
+    edits=st.dictionaries(moments, st.sampled_from(sorted(EDITS)), max_size=4),
+    newcomer=subsets,
+    not_stepping=st.sets(moments, max_size=20),
+    validating=st.sets(moments, max_size=2),
+    stopping=st.sets(moments, max_size=2),
+)
+
+
+@given(cases)
+@settings(deadline=None, max_examples=1000)
+def test_the_loop_fires_the_events_that_the_design_says_with_the_variables_it_says(
+    case: Case,
+) -> None:
+    """Every call of every component comes when the model says, with the same loop variables."""
+    reference = Reference(case)
+    loop, story = played(case)
+    assert play(reference, case.runs) == play(loop, case.runs)
+    assert reference.story.events == story.events
+    assert variables(reference) == variables(loop)

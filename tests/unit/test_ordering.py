@@ -1,0 +1,167 @@
+"""The pure functions on names."""
+
+from __future__ import annotations
+
+from graphlib import CycleError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttl_core.ordering import (
+    Edge,
+    Hints,
+    arranged,
+    did_you_mean,
+    edges,
+    free_name,
+    is_name,
+    kebab_case,
+    place_for,
+)
+
+
+@pytest.mark.parametrize("text", ["a", "ema", "grad-clip", "top5", "a-1-b2"])
+def test_names_by_the_grammar(text):
+    """A name is small letters, digits and single dashes, and begins with a letter."""
+    assert is_name(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "A", "gradClip", "grad_clip", "grad clip", "-a", "a-", "a--b", "5top", "a#2", "é", "a\n"],
+    ids=repr,
+)
+def test_what_is_no_name_by_the_grammar(text):
+    """Anything else is no name."""
+    assert not is_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MainLoop", "main-loop"),
+        ("EMA", "ema"),
+        ("EMAModel", "ema-model"),
+        ("Adam2Step", "adam2-step"),
+        ("_Private__Name_", "private-name"),
+        ("My own bar!", "my-own-bar"),
+        ("4Bit", "bit"),
+        ("already-kebab", "already-kebab"),
+        ("", "component"),
+        ("Ω", "component"),
+    ],
+)
+def test_kebab_case_of(text, expected):
+    """Words are told by capitals, digits stay with theirs, and all else becomes a dash."""
+    assert expected == kebab_case(text)
+
+
+@given(st.text())
+def test_kebab_case_always_gives_a_name(text):
+    """Whatever a class or a component is called, its name is one by the grammar."""
+    assert is_name(kebab_case(text))
+
+
+@given(st.text(alphabet="aZ9_é-", max_size=8))
+def test_kebab_case_leaves_names_alone(text):
+    """A name in kebab-case is its own kebab-case."""
+    assert kebab_case(text) == kebab_case(kebab_case(text))
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ([], "a"),
+        (["b"], "a"),
+        (["a"], "a#2"),
+        (["a", "a#2"], "a#3"),
+        (["a", "a#3"], "a#2"),
+        (["a#2"], "a"),
+    ],
+)
+def test_the_first_free_name(taken, expected):
+    """A taken name gets the smallest number that is free."""
+    assert expected == free_name("a", taken)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("metrisc", "Did you mean 'metrics'? "),
+        ("METRICS", "Did you mean 'metrics'? "),
+        ("metrics-bar", "Did you mean 'metrics'? "),
+        ("xyz", ""),
+    ],
+)
+def test_a_question_that_offers_the_nearest_name(wrong, expected):
+    """A name that is near is offered, in any case; one that is far is not."""
+    assert expected == did_you_mean(wrong, ["metrics", "progress"])
+
+
+def test_nothing_to_offer():
+    """Without names there is no question."""
+    assert "" == did_you_mean("metrics", [])
+
+
+# -- hints ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hints", "expected"),
+    [
+        (Hints(), []),
+        (Hints(after=("b",)), [Edge(first=1, then=0, declared_by=0, hint="after")]),
+        (Hints(before=("b",)), [Edge(first=0, then=1, declared_by=0, hint="before")]),
+        (Hints(requires=("b",)), []),
+        (Hints(after=("absent",), before=("absent",)), []),
+        (Hints(after=("a",), before=("a",)), []),
+    ],
+    ids=["none", "after", "before", "requires", "absent", "itself"],
+)
+def test_an_edge_for_each_hint_on_somebody_present(hints, expected):
+    """Only `after` and `before` order, and only relative to others in the list."""
+    assert expected == edges(["a", "b"], [hints, Hints()])
+
+
+def test_a_hint_means_everyone_of_that_name():
+    """Two components from one entry point are both meant."""
+    found = edges(["a", "b", "b"], [Hints(before=("b",)), Hints(), Hints()])
+    assert [(0, 1), (0, 2)] == [(edge.first, edge.then) for edge in found]
+
+
+orders = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8)
+
+
+def by_hand(count, pairs):
+    """Return the order that puts first whoever may come, or None where nobody may."""
+    order, left = [], list(range(count))
+    while left:
+        free = [i for i in left if not any(then == i and first in left for first, then in pairs)]
+        if not free:
+            return None
+        order.append(free[0])
+        left.remove(free[0])
+    return order
+
+
+@given(orders)
+def test_arranged_takes_the_first_that_may_come_next(pairs):
+    """An arranged list satisfies all edges, and changes no more than it must."""
+    constraints = [Edge(first, then, first, "before") for first, then in pairs]
+    expected = by_hand(6, pairs)
+    if expected is None:
+        with pytest.raises(CycleError):
+            arranged(6, constraints)
+    else:
+        assert expected == arranged(6, constraints)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [([], 3), ([(3, 1)], 1), ([(3, 2), (3, 1)], 1), ([(0, 3)], 3), ([(0, 1)], 3)],
+    ids=["no edge", "before one", "before two", "after one", "among others"],
+)
+def test_a_newcomer_goes_as_far_back_as_it_may(pairs, expected):
+    """A newcomer is put before the first of those whom it has to come before."""
+    assert expected == place_for(3, [Edge(*pair, 3, "before") for pair in pairs])
