@@ -126,10 +126,7 @@ def surround(
         body: what they surround.
         given: the hook's arguments by name.
     """
-    if wrappers:
-        execute(point, _around(body, wrappers), given, True)
-    else:
-        body()
+    execute(point, _around(body, wrappers), given, True)
 
 
 def nothing(_loop: object, *_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, cast
 
@@ -135,6 +135,13 @@ def provided_points(component: object, key: str, who: object) -> Mapping[str, Ca
                 f"{who} cannot join: its callback point {name!r} is historic, and the loop "
                 "replays nothing. Write @hookspec without it"
             )
+        arguments = inspect.signature(getattr(namespace, name)).parameters
+        kinds = {argument.kind for argument in arguments.values()}
+        if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
+            raise ComponentRejectedError(
+                f"{who} cannot join: its callback point {name!r} has to take plain arguments, "
+                f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
+            )
     return {name: getattr(namespace, name) for name in points}
 
 
@@ -151,7 +158,9 @@ def read_hints(named: object, who: object) -> Hints:
     hints: dict[str, tuple[str, ...]] = {}
     for hint in ("after", "before", "requires"):
         value = getattr(named, hint, ())
-        names = (value,) if isinstance(value, str) else tuple(value)
+        names = (
+            tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+        )
         for name in names:
             if not isinstance(name, str) or not is_name(name):
                 raise ComponentRejectedError(

@@ -106,7 +106,8 @@ class ComponentList(list[LoopComponent]):
     def replaced_by(self, items: Iterable[Item]) -> ComponentList:
         """Return the list that a loop shall have after this one: a new one, or one of its old."""
         if isinstance(items, ComponentList) and items._manager is self._manager:
-            self._manager.list_changed()
+            if items is not self:
+                items._edit(lambda _: None)  # checks what may have changed since it was put aside
             return items
         return ComponentList(items, self._manager, previous=self)
 
@@ -159,11 +160,12 @@ class ComponentList(list[LoopComponent]):
         result = change(after)
         members = {id(component): self._members[id(component)] for component in after}
         names = self._names_for(members)
+        for key, member in members.items():
+            member.is_barred = bool({names[key], member.key} & _barred_names())
         if len(members) == len(after):  # else half of a swap; the rest is checked when it is done
             self._check(list(members.values()))
         for key, member in members.items():
             member.name, member.was_in_list = names[key], True
-            member.is_barred = bool({member.name, member.key} & _barred_names())
         super().__setitem__(slice(None), after)
         self._manager.list_changed()
         self._warn_of_order(list(members.values()))
@@ -199,8 +201,9 @@ class ComponentList(list[LoopComponent]):
                     f"{member} requires {key!r}, which is not in the list. Put {key!r} in, or take "
                     f"{member.name!r} out first"
                 )
+            by = " by TTL_DISABLE" if found[0].is_barred else ""
             raise RequirementError(
-                f"{member} requires {key!r}, which is disabled. Enable {found[0].name!r}, or "
+                f"{member} requires {key!r}, which is disabled{by}. Enable {found[0].name!r}, or "
                 f"disable {member.name!r} first"
             )
 
@@ -239,22 +242,9 @@ class ComponentList(list[LoopComponent]):
     ) -> LoopComponent:
         if id(component) in self._members:
             return component
-        if isinstance(component, type) and issubclass(component, LoopComponent):
-            raise ComponentRejectedError(
-                f"{component.__qualname__} is a class, not a component. Write "
-                f"{component.__name__}(...), which makes one"
-            )
-        if not isinstance(component, LoopComponent):
-            raise ComponentRejectedError(
-                f"{component!r} is a {type(component).__name__}, no component. A list takes "
-                "instances of LoopComponent, names of installed components, and use(...)"
-            )
-        name = component.name
-        own_name = (
-            (spec.name if spec else None)
-            or (kebab_case(name) if isinstance(name, str) else None)
-            or (offer.name if offer else kebab_case(type(component).__name__))
-        )
+        _check_kind(component)
+        asked = spec.name if spec else None
+        own_name = asked or _own_name(component, offer.name if offer else None)
         member = Member(
             component,
             key=offer.name if offer else own_name,
@@ -522,8 +512,8 @@ def arrange(items: Iterable[Item]) -> list[Item]:
             keys.append(offer.name)
             hints.append(read_hints(discovery.load(offer), f"component {offer}"))
         else:
-            name = item.name
-            keys.append(kebab_case(name if isinstance(name, str) else type(item).__name__))
+            _check_kind(item)
+            keys.append(_own_name(item))
             hints.append(read_hints(type(item), f"component {keys[-1]!r}"))
     constraints = edges(keys, hints)
     try:
@@ -535,6 +525,31 @@ def arrange(items: Iterable[Item]) -> list[Item]:
             "the hints contradict one another:\n" + "\n".join(steps) + "\nWrite the order that "
             "you want as a list, without arrange()"
         ) from None
+
+
+def _check_kind(item: object) -> None:
+    """Check that an item is a component.
+
+    Raises:
+        ComponentRejectedError: it is not.
+    """
+    if isinstance(item, type) and issubclass(item, LoopComponent):
+        raise ComponentRejectedError(
+            f"{item.__qualname__} is a class, not a component. Write {item.__name__}(...), which "
+            "makes one"
+        )
+    if not isinstance(item, LoopComponent):
+        raise ComponentRejectedError(
+            f"{item!r} is a {type(item).__name__}, no component. A list takes instances of "
+            "LoopComponent, names of installed components, and use(...)"
+        )
+
+
+def _own_name(component: LoopComponent, default: str | None = None) -> str:
+    """Return the name that a component asks for, or else this one, or its class's."""
+    if isinstance(component.name, str):
+        return kebab_case(component.name)
+    return default or kebab_case(type(component).__name__)
 
 
 def _step(keys: Sequence[str], constraints: Sequence[Edge], first: int, then: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,19 @@ def explain_list(members: Sequence[Member], manager: HookManager) -> str:
         points = manager.points_in_use()
     except TTLError as error:
         return f"{text}\n\n{error}"
+    indent = max(map(len, points), default=0) + 2
     orders = [
-        [point, ", ".join(_called(impl, manager) for impl in manager.implementations(point))]
+        textwrap.fill(
+            point.ljust(indent)
+            + ", ".join(_called(impl, manager) for impl in manager.implementations(point)),
+            width=80,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         for point in points
     ]
-    return f"{text}\n\n{table(orders)}" if orders else text
+    return "\n".join([text, "", *orders]) if orders else text
 
 
 def explain_points(point: str | None, members: Sequence[Member], manager: HookManager) -> str:
@@ -64,7 +73,9 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     in_use = manager.points_in_use()
     known = list(vars(manager.hook))
     if point is None:
-        return "\n\n".join(explain_points(p, members, manager) for p in in_use) or "no components"
+        texts = [explain_points(p, members, manager) for p in in_use]
+        nothing = "nobody implements any callback point" if members else "no components"
+        return "\n\n".join(texts) or nothing
     if point not in known:
         raise UnknownPointError(
             f"{point!r} is no callback point. {did_you_mean(point, known)}"
@@ -74,7 +85,7 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     rows = []
     for number, impl in enumerate(manager.implementations(point), 1):
         member = manager.member_of(impl)
-        reasons = [*_options(impl), f"place {place[id(member)]} in the list"]
+        reasons = [f"position {place[id(member)]}", *_options(impl)]
         rows.append([f"{number:3}", member.name, member.origin(), ", ".join(reasons)])
     return f"{point}\n" + (table(rows) if rows else "  nobody implements it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import os
 import sys
 import time
@@ -82,11 +83,11 @@ class Member:
 
     def origin(self) -> str:
         """Return where it comes from: distribution and version, or its class."""
-        found = self.find_distribution()
-        return " ".join(found) if found else f"class {_qualified_name(type(self.component))}"
+        return " ".join(self.find_distribution() or [_qualified_name(type(self.component))])
 
     def __str__(self) -> str:
-        return f"component {self.name!r} ({self.origin()})"
+        kind = "" if self.find_distribution() else "class "
+        return f"component {self.name!r} ({kind}{self.origin()})"
 
     def record(self) -> dict[str, Any]:
         """Return what the list knows as data: JSON values as they are, others by their names."""
@@ -186,6 +187,8 @@ class HookManager(pluggy.PluginManager):
     ) -> Callable[..., Any]:
         implementations = self.implementations(point)
         if results == "dropped" and point.startswith("around_"):
+            if not implementations:
+                return lambda _loop, body: body()
             return lambda loop, body: calls.surround(
                 point, implementations, self._hookexec, body, {"loop": loop}
             )
@@ -372,7 +375,8 @@ class HookManager(pluggy.PluginManager):
                     impl.function(*(given[name] for name in impl.argnames))
 
         with noting("a wrapper"):
-            calls.surround("on_exception", wrappers, self._hookexec, reach_everybody, given)
+            if implementations:
+                calls.surround("on_exception", wrappers, self._hookexec, reach_everybody, given)
         reach_everybody()  # of whom a wrapper that failed before its yield has kept us
 
 
@@ -428,15 +432,19 @@ def _tracers() -> tuple[Callable[..., None], Callable[..., None]]:
 
 
 def _qualified_name(value: Any) -> str:
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    """Return the name of a class or function, or of an object's class."""
+    named = value if isinstance(value, type) or inspect.isroutine(value) else type(value)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else named.__qualname__
 
 
 def _as_json(value: Any) -> Any:
     """Return JSON values as they are and others by qualified name."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | str():
             return value
+        case float():
+            return value if math.isfinite(value) else str(value)
         case list() | tuple():
             return [_as_json(item) for item in value]
         case Mapping():
