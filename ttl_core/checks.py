@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, cast
 
@@ -41,20 +41,14 @@ def hook_methods(component: object, who: object) -> HookMethods:
         ComponentRejectedError: one of them could never be called as its author meant.
     """
     found: dict[str, tuple[Callable[..., Any], pluggy.HookimplOpts]] = {}
-    for name, static in _attributes(component).items():
-        function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
-        marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
-        looks_like_a_hook = name in POINTS or name.startswith(("on_", "around_"))
-        if not (marked or looks_like_a_hook) or function is vars(CallbackPoints).get(name):
-            continue
+    for name, function, options in _hooks(_attributes(component)):
+        point = str(options["specname"])
         if not inspect.isroutine(function):
             if name in POINTS or callable(function):
                 raise _rejected(
                     who, name, function, f"is a {type(function).__name__}, no function or method"
                 )
             continue
-        options = cast(pluggy.HookimplOpts, dict(marked or _NO_OPTIONS))
-        point = options["specname"] = options["specname"] or name
         if point.startswith(("on_", "around_")) and point not in POINTS:
             raise _rejected(
                 who,
@@ -68,6 +62,25 @@ def hook_methods(component: object, who: object) -> HookMethods:
             check_method(method, name, options, _core_arguments(point), who)
         found[name] = (method, options)
     return found
+
+
+def implemented_points(cls: type) -> list[str]:
+    """Return the callback points that a component class implements, the core's first."""
+    attributes = {n: value for c in reversed(cls.__mro__) for n, value in vars(c).items()}
+    points = {str(options["specname"]) for _, _, options in _hooks(attributes)}
+    return [*(p for p in POINTS if p in points), *sorted(points - set(POINTS))]
+
+
+def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy.HookimplOpts]]:
+    """Yield what is, or looks like, a hook method: its name, function and options."""
+    for name, static in attributes.items():
+        function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
+        marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
+        looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
+        if (marked or looks_like_one) and function is not vars(CallbackPoints).get(name):
+            options = cast(pluggy.HookimplOpts, dict(marked or _NO_OPTIONS))
+            options["specname"] = options["specname"] or name
+            yield name, function, options
 
 
 def check_method(

@@ -1,16 +1,16 @@
 """The command `ttl`: what is installed, and what is wrong with it.
 
 Only `show`, `doctor` and `plugins --check` import plugins, and the last two do it in a process of
-each plugin's own.
+each plugin's own. What the plain listing does not need is imported late: it is start-up that takes
+the time.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import json
+import contextlib
+import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from typing import Any
 
 from ttl_core import discovery
 from ttl_core.discovery import Offer
-from ttl_core.errors import TTLError
+from ttl_core.errors import PluginError, TTLError
 from ttl_core.explain import table
 from ttl_core.ordering import is_name
 
@@ -65,13 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = parser.parse_args(arguments)
     try:
-        return int(given.run(given))
+        status = int(given.run(given))
+        sys.stdout.flush()
     except TTLError as error:
         print(f"ttl: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `ttl plugins | head`
-        sys.stdout = None
+    except BrokenPipeError:  # `ttl plugins | head`; Python would complain once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return status
 
 
 # -- ttl plugins ----------------------------------------------------------------------------
@@ -80,18 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plugins(as_json: bool, check: bool) -> int:
     rows = [_row(offer, check) for offer in _all_offers()]
     if as_json:
+        import json
+
         print(json.dumps(rows, indent=2))
     elif rows:
-        shown = [[row[key] or "" for key in ("name", "distribution", "version")] for row in rows]
+        shown = [[row[key] for key in ("name", "distribution", "version")] for row in rows]
         lines = [
-            [*cells, row["status"], row["summary"] or ""]
-            for cells, row in zip(shown, rows, strict=True)
+            [*cells, row["status"], row["summary"]] for cells, row in zip(shown, rows, strict=True)
         ]
         head = ["NAME", "DISTRIBUTION", "VERSION", "STATUS", "SUMMARY"]
         print(_cut(table([head, *lines])))
         for row in rows:
             if row["problem"]:
-                print(f"\n{row['name']} ({row['distribution']}): {row['problem']}")
+                problem = _indented(row["problem"], breaking=True)
+                print(f"\n{row['name']} ({row['distribution']})\n{problem}")
     else:
         print(f"no components are installed for {sys.executable}")
     return int(any(row["status"] in ("broken", "incompatible") for row in rows))
@@ -109,7 +113,7 @@ def _row(offer: Offer, check: bool) -> dict[str, Any]:
         "distribution": offer.distribution,
         "version": offer.version,
         "status": status,
-        "summary": offer.dist.metadata.get("Summary"),
+        "summary": offer.summary,
         "problem": problem,
     }
 
@@ -139,8 +143,10 @@ def _import_failure(offer: Offer) -> str | None:
     import subprocess
 
     program = (
-        "import sys; from ttl_core import discovery; "
-        "discovery.load(discovery.find(sys.argv[1])); print('loaded')"
+        "import sys; from ttl_core import TTLError, discovery\n"
+        "try: discovery.load(discovery.find(sys.argv[1]))\n"
+        "except TTLError as error: sys.exit(str(error))\n"
+        "print('loaded')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, _full_name(offer)], capture_output=True, text=True
@@ -157,23 +163,27 @@ def _import_failure(offer: Offer) -> str | None:
 
 
 def _show(name: str) -> int:
-    from ttl_core.checks import read_hints
-    from ttl_core.hookspecs import POINTS, CallbackPoints
+    from ttl_core.checks import implemented_points, read_hints
+    from ttl_core.components import LoopComponent
 
     offer = discovery.find(name)
     made_by = discovery.load(offer)
+    if isinstance(made_by, type) and not issubclass(made_by, LoopComponent):
+        raise PluginError(
+            f"component {offer}: its entry point {offer.entry_point.value!r} names the class "
+            f"{made_by.__qualname__}, which is no LoopComponent"
+        )
     print(f"{offer.name}  ({offer.distribution} {offer.version})")
     print(_indented(_summary(made_by)))
     print("\nconfiguration")
     print(_configuration(made_by) or "    none")
     print("\ncallback points")
     if isinstance(made_by, type):
-        points = [p for p in POINTS if getattr(made_by, p) is not getattr(CallbackPoints, p)]
-        print(_indented("\n".join(points) or "none"))
+        print(_indented("\n".join(implemented_points(made_by)) or "none"))
     else:
         print(_indented("known when it has been made: its entry point is a function"))
     hints = read_hints(made_by, f"component {offer}")
-    rows = [[hint, ", ".join(names)] for hint, names in vars(hints).items() if names]
+    rows = [[hint, ", ".join(names)] for hint, names in hints._asdict().items() if names]
     if rows:
         print("\nhints")
         print(_indented(table(rows)))
@@ -184,11 +194,15 @@ def _show(name: str) -> int:
 
 
 def _summary(made_by: object) -> str:
+    import inspect
+
     return (inspect.getdoc(made_by) or "undocumented").partition("\n\n")[0]
 
 
 def _configuration(made_by: Any) -> str:
     """Return, for each argument, how it is written with its default, and what the docs say."""
+    import inspect
+
     described = dict(_described_arguments(inspect.getdoc(made_by) or ""))
     lines = []
     for name, parameter in inspect.signature(made_by).parameters.items():
@@ -212,9 +226,11 @@ def _described_arguments(doc: str) -> Iterator[tuple[str, str]]:
         yield match[1], " ".join(match[2].split())
 
 
-def _indented(text: str, by: int = 4) -> str:
+def _indented(text: str, by: int = 4, breaking: bool = False) -> str:
+    """Return text wrapped and indented; what may be pasted is not broken, however long."""
     width = min(_width(), 100) - by
-    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, width) or [""]]
+    wrap = textwrap.TextWrapper(width, break_long_words=breaking, break_on_hyphens=False).wrap
+    lines = [line for part in text.splitlines() for line in wrap(part) or [""]]
     return textwrap.indent("\n".join(lines), " " * by)
 
 
@@ -222,6 +238,8 @@ def _indented(text: str, by: int = 4) -> str:
 
 
 def _hooks() -> int:
+    import inspect
+
     from ttl_core.hookspecs import POINTS, CallbackPoints, since
 
     for point in POINTS:
@@ -238,7 +256,7 @@ def _hooks() -> int:
 def _doctor() -> int:
     problems = list(_problems())
     for what, mend in problems:
-        print(f"{what}\n{_indented(mend)}")
+        print(f"{_indented(what, by=0)}\n    {mend}")
     n_offers = len(_all_offers())
     if problems:
         print(f"\n{len(problems)} found wrong, with {n_offers} components installed")
@@ -259,13 +277,13 @@ def _problems() -> Iterator[tuple[str, str]]:
             }
             yield f"{offer} is {status}: {problem}", mends[status]
     for place, reason in discovery.scan().broken.items():
-        yield f"a distribution in {place} cannot be read: {reason}", "reinstall or remove it"
+        yield f"{place} cannot be read: {reason}", "reinstall that distribution, or remove it"
     for checkout in discovery.stale_checkouts():
         changed = sorted(checkout.undeclared | checkout.gone)
         yield (
             f"the editable checkout {checkout.path} of {checkout.distribution} has changed its "
             f"components since it was installed: {', '.join(changed)}",
-            f"pip install -e {checkout.path}",
+            checkout.mend,
         )
     yield from _shadowed()
     yield from _unmet_requirements()
@@ -274,37 +292,45 @@ def _problems() -> Iterator[tuple[str, str]]:
 
 def _shadowed() -> Iterator[tuple[str, str]]:
     for dist in discovery.distributions():
-        if f"[{discovery.GROUP}]" in (dist.read_text("entry_points.txt") or ""):
-            try:
-                shadowed = discovery.is_shadowed(dist)
-            except Exception:  # unreadable; said elsewhere
-                continue
-            if shadowed:
+        with contextlib.suppress(Exception):  # what cannot be read is said elsewhere
+            is_ours = f"[{discovery.GROUP}]" in (dist.read_text("entry_points.txt") or "")
+            if is_ours and discovery.is_shadowed(dist, dist.name):
                 yield (
-                    f"{dist.name} {dist.version} in {dist.locate_file('')} is shadowed by another "
-                    "copy that is found first",
+                    f"{dist.name} {dist.version} in {discovery.place_of(dist)} is shadowed by "
+                    "another copy that is found first",
                     "uninstall both, until pip finds none, and install the one that you want",
                 )
 
 
 def _unmet_requirements() -> Iterator[tuple[str, str]]:
-    from packaging.requirements import Requirement
-
-    names = {"ttl-core", *(offer.distribution for offer in _all_offers())}
-    for name in sorted(names):
+    for name in sorted({"ttl-core", *(offer.distribution for offer in _all_offers())}):
         dist = discovery.installed(name)
-        for requirement in map(Requirement, (dist and dist.requires) or []):
-            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-                continue
-            if requirement.name == "ttl-core":
-                continue  # said as incompatible
-            found = discovery.installed(requirement.name)
-            if not found or not requirement.specifier.contains(found.version, prereleases=True):
-                yield (
-                    f"{name} requires {requirement}, and installed is "
-                    f"{found.version if found else 'none'}",
-                    f"pip install '{requirement}'",
-                )
+        for line in (dist and dist.requires) or []:
+            found = _unmet(line)
+            if found is not None:
+                yield f"{name} requires {line}, and installed is {found}", f"pip install '{line}'"
+
+
+def _unmet(line: str) -> str | None:
+    """Return what is installed instead of what a requirement wants, or None if it is met."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return None  # said as incompatible
+    if requirement.name == "ttl-core":
+        return None  # likewise
+    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        return None
+    found = discovery.installed(requirement.name)
+    try:
+        version = found.version if found else "none"
+    except (KeyError, OSError):
+        version = "none that can be read"
+    if found and not version.startswith("none"):
+        return None if requirement.specifier.contains(version, prereleases=True) else version
+    return version
 
 
 def _leftovers() -> Iterator[tuple[str, str]]:
@@ -324,7 +350,7 @@ def _leftovers() -> Iterator[tuple[str, str]]:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    return os.get_terminal_size().columns if sys.stdout.isatty() else 80
 
 
 def _cut(text: str) -> str:

@@ -166,9 +166,9 @@ class ComponentList(list[LoopComponent]):
             self._check(list(members.values()))
         for key, member in members.items():
             member.name, member.was_in_list = names[key], True
+        self._warn_of_order(list(members.values()))
         super().__setitem__(slice(None), after)
         self._manager.list_changed()
-        self._warn_of_order(list(members.values()))
         return result
 
     def _names_for(self, members: dict[int, Member]) -> dict[int, str]:
@@ -201,10 +201,12 @@ class ComponentList(list[LoopComponent]):
                     f"{member} requires {key!r}, which is not in the list. Put {key!r} in, or take "
                     f"{member.name!r} out first"
                 )
-            by = " by TTL_DISABLE" if found[0].is_barred else ""
+            mend = f"Enable {found[0].name!r}"
+            if found[0].is_barred:
+                mend = f"Take it out of TTL_DISABLE={os.environ.get('TTL_DISABLE', '')}"
             raise RequirementError(
-                f"{member} requires {key!r}, which is disabled{by}. Enable {found[0].name!r}, or "
-                f"disable {member.name!r} first"
+                f"{member} requires {key!r}, which is disabled. {mend}, or disable "
+                f"{member.name!r} first"
             )
 
     def _warn_of_order(self, members: list[Member]) -> None:
@@ -461,8 +463,12 @@ class ComponentList(list[LoopComponent]):
         self._switch(were_on, on=False)
         try:
             yield
-        finally:
-            self._switch(were_on, on=True)
+        except BaseException:  # then without a check, whose error would hide this one
+            for member in were_on:
+                member.is_enabled = True
+            self._manager.list_changed()
+            raise
+        self._switch(were_on, on=True)
 
     def _found(self, items: Iterable[LoopComponent | str]) -> list[Member]:
         return [self._members[id(self[self.index(item)])] for item in items]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
 from ttl_core.ordering import did_you_mean, is_name
 
 if TYPE_CHECKING:
+    import inspect
+
     from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
 
 
-@dataclass(frozen=True, repr=False)
 class Spec:
     """Name an installed component and its configuration, without making it yet.
 
@@ -27,9 +29,10 @@ class Spec:
         config: its configuration.
     """
 
-    plugin: str
-    name: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
+    def __init__(self, plugin: str, name: str | None, config: Mapping[str, Any]) -> None:
+        self.plugin = plugin
+        self.name = name
+        self.config = config
 
     def __repr__(self) -> str:
         name = {} if self.name is None else {"name": self.name}
@@ -71,23 +74,18 @@ def use(plugin: str, /, *, name: str | None = None, **config: Any) -> Spec:
     return Spec(plugin, name, config)
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """Hold one entry point of the group, and who offers it."""
 
     name: str
     distribution: str
     version: str
+    summary: str
+    requires: tuple[str, ...]
     entry_point: EntryPoint
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
-
-    @property
-    def dist(self) -> Distribution:
-        """The distribution."""
-        assert self.entry_point.dist is not None
-        return cast("Distribution", self.entry_point.dist)
 
     def incompatibility(self) -> str | None:
         """Say which version of ttl-core it requires, if that is not the one installed."""
@@ -96,12 +94,14 @@ class Offer:
 
         core = installed("ttl-core")
         try:
-            requirements = [Requirement(line) for line in self.dist.requires or ()]
+            requirements = [Requirement(line) for line in self.requires]
         except InvalidRequirement as error:
             return f"has an unreadable requirement: {error}"
         for wanted in requirements:
             if core is None or canonicalize_name(wanted.name) != "ttl-core":
                 continue  # without metadata the core runs from its source, of whatever version
+            if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+                continue
             if not wanted.specifier.contains(core.version, prereleases=True):
                 return (
                     f"requires ttl-core{wanted.specifier}, and installed is ttl-core {core.version}"
@@ -109,7 +109,6 @@ class Offer:
         return None
 
 
-@dataclass
 class Scan:
     """Hold what one look at the installed distributions has found.
 
@@ -118,8 +117,9 @@ class Scan:
         broken: distributions that cannot be read, and why.
     """
 
-    offers: dict[str, list[Offer]] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.offers: dict[str, list[Offer]] = {}
+        self.broken: dict[str, str] = {}
 
 
 _newest_scan: Scan | None = None
@@ -141,7 +141,7 @@ def scan(again: bool = False) -> Scan:
                     if offer.distribution not in {other.distribution for other in several}:
                         several.append(offer)
             except Exception as error:  # whatever is wrong with it, the others are to be found
-                _newest_scan.broken[str(dist.locate_file(""))] = f"{type(error).__name__}: {error}"
+                _newest_scan.broken[str(place_of(dist))] = f"{type(error).__name__}: {error}"
     return _newest_scan
 
 
@@ -166,17 +166,28 @@ def _offers_of(dist: Distribution) -> Iterator[Offer]:
     # Most distributions offer nothing of ours; this tells without parsing anything of theirs.
     if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
         return
-    if is_shadowed(dist):
+    # pip renames what it is about to remove so, and leaves it behind when it is interrupted
+    metadata = dist.metadata  # parsed anew by each attribute of a distribution
+    name, version = metadata["Name"], metadata["Version"]
+    if place_of(dist).name.startswith("~") or is_shadowed(dist, name):
         return
+    requires = tuple(metadata.get_all("Requires-Dist") or ())
     for entry_point in dist.entry_points.select(group=GROUP):
-        yield Offer(entry_point.name, dist.name, dist.version, entry_point)
+        summary = metadata.get("Summary") or ""
+        yield Offer(entry_point.name, name, version, summary, requires, entry_point)
 
 
-def is_shadowed(dist: Distribution) -> bool:
-    """Tell whether Python would find another copy of a distribution first."""
-    first = installed(dist.name)
-    place = dist.locate_file("")
-    return first is not None and (first.locate_file(""), first.version) != (place, dist.version)
+def place_of(dist: Distribution) -> Path:
+    """Return where the metadata of a distribution lie."""
+    return Path(str(getattr(dist, "_path", None) or dist.locate_file("")))
+
+
+def is_shadowed(dist: Distribution, name: str) -> bool:
+    """Tell whether Python would find another copy of a distribution, of this name, first."""
+    first = installed(name)
+    if first is None or place_of(dist).suffix == ".egg-info":
+        return False  # an editable installation by setuptools leaves one in the sources
+    return place_of(first).resolve() != place_of(dist).resolve()
 
 
 def offers() -> dict[str, list[Offer]]:
@@ -226,7 +237,7 @@ def _why_unknown(plugin: str, name: str) -> str:
         if name in checkout.undeclared:
             return (
                 f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
-                f"it, but was installed before it did. Run: pip install -e {checkout.path}"
+                f"it, but was installed before it did. Run: {checkout.mend}"
             )
     text += f"Installed are: {', '.join(installed) or 'none'}. Searched was {sys.executable}"
     for place, reason in scan().broken.items():
@@ -234,8 +245,7 @@ def _why_unknown(plugin: str, name: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Checkout:
+class Checkout(NamedTuple):
     """Hold how an editable checkout differs from what was installed of it.
 
     Attributes:
@@ -250,12 +260,16 @@ class Checkout:
     undeclared: frozenset[str]
     gone: frozenset[str]
 
+    @property
+    def mend(self) -> str:
+        """The command that installs it anew."""
+        return f"pip install -e {shlex.quote(self.path)}"
+
 
 def stale_checkouts() -> list[Checkout]:
     """Return the editable checkouts that declare other components than when installed."""
     import json
     import tomllib
-    from pathlib import Path
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
@@ -267,6 +281,8 @@ def stale_checkouts() -> list[Checkout]:
                 continue
             path = Path(url2pathname(urlsplit(origin["url"]).path))
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
+            if "entry-points" in project.get("dynamic", ()):
+                continue  # it does not say there which ones
             declared = set(project.get("entry-points", {}).get(GROUP, {}))
             known = {entry_point.name for entry_point in dist.entry_points.select(group=GROUP)}
             if declared != known:
@@ -290,6 +306,8 @@ def make(spec: Spec) -> tuple[object, Offer]:
         PluginError: it cannot be imported.
         ConfigurationError: it does not accept this configuration.
     """
+    import inspect
+
     offer = find(spec.plugin)
     factory = load(offer)
     try:
@@ -323,7 +341,7 @@ def load(offer: Offer) -> Callable[..., object]:
         )
     try:
         factory = offer.entry_point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"component {offer} cannot be loaded: importing its entry point "
             f"{offer.entry_point.value!r} raised {type(error).__name__}: {error}. Run: "
@@ -369,10 +387,13 @@ def who_brings(point: str) -> str:
 
 
 def distribution_of(cls: type) -> tuple[str, str] | None:
-    """Return the name and version of the distribution that offers components of this package."""
-    package = cls.__module__.partition(".")[0]
+    """Return the name and version of the distribution whose components live nearest to a class."""
+    nearest: dict[int, set[tuple[str, str]]] = {}
     for several in offers().values():
         for offer in several:
-            if offer.entry_point.value.partition(":")[0].partition(".")[0] == package:
-                return offer.distribution, offer.version
-    return None
+            module = offer.entry_point.value.partition(":")[0].split(".")
+            pairs = zip(module, cls.__module__.split("."), strict=False)
+            shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            nearest.setdefault(shared, set()).add((offer.distribution, offer.version))
+    shared = max(nearest, default=0)
+    return nearest[shared].pop() if shared and len(nearest[shared]) == 1 else None

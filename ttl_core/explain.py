@@ -71,7 +71,7 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
         UnknownPointError: there is no such point.
     """
     in_use = manager.points_in_use()
-    known = list(vars(manager.hook))
+    known = manager.points()
     if point is None:
         texts = [explain_points(p, members, manager) for p in in_use]
         nothing = "nobody implements any callback point" if members else "no components"
@@ -85,6 +85,8 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     rows = []
     for number, impl in enumerate(manager.implementations(point), 1):
         member = manager.member_of(impl)
+        if id(member) not in place:
+            continue  # this list is not the one that its loop has now
         reasons = [f"position {place[id(member)]}", *_options(impl)]
         rows.append([f"{number:3}", member.name, member.origin(), ", ".join(reasons)])
     return f"{point}\n" + (table(rows) if rows else "  nobody implements it")

@@ -212,13 +212,14 @@ class HookManager(pluggy.PluginManager):
 
         return sorted((i for i in self._registered(point) if self.member_of(i).is_on), key=place)
 
-    def points_in_use(self) -> list[str]:
-        """Return the points that somebody implements, the core's first, in firing order."""
+    def points(self) -> list[str]:
+        """Return all points, the core's first, in firing order."""
         self._register_members()
-        return [
-            *(point for point in POINTS if self.implementations(point)),
-            *(p for p in vars(self.hook) if p not in POINTS and self.implementations(p)),
-        ]
+        return [*POINTS, *(point for point in vars(self.hook) if point not in POINTS)]
+
+    def points_in_use(self) -> list[str]:
+        """Return the points that somebody implements."""
+        return [point for point in self.points() if self.implementations(point)]
 
     def _register_members(self) -> None:
         if self._is_current:
@@ -292,6 +293,12 @@ class HookManager(pluggy.PluginManager):
                         f"does {other}. Take one of them out"
                     )
         for member in members:
+            for point in brought.keys() - member.methods.keys():
+                if inspect.isroutine(inspect.getattr_static(member.component, point, None)):
+                    raise ComponentRejectedError(
+                        f"{member} cannot join: its {point} has the name of a callback point of "
+                        f"{brought[point][0]}, but is not marked. Put @hookimpl above it"
+                    )
             for name, (method, options) in member.methods.items():
                 point = str(options["specname"])
                 if point in brought:

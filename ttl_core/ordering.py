@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -56,8 +55,7 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}? " if near else ""
 
 
-@dataclass(frozen=True)
-class Hints:
+class Hints(NamedTuple):
     """Hold what an author says about the place of a component, in entry-point names.
 
     Attributes:
