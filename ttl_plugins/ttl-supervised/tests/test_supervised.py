@@ -5,8 +5,9 @@ from functools import partial
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from ttl_core import LoopComponent, TrainTestLoop, TTLError, use
+from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 MSE = torch.nn.MSELoss()
@@ -219,3 +220,214 @@ def test_refuses_a_made_scheduler_for_an_optimizer_yet_to_be_made():
     scheduler = torch.optim.lr_scheduler.StepLR(SGD(make_model().parameters()), 1)
     with pytest.raises(TypeError, match="factory"):
         make_loop(scheduler=scheduler)
+
+
+# -- a scheduler that watches a metric ----------------------------------------------------------
+
+
+def plateau(optimizer, _):
+    """Make a scheduler that halves the learning rate at each value that is not better."""
+    return ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+
+
+class Log(LoopComponent):
+    """Log one value after the other as "loss" of epochs of a phase."""
+
+    def __init__(self, values, phase="valid"):
+        self.values = iter(values)
+        self.phase = phase
+
+    def on_epoch_end(self, loop):
+        if loop.epoch_desc == self.phase:
+            loop.log({"loss": next(self.values)}, level="epoch")
+
+
+def make_watching_loop(log, *others, monitor="valid/loss", **data):
+    """Return a loop whose scheduler watches a metric."""
+    return make_loop(log, *others, scheduler=plateau, monitor=monitor, **data)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_steps_a_scheduler_by_the_metric_of_each_epoch(place):
+    """The learning rate shrinks after an epoch that is no better, wherever metrics are logged."""
+    rates = []
+
+    class Look(LoopComponent):
+        def on_safe_point(self, loop):
+            if loop.epoch_desc == "valid":
+                rates.append(loop.scheduler.get_last_lr()[0])
+
+    loop = make_watching_loop(Look(), valid_data=make_data(1))
+    loop.components.insert(place, Log([5, torch.tensor(4.0), 4, 3, 4]))
+    loop.train(5)
+    assert [0.1, 0.1, 0.05, 0.05, 0.025] == rates
+
+
+def test_a_monitored_metric_may_be_of_training():
+    """Without validation data the scheduler steps after the training epoch."""
+    loop = make_watching_loop(Log([5, 5, 5], "train"), monitor="train/loss")
+    loop.train(3)
+    assert [0.025] == loop.scheduler.get_last_lr()
+
+
+def test_a_metric_of_training_counts_once_where_there_is_validation():
+    """The epoch's validation is waited for, and the metric is seen once."""
+    loop = make_watching_loop(
+        Log([5, 5, 4], "train"), monitor="train/loss", valid_data=make_data(1)
+    )
+    loop.train(3)
+    assert [0.05] == loop.scheduler.get_last_lr()
+
+
+def test_validations_in_mid_epoch_and_on_their_own_do_not_step_the_scheduler():
+    """Only the validation that ends an epoch counts."""
+
+    class Nested(LoopComponent):
+        def on_batch_end(self, loop):
+            if loop.is_training and loop.batch_num < 3:
+                loop.validate()
+
+    loop = make_watching_loop(Log([5, 9, 9, 4, 9]), Nested(), valid_data=make_data(1))
+    loop.train(1)
+    loop.validate()
+    assert ([0.1], 4) == (loop.scheduler.get_last_lr(), loop.scheduler.best)
+
+
+def test_a_validation_after_a_run_that_was_stopped_does_not_step_the_scheduler():
+    """An epoch that was stopped before its validation leaves nothing to be done."""
+
+    class Stop(LoopComponent):
+        def on_safe_point(self, loop):
+            if loop.epoch_desc == "train" and not loop.is_training:
+                loop.stop()
+
+    loop = make_watching_loop(Log([5]), Stop(), valid_data=make_data(1))
+    loop.train(1)
+    loop.validate()
+    assert float("inf") == loop.scheduler.best
+
+
+def test_state_tells_that_a_metric_is_yet_to_come():
+    """A run that goes on with the validation of an epoch steps the scheduler after it."""
+    states = []
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            states.append(loop.components["supervised"].state_dict())
+
+    class Load(LoopComponent):
+        def on_epoch_begin(self, loop):
+            loop.components["supervised"].load_state_dict(states[-2])
+
+    loop = make_watching_loop(Log([5, 7]), Save(), valid_data=make_data(1))
+    loop.train(1)
+    assert [{"is_due": True}, {"is_due": False}] == states[-2:]
+    loop.components.append(Load())
+    loop.validate()
+    assert [0.05] == loop.scheduler.get_last_lr()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("valid/los", r"'valid/los' .* Did you mean 'valid/loss'\? Logged were: valid/loss"),
+        ("auc", r"'auc' .* level\. Logged were: valid/loss"),
+    ],
+)
+def test_a_monitored_metric_that_never_appears_is_an_error(monitor, message):
+    """After the first epoch the error names the metrics that did appear."""
+    loop = make_watching_loop(Log([5]), monitor=monitor, valid_data=make_data(1))
+    with pytest.raises(RunError, match=message):
+        loop.train(2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"scheduler": plateau},
+        {"scheduler": lambda optimizer, _: StepLR(optimizer, 1), "monitor": "valid/loss"},
+        {"monitor": "valid/loss"},
+    ],
+    ids=["no monitor", "no plateau", "no scheduler"],
+)
+def test_a_monitor_and_its_scheduler_go_together(config):
+    """One without the other is refused before the first batch."""
+    loop = make_loop(**config)
+    with pytest.raises(TypeError, match="go together"):
+        loop.train(1)
+    assert 0 == loop.global_step
+
+
+# -- compiling ----------------------------------------------------------------------------------
+
+
+class Backend:
+    """Count what torch.compile hands over, and compile nothing."""
+
+    n_graphs = 0
+
+    def __call__(self, graph, inputs):
+        self.n_graphs += 1
+        return graph
+
+
+class Own(torch.nn.Module):
+    """Be a model of one's own class, which torch compiles in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = make_model()
+
+    def forward(self, inputs):
+        return self.linear(inputs)
+
+
+def test_compiles_the_model_once_and_in_place():
+    """It trains through the compiled model to the same bits, and names of weights stay."""
+    backend = Backend()
+    loop = make_loop(compile={"backend": backend, "dynamic": False})
+    loop.model = Own()
+    loop.train(1)
+    n_graphs = backend.n_graphs
+    loop.train(1)
+    assert (True, n_graphs) == (n_graphs > 0, backend.n_graphs)
+    control = make_loop()
+    control.model = Own()
+    control.train(1)
+    control.train(1)
+    assert_same(control.model.state_dict(), loop.model.state_dict())
+
+
+def test_compiles_for_a_test_alone():
+    """A test without training runs through the compiled model too."""
+    backend = Backend()
+    loop = make_loop(compile={"backend": backend})
+    loop.model = Own()
+    loop.test(make_data(1))
+    assert 1 == backend.n_graphs
+
+
+def test_warns_of_a_model_that_torch_does_not_compile():
+    """A bare module of torch's is left as it is by torch, without a word of its own."""
+    loop = make_loop(compile={"backend": "eager"})
+    with pytest.warns(UserWarning, match=r"does not compile a bare torch\.nn\.Linear"):
+        loop.train(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(True, [{}]), ({}, [{}]), (False, []), ({"mode": "x"}, [{"mode": "x"}])]
+)
+def test_compile_takes_the_options_of_torch(monkeypatch, given, expected):
+    """True compiles with the default options, a mapping with its own, False not at all."""
+    calls = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: calls.append(options))
+    loop = make_loop(compile=given)
+    loop.model = Own()
+    loop.train(1)
+    assert expected == calls
+
+
+def test_refuses_other_options_of_compile():
+    """A backend alone is no mapping of options."""
+    with pytest.raises(TypeError, match="compile is 'eager', but"):
+        make_loop(compile="eager")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import difflib
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ttl_core import LoopComponent, RunError
+from ttl_core import LoopComponent, RunError, hookimpl
 
 if TYPE_CHECKING:
-    from torch.optim.lr_scheduler import LRScheduler
-
     from ttl_core import TrainTestLoop
 
 Batch = tuple[Any, Any]
@@ -34,11 +34,14 @@ class Supervised(LoopComponent):
             optimization steps of this train() (None if unknown) and returns one; None for none.
         scheduler_interval: whether the scheduler steps after each optimization "step" or after
             each training "epoch".
+        monitor: the metric that a ReduceLROnPlateau watches, such as "valid/loss". The scheduler
+            then steps once an epoch, when its validation, if any, has ended.
         split: takes what the data yielded and returns inputs and targets; the targets may be
             None in testing. By default a batch is a pair, or a mapping with "inputs" and
             "targets"; a batch of anything else is inputs alone.
         device: where to train; "auto" for an accelerator where there is one, else the CPU; None
             to leave the model and the batches where they are.
+        compile: whether to compile the model, in place; or the options of `torch.compile`.
 
     Raises:
         TypeError: an argument is of a kind that cannot work.
@@ -65,8 +68,10 @@ class Supervised(LoopComponent):
         | None = None,
         *,
         scheduler_interval: Literal["step", "epoch"] = "step",
+        monitor: str | None = None,
         split: Callable[[Any], Batch] | None = None,
         device: str | torch.device | None = "auto",
+        compile: bool | Mapping[str, Any] = False,  # noqa: A002
     ) -> None:
         if not callable(loss_func) or isinstance(loss_func, type):
             raise TypeError(
@@ -90,14 +95,23 @@ class Supervised(LoopComponent):
                 "scheduler is made already, for some optimizer, but optimizer is a factory of "
                 "another one. Give a factory for the scheduler too"
             )
+        if not isinstance(compile, bool | Mapping):
+            raise TypeError(
+                f"compile is {compile!r}, but has to be True, False or a mapping of options, as "
+                "{'mode': 'reduce-overhead'} is"
+            )
         self.loss_func = loss_func
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
+        self.scheduler_interval = scheduler_interval if monitor is None else "monitor"
+        self.monitor = monitor
         self.split = split or _split
         if device == "auto":
             device = _best_device()
         self.device = None if device is None else torch.device(device)
+        self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
+        self._compiled: torch.nn.Module | None = None
+        self._is_due = False  # whether the scheduler has yet to see the metric of this epoch
         # at which batch scores and loss were computed: this component may be off in between
         self._scored_at: object = None
         self._loss_at: object = None
@@ -111,6 +125,11 @@ class Supervised(LoopComponent):
         loop.scheduler = self.scheduler
         if self.scheduler is not None and not isinstance(self.scheduler, LRScheduler):
             loop.scheduler = self.scheduler(loop.optimizer, loop.n_optim_steps)
+        if isinstance(loop.scheduler, ReduceLROnPlateau) != (self.monitor is not None):
+            raise TypeError(
+                f"scheduler is {loop.scheduler!r} and monitor is {self.monitor!r}, but a "
+                "ReduceLROnPlateau and a metric for it to watch, such as 'valid/loss', go together"
+            )
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device and set `loss_func`, where no train() has done it."""
@@ -165,10 +184,47 @@ class Supervised(LoopComponent):
         if loop.is_training and self.scheduler_interval == "epoch" and loop.scheduler is not None:
             loop.scheduler.step()
 
+    @hookimpl(wrapper=True)
+    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Forget an epoch that was stopped or failed before its metric came."""
+        self._is_due = False
+        return (yield)
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: by then everybody has logged
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Update the learning rate by the monitored metric, when the epoch's last part has ended.
+
+        Raises:
+            RunError: nobody has logged the metric.
+        """
+        result = yield
+        if self.monitor is not None:
+            # a validation in mid-epoch or on its own is not the one that ends an epoch
+            self._is_due |= loop.is_training
+            if self._is_due and (loop.is_validating or loop.valid_data is None):
+                self._is_due = False
+                loop.scheduler.step(_newest(self.monitor, loop.metrics))
+        return result
+
+    def state_dict(self) -> dict[str, bool]:
+        """Return whether the scheduler has yet to see the metric of this epoch."""
+        return {"is_due": self._is_due}
+
+    def load_state_dict(self, state: Mapping[str, bool]) -> None:
+        """Go on between a training epoch and its validation, or elsewhere.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self._is_due = state["is_due"]
+
     def _prepare(self, loop: TrainTestLoop) -> None:
         loop.loss_func = self.loss_func
         if self.device is not None:
             loop.model.to(self.device)
+        if self.compile_options is not None and self._compiled is not loop.model:
+            _compile(loop.model, self.compile_options)
+            self._compiled = loop.model
 
 
 def _best_device() -> torch.device:
@@ -186,6 +242,28 @@ def _require(computed_at: object, loop: TrainTestLoop, what: str) -> None:
             f"'supervised' came on in the middle of a batch whose {what} it did not compute. "
             "Switch it on between batches"
         )
+
+
+def _compile(model: torch.nn.Module, options: Mapping[str, Any]) -> None:
+    if type(model).__module__.startswith("torch.nn.modules."):
+        warnings.warn(
+            f"torch does not compile a bare torch.nn.{type(model).__name__} in place. Put it into "
+            "a module of yours, whose forward() calls it",
+            UserWarning,
+            stacklevel=2,
+        )
+    model.compile(**options)  # in place, so that the names of weights stay
+
+
+def _newest(monitor: str, metrics: Mapping[str, Any]) -> Any:
+    if monitor not in metrics:
+        near = difflib.get_close_matches(monitor, metrics, n=1)
+        raise RunError(
+            f"'supervised' needs {monitor!r} for its scheduler, but nobody has logged it at epoch "
+            f"level. {f'Did you mean {near[0]!r}? ' if near else ''}Logged were: "
+            f"{', '.join(metrics) or 'none. The component metrics logs the mean loss'}"
+        )
+    return metrics[monitor]
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -1,0 +1,68 @@
+"""The component `validate-every`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttl_core import LoopComponent, RunError, hookimpl
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+
+class ValidateEvery(LoopComponent):
+    """Validate in mid-epoch, every so many optimization steps.
+
+    It counts by `loop.global_step`, so that validations are evenly spread over epochs and over
+    runs that go on. After the last batch of an epoch the epoch's own validation follows anyway;
+    where the loop knows the length of its data, none is made before it.
+
+    Args:
+        steps: every how many optimization steps.
+
+    Raises:
+        ValueError: `steps` is no whole number from 1.
+
+    Example:
+        >>> import torch
+        >>> from ttl_core import TrainTestLoop
+        >>> class Count(LoopComponent):
+        ...     def on_epoch_begin(self, loop):
+        ...         print(loop.epoch_desc, loop.global_step)
+        >>> components = [Count(), ValidateEvery(2)]
+        >>> loop = TrainTestLoop(torch.nn.Identity(), components, [0] * 5, [0])
+        >>> loop.train(n_epochs=1)
+        train 0
+        valid 2
+        valid 4
+        valid 5
+    """
+
+    def __init__(self, steps: int) -> None:
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps is {steps!r}, no whole number from 1")
+        self.steps = steps
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Look whether there is something to validate on.
+
+        Raises:
+            RunError: there are no validation data.
+        """
+        if loop.valid_data is None:
+            raise RunError(
+                f"validate-every is to validate every {self.steps} steps, but the loop has no "
+                "validation data. Give TrainTestLoop valid_data, or disable 'validate-every'"
+            )
+
+    # A safe point would be too late: those who save or stop there want the values of this
+    # validation. Last in on_batch_end, everybody has made use of the batch.
+    @hookimpl(trylast=True)
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        """Validate, where a training batch has made the step that is due."""
+        if loop.is_training and loop.is_stepping and loop.global_step % self.steps == 0:
+            is_last = (
+                loop.batch_num + 1 == loop.n_batches or loop.optim_step_num == loop.n_optim_steps
+            )
+            if not is_last:
+                loop.validate()

@@ -1,0 +1,39 @@
+"""What every component has to do."""
+
+from ttl_core import LoopComponent, use
+from ttl_core.testing import ComponentConformance, Step
+
+
+class LogLoss(LoopComponent):
+    def on_epoch_end(self, loop):
+        loop.log({"loss": loop.loss}, level="epoch")
+
+
+class TestEarlyStopping(ComponentConformance):
+    def make_components(self):
+        return [Step(), LogLoss(), "early-stopping"]
+
+
+class TestLimitBatches(ComponentConformance):
+    def make_components(self):
+        return [Step(), use("limit-batches", train=2, valid=1)]
+
+
+class TestNanGuard(ComponentConformance):
+    def make_components(self):
+        return [Step(), "nan-guard"]
+
+
+class TestOverfitBatch(ComponentConformance):
+    def make_components(self):
+        return [Step(), "overfit-batch"]
+
+
+class TestTimeLimit(ComponentConformance):
+    def make_components(self):
+        return [Step(), use("time-limit", hours=1)]
+
+
+class TestValidateEvery(ComponentConformance):
+    def make_components(self):
+        return [Step(), use("validate-every", steps=2)]

@@ -1,0 +1,9 @@
+"""Optimization for ttl: accumulation, clipping, averaged weights, freezing, warm-up."""
+
+from ttl_optim.ema import Ema
+from ttl_optim.freeze import Freeze
+from ttl_optim.grad_accumulation import GradAccumulation
+from ttl_optim.grad_clip import GradClip
+from ttl_optim.lr_warmup import LrWarmup
+
+__all__ = ["Ema", "Freeze", "GradAccumulation", "GradClip", "LrWarmup"]

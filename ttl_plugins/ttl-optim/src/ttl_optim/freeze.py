@@ -1,0 +1,91 @@
+"""The component `freeze`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Generator, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from ttl_core import ArgumentError, LoopComponent, hookimpl
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
+    from ttl_core import TrainTestLoop
+
+
+class Freeze(LoopComponent):
+    """Freeze parameters by name, for good or until an epoch.
+
+    A frozen parameter gets no gradient, so the optimizer leaves it alone, with its state. It is
+    frozen during training epochs only: whenever one ends, in whatever way, `requires_grad` is what
+    it was. The modes of modules are left alone: a frozen batch norm still gathers statistics.
+
+    Args:
+        patterns: patterns of parameter names, as `fnmatch` has them, each with the epoch (as
+            `loop.epoch_num` counts) from which on it is no longer frozen, or None for never. One
+            pattern, or several without epochs, are frozen for good. Where several match a
+            parameter it is frozen as long as one of them says so.
+
+    Raises:
+        TypeError: `patterns` is of another kind.
+        ValueError: an epoch is no whole number from 0.
+
+    Example:
+        >>> from ttl_core import TrainTestLoop
+        >>> from ttl_core.testing import ComponentConformance, Step
+        >>> model = ComponentConformance.make_model()
+        >>> loop = TrainTestLoop(model, [Step(), Freeze({"0.*": 3})],
+        ...                      ComponentConformance.make_data())
+        >>> before = model[0].weight.clone()
+        >>> loop.train(n_epochs=3)
+        >>> bool((model[0].weight == before).all())
+        True
+    """
+
+    def __init__(self, patterns: str | Iterable[str] | Mapping[str, int | None]) -> None:
+        if isinstance(patterns, str):
+            patterns = [patterns]
+        if not isinstance(patterns, Mapping):
+            patterns = dict.fromkeys(patterns)
+        self.patterns = dict(patterns)
+        for pattern, epoch in self.patterns.items():
+            if not isinstance(pattern, str):
+                raise TypeError(f"patterns holds {pattern!r}, but patterns are text as 'encoder.*'")
+            if epoch is not None and (
+                not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0
+            ):
+                raise ValueError(
+                    f"patterns[{pattern!r}] is {epoch!r}, but has to be the epoch from which on it "
+                    "is no longer frozen, a whole number from 0, or None for never"
+                )
+
+    @hookimpl(wrapper=True)
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Freeze in training epochs, and put `requires_grad` back."""
+        frozen = self._to_freeze(loop) if loop.is_training else []
+        try:
+            for parameter in frozen:
+                parameter.requires_grad = False
+                parameter.grad = None  # an optimizer would take a step with zeros too
+            return (yield)
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad = True
+
+    def _to_freeze(self, loop: TrainTestLoop) -> list[Parameter]:
+        parameters = dict(loop.model.named_parameters())
+        names: set[str] = set()
+        for pattern, epoch in self.patterns.items():
+            matching = {name for name in parameters if fnmatchcase(name, pattern)}
+            if not matching:
+                nearest = difflib.get_close_matches(pattern, parameters, n=3, cutoff=0)
+                raise ArgumentError(
+                    f"'freeze' has the pattern {pattern!r}, which matches no parameter of the "
+                    f"model. The nearest names are: {', '.join(nearest) or 'none, it has none'}"
+                )
+            if loop.epoch_num < (math.inf if epoch is None else epoch):
+                names |= matching
+        return [p for name, p in parameters.items() if name in names and p.requires_grad]

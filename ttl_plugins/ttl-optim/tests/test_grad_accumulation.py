@@ -1,0 +1,295 @@
+"""What `grad-accumulation` does."""
+
+import pytest
+import torch
+from ttl_optim import GradAccumulation
+
+from ttl_core import LoopComponent
+from ttl_core.testing import Step
+
+
+class LinearStep(Step):
+    """Take steps without momentum, for a model whose batches do not depend on one another."""
+
+    def on_train_begin(self, loop):
+        loop.model = torch.nn.Linear(4, 2)
+        torch.nn.init.constant_(loop.model.weight, 0.5)
+        torch.nn.init.constant_(loop.model.bias, 0.0)
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+        loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+
+
+def make_batches(*sizes):
+    """Return batches of these sizes."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (
+            torch.randn(size, 4, generator=generator),
+            torch.randint(0, 2, (size,), generator=generator),
+        )
+        for size in sizes
+    ]
+
+
+def merged(batches):
+    """Return several batches as one."""
+    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+
+
+def stream(batches):
+    """Return data without a length."""
+
+    class Stream:
+        def __iter__(self):
+            return iter(batches)
+
+    return Stream()
+
+
+def assert_close(one, other):
+    """Check that two loops have the same weights to float tolerance."""
+    torch.testing.assert_close(one.model.state_dict(), other.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ((4, 4, 4, 4), (2, 2)),
+        ((6, 6, 6), (3,)),
+        ((4, 4, 4), (2, 1)),
+        ((8, 8, 8, 8, 8), (3, 2)),
+        ((2, 7, 5, 1, 3), (3, 2)),
+        ((1, 9), (1, 1)),
+    ],
+    ids=["even", "thirds", "tail of one", "shorter tail", "uneven sizes", "every 1"],
+)
+def test_gives_the_gradient_of_one_big_batch(make_loop, sizes, groups):
+    """Steps are those that the merged batches would give, whatever the sizes and the tail."""
+    batches = make_batches(*sizes)
+    parts = iter(batches)
+    big = [merged([next(parts) for _ in range(group)]) for group in groups]
+    expected = make_loop(step=LinearStep(), data=big)
+    actual = make_loop(GradAccumulation(groups[0]), step=LinearStep(), data=batches)
+    expected.train(2)
+    actual.train(2)
+    assert_close(expected, actual)
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_weights_batches_by_what_a_component_set(make_loop, kind):
+    """A batch_size that a component sets, number or tensor, is the weight of the batch."""
+
+    class Weigh(LoopComponent):
+        def on_batch_begin(self, loop):
+            loop.batch_size = kind([2.0, 6.0][loop.batch_num])
+
+    first, other = make_batches(4, 4)
+    expected = make_loop(step=LinearStep(), data=[merged([first, other, other, other])])
+    actual = make_loop(Weigh(), GradAccumulation(2), step=LinearStep(), data=[first, other])
+    expected.train(1)
+    actual.train(1)
+    assert_close(expected, actual)
+
+
+def test_reads_no_value_of_a_batch_size_on_a_device(make_loop):
+    """A batch_size whose value cannot be read is no hindrance, so nothing waits for it."""
+
+    class Meta(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.model.to("meta")
+            loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, foreach=False)
+            loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+
+        def on_batch_begin(self, loop):
+            loop.batch = [part.to("meta") for part in loop.batch]
+            loop.batch_size = torch.tensor(4.0, device="meta")
+
+    loop = make_loop(GradAccumulation(2), step=Meta(), data=make_batches(4, 4))
+    loop.train(1)
+    assert 1 == loop.global_step
+
+
+def test_is_exactly_the_usual_loop_for_even_batches(make_loop):
+    """Even batches give the bits of dividing each loss by their number, for powers of two."""
+    batches = make_batches(6, 6, 6, 6)
+    actual = make_loop(GradAccumulation(2), step=LinearStep(), data=batches)
+    actual.train(1)
+    by_hand = make_loop(step=LinearStep(), data=[])
+    by_hand.train(1)
+    for i, (inputs, targets) in enumerate(batches):
+        if i % 2 == 0:
+            by_hand.optimizer.zero_grad()
+        scores = by_hand.model(inputs)
+        (torch.nn.functional.cross_entropy(scores, targets) / 2).backward()
+        if i % 2 == 1:
+            by_hand.optimizer.step()
+    assert torch.equal(by_hand.model.weight, actual.model.weight)
+
+
+def test_the_loss_stays_that_of_the_batch(make_loop, look):
+    """After the backward pass loop.loss is the very tensor that was computed."""
+    before = look("on_loss_compute", lambda loop: id(loop.loss))
+    after = look("on_batch_end", lambda loop: id(loop.loss))
+    make_loop(before, GradAccumulation(2), after).train(1)
+    assert before.seen == after.seen
+
+
+@pytest.mark.parametrize(("n_batches", "every", "expected"), [(6, 4, 4), (6, 3, 4), (7, 1, 14)])
+def test_tells_how_many_steps_there_will_be(make_loop, look, n_batches, every, expected):
+    """In on_train_begin n_optim_steps is the number of steps that are then made."""
+    number = look("on_train_begin", lambda loop: loop.n_optim_steps)
+    loop = make_loop(number, GradAccumulation(every), data=make_batches(*[4] * n_batches))
+    loop.train(2)
+    assert ([expected], expected) == (number.seen, loop.optim_step_num)
+
+
+def test_leaves_a_number_of_steps_that_was_asked_for(make_loop):
+    """train(n_optim_steps=3) makes three steps, not three by some factor."""
+    loop = make_loop(GradAccumulation(2))
+    loop.train(n_optim_steps=4)
+    assert (4, 4) == (loop.n_optim_steps, loop.optim_step_num)
+
+
+def test_steps_are_unknown_where_the_length_is(make_loop, look):
+    """Data without a length have no number of steps, before and after."""
+    number = look("on_train_begin", lambda loop: loop.n_optim_steps)
+    make_loop(number, GradAccumulation(2), data=stream(make_batches(4))).train(1)
+    assert [None] == number.seen
+
+
+def test_what_is_pending_carries_over_without_a_length(make_loop):
+    """Three batches an epoch, two a step: two epochs make three steps, the second across both."""
+    first, second, third = batches = make_batches(4, 4, 4)
+    pairs = [(first, second), (third, first), (second, third)]
+    expected = make_loop(step=LinearStep(), data=[merged(pair) for pair in pairs])
+    actual = make_loop(GradAccumulation(2), step=LinearStep(), data=stream(batches))
+    expected.train(1)
+    actual.train(2)
+    assert 3 == actual.global_step
+    assert_close(expected, actual)
+
+
+def test_what_is_pending_is_dropped_when_train_ends(make_loop, look):
+    """A second train() begins a step of its own."""
+    gradients = look("on_batch_begin", lambda loop: loop.model.weight.grad)
+    loop = make_loop(
+        GradAccumulation(2), gradients, step=LinearStep(), data=stream(make_batches(4))
+    )
+    loop.train(1)
+    loop.train(1)
+    assert ([None, None], 0) == (gradients.seen, loop.global_step)
+
+
+def test_begins_anew_where_gradients_were_dropped(make_loop):
+    """Whoever drops gradients drops what was pending: the next ones count from the first."""
+
+    class Drop(LoopComponent):
+        def on_backward_pass(self, loop):
+            if loop.batch_num == 0:
+                loop.is_stepping = False
+                loop.optimizer.zero_grad()
+
+    bad, *good = make_batches(5, 4, 4)
+    expected = make_loop(GradAccumulation(2), step=LinearStep(), data=good)
+    actual = make_loop(GradAccumulation(2), Drop(), step=LinearStep(), data=[bad, *good])
+    expected.train(1)
+    actual.train(1)
+    assert torch.equal(expected.model.weight, actual.model.weight)
+
+
+def test_a_batch_that_others_kept_from_stepping_counts_in_the_next(make_loop):
+    """A step that somebody put off is made with the next batch, with all their gradients."""
+
+    class PutOff(LoopComponent):
+        def on_batch_begin(self, loop):
+            if loop.batch_num == 1:
+                loop.is_stepping = False
+
+    batches = make_batches(4, 4, 4)
+    expected = make_loop(step=LinearStep(), data=[merged(batches)])
+    actual = make_loop(GradAccumulation(2), PutOff(), step=LinearStep(), data=batches)
+    expected.train(1)
+    actual.train(1)
+    assert_close(expected, actual)
+
+
+def test_switched_off_at_a_safe_point_each_batch_steps_alone(make_loop):
+    """After a step there is nothing that it would leave behind."""
+
+    class Off(LoopComponent):
+        def on_safe_point(self, loop):
+            loop.components.disable("grad-accumulation")
+
+    batches = make_batches(4, 4, 4, 4)
+    expected = make_loop(step=LinearStep(), data=[merged(batches[:2]), *batches[2:]])
+    actual = make_loop(GradAccumulation(2), Off(), step=LinearStep(), data=batches)
+    expected.train(1)
+    actual.train(1)
+    assert_close(expected, actual)
+
+
+def test_switched_off_and_on_again_it_has_forgotten(make_loop):
+    """What it counted before it was off does not count in the steps after."""
+
+    class Switch(LoopComponent):
+        """Keep it off for batches 1 and 2 of 5: those step, with what was pending."""
+
+        def on_batch_end(self, loop):
+            if loop.batch_num == 0:
+                loop.components.disable("grad-accumulation")
+            elif loop.batch_num == 2:
+                loop.components.enable("grad-accumulation")
+                self.before = {k: v.clone() for k, v in loop.model.state_dict().items()}
+
+    class Resumed(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.model.load_state_dict(switch.before)
+
+    switch = Switch()
+    batches = make_batches(4, 4, 4, 4, 4)
+    actual = make_loop(GradAccumulation(2), switch, step=LinearStep(), data=batches)
+    actual.train(1)
+    expected = make_loop(step=Resumed(), data=[merged(batches[3:])])
+    expected.train(1)
+    assert_close(expected, actual)
+
+
+def test_state_goes_on_with_what_is_pending(make_loop, through_file):
+    """Saved between epochs without a length, a run goes on to the same bits."""
+    batches = make_batches(4, 5, 3)
+
+    class Save(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.epoch_num == 0:
+                self.state = through_file(loop.components["grad-accumulation"].state_dict())
+                self.weights = {k: v.clone() for k, v in loop.model.state_dict().items()}
+
+    class Resumed(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.model.load_state_dict(save.weights)
+
+    save = Save()
+    whole = make_loop(GradAccumulation(2), save, step=LinearStep(), data=stream(batches))
+    whole.train(2)
+    resumed = make_loop(GradAccumulation(2), step=Resumed(), data=stream(batches))
+    resumed.components["grad-accumulation"].load_state_dict(save.state)
+    resumed.train(1)
+    assert torch.equal(whole.model.weight, resumed.model.weight)
+
+
+def test_state_is_empty_at_a_safe_point_after_a_step(make_loop, look):
+    """There is nothing to save where nothing is pending."""
+    accumulation = GradAccumulation(2)
+    make_loop(accumulation).train(1)
+    accumulation.on_grads_reset(None)
+    assert {} == accumulation.state_dict()
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.0, "2", None, True])
+def test_refuses_what_is_no_number_of_batches(every):
+    """The error names the argument, its value, and what it has to be."""
+    with pytest.raises(ValueError, match=r"every is .*, but has to be a whole number from 1"):
+        GradAccumulation(every)

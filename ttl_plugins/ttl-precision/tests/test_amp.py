@@ -1,0 +1,337 @@
+"""What `amp` does."""
+
+import pytest
+import torch
+from ttl_precision import Amp
+
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl
+from ttl_core.testing import ComponentConformance, Step
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HUGE = 2.0**120  # a scale with which every gradient overflows
+
+
+class Look(LoopComponent):
+    """Keep what a function returns at one point."""
+
+    def __init__(self, point, function):
+        self.seen = []
+
+        def look(loop):
+            self.seen.append(function(loop))
+
+        setattr(self, point, look)
+
+
+class FusedStep(Step):
+    """Take steps with a fused optimizer."""
+
+    def on_train_begin(self, loop):
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9, fused=True)
+        loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
+
+
+def make_loop(*components, step=None, valid_data=None):
+    """Return a loop of steps and components."""
+    return TrainTestLoop(
+        ComponentConformance.make_model(),
+        [step or Step(), *components],
+        ComponentConformance.make_data(6),
+        valid_data,
+    )
+
+
+def same(one, other):
+    """Tell whether two models have the same bits."""
+    one, other = one.state_dict(), other.state_dict()
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def trained_by_hand(loop, dtype, scaler=None, max_norm=None):
+    """Train the model of a loop for one epoch as one writes it by hand, and return it."""
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=dtype == "fp16")
+    model = loop.model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
+    for inputs, targets in loop.train_data:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", DTYPES[dtype]):
+            loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        scaler.scale(loss).backward()
+        if max_norm:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+    return model
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["before", "after"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_trains_to_the_same_bits_as_a_loop_written_by_hand(dtype, place):
+    """Wherever it stands in the list, weights are those of autocast and GradScaler by hand."""
+    loop = make_loop()
+    loop.components.insert(place, Amp(dtype))
+    loop.train(1)
+    assert same(trained_by_hand(make_loop(), dtype), loop.model)
+
+
+def test_components_before_the_step_see_true_gradients():
+    """Clipping in on_optim_step is that of unscaled gradients."""
+
+    class Clip(LoopComponent):
+        @hookimpl(tryfirst=True)
+        def on_optim_step(self, loop):
+            torch.nn.utils.clip_grad_norm_(loop.model.parameters(), 0.1)
+
+    loop = make_loop(Clip(), Amp("fp16"))
+    loop.train(1)
+    assert same(trained_by_hand(make_loop(), "fp16", max_norm=0.1), loop.model)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_and_loss_are_in_mixed_precision_in_every_phase(dtype):
+    """Scores have the chosen type in training, validation and testing."""
+    data = ComponentConformance.make_data(1)
+    seen = Look("on_batch_end", lambda loop: loop.scores.dtype)
+    loop = make_loop(Amp(dtype), seen, valid_data=data)
+    loop.train(1)
+    loop.test(data)
+    assert [DTYPES[dtype]] * 8 == seen.seen
+
+
+@pytest.mark.parametrize("point", ["on_batch_begin", "on_backward_pass", "on_batch_end"])
+def test_nothing_else_is_in_mixed_precision(point):
+    """Outside the two points autocast is off."""
+    seen = Look(point, lambda loop: torch.is_autocast_enabled("cpu"))
+    make_loop(Amp(), seen).train(1)
+    assert [False] * 6 == seen.seen
+
+
+def test_the_loss_is_scaled_for_the_backward_pass_only():
+    """loop.loss is the plain loss but while gradients are computed."""
+    plain = Look("on_loss_compute", lambda loop: loop.loss.item())
+    scaled = Look("on_backward_pass", lambda loop: loop.loss.item())
+    after = Look("on_batch_end", lambda loop: loop.loss.item())
+    make_loop(plain, scaled, after, Amp("fp16", init_scale=4.0)).train(1)
+    assert ([4 * loss for loss in plain.seen], plain.seen) == (scaled.seen, after.seen)
+
+
+def test_the_loss_is_the_plain_one_where_the_backward_pass_failed():
+    """An exception does not leave the scaled loss behind."""
+
+    class Fail(LoopComponent):
+        def on_backward_pass(self, loop):
+            raise OSError("disk")
+
+    plain = Look("on_loss_compute", lambda loop: loop.loss.item())
+    loop = make_loop(plain, Amp("fp16"), Fail())
+    with pytest.raises(OSError, match="disk"):
+        loop.train(1)
+    assert plain.seen == [loop.loss.item()]
+
+
+def test_a_validation_inside_a_forward_pass_leaves_its_gradients_alone():
+    """Casts of weights that validation made without a graph are not taken for training's."""
+
+    class Validate(LoopComponent):
+        def on_forward_pass(self, loop):
+            if loop.is_training:
+                loop.validate()
+
+    data = ComponentConformance.make_data(1)
+    plain, busy = make_loop(Amp(), valid_data=data), make_loop(Amp(), valid_data=data)
+    busy.components.insert(0, Validate())
+    plain.train(1)
+    busy.train(1)
+    assert same(plain.model, busy.model)
+
+
+# -- overflow -----------------------------------------------------------------------------------
+
+
+def test_there_is_no_step_where_gradients_overflow():
+    """Neither weights nor scheduler nor the count of steps move, and gradients are dropped."""
+    loop = make_loop(Amp("fp16", init_scale=HUGE))
+    before = [parameter.clone() for parameter in loop.model.parameters()]
+    gradients = Look("on_batch_end", lambda loop: {p.grad for p in loop.model.parameters()})
+    loop.components.append(gradients)
+    loop.train(1)
+    assert all(map(torch.equal, before, loop.model.parameters()))
+    assert ([{None}] * 6, 0, [0.1]) == (
+        gradients.seen,
+        loop.global_step,
+        loop.scheduler.get_last_lr(),
+    )
+
+
+@pytest.mark.parametrize("step", [Step, FusedStep])
+def test_skipped_steps_are_logged_once_an_epoch(step):
+    """Their number in each training epoch is a metric, for any optimizer."""
+    loop = make_loop(Amp("fp16", init_scale=HUGE), step=step())
+    loop.train(2)
+    assert {"train/skipped-steps": 6} == {k: int(v) for k, v in loop.metrics.items()}
+
+
+def test_bf16_skips_nothing_and_says_nothing():
+    """Without scaling there is no metric of it."""
+    loop = make_loop(Amp())
+    loop.train(1)
+    assert {} == loop.metrics
+
+
+def test_a_fused_optimizer_skips_by_itself():
+    """Its weights stay though it is called, and it is left as it was."""
+    loop = make_loop(Amp("fp16", init_scale=HUGE), step=FusedStep())
+    before = [parameter.clone() for parameter in loop.model.parameters()]
+    loop.train(1)
+    assert all(map(torch.equal, before, loop.model.parameters()))
+    assert (6, False) == (loop.global_step, hasattr(loop.optimizer, "found_inf"))
+
+
+def test_a_fused_optimizer_steps_where_nothing_overflows():
+    """It arrives where another one does, to float tolerance."""
+    fused, plain = make_loop(Amp("fp16"), step=FusedStep()), make_loop(Amp("fp16"))
+    fused.train(1)
+    plain.train(1)
+    torch.testing.assert_close(plain.model.state_dict(), fused.model.state_dict())
+
+
+def test_the_scale_shrinks_until_gradients_fit():
+    """After enough overflows there are steps again."""
+    loop = make_loop(Amp("fp16", init_scale=2.0**24))
+    for _ in range(5):
+        loop.train(1)
+    assert 0 == loop.metrics["train/skipped-steps"]
+
+
+def test_gradients_of_a_batch_that_does_not_step_stay_scaled():
+    """What accumulates is unscaled once, when the step comes."""
+
+    class Two(LoopComponent):
+        def on_batch_begin(self, loop):
+            loop.is_stepping = loop.batch_num % 2 == 1
+
+    def accumulated(*components):
+        loop = make_loop(Two(), *components)
+        gradient = Look("on_optim_step", lambda loop: loop.model[2].weight.grad.clone())
+        loop.components.append(gradient)
+        loop.train(1)
+        return gradient.seen
+
+    scaled, plain = accumulated(Amp("fp16", init_scale=1024.0)), accumulated()
+    assert 3 == len(scaled)
+    torch.testing.assert_close(plain[0], scaled[0], rtol=0.01, atol=0.01)
+
+
+def test_a_step_that_somebody_drops_later_does_no_harm():
+    """After a dropped batch the next one is unscaled again."""
+
+    class Drop(LoopComponent):
+        @hookimpl(wrapper=True)
+        def on_backward_pass(self, loop):
+            result = yield
+            if loop.batch_num == 2:
+                loop.is_stepping = False
+                loop.optimizer.zero_grad()
+            return result
+
+    loop = make_loop()
+    loop.components[:] = [Drop(), *loop.components, Amp("fp16")]
+    loop.train(1)
+    assert 5 == loop.global_step
+
+
+# -- state, on and off --------------------------------------------------------------------------
+
+
+def test_goes_on_from_its_state(tmp_path):
+    """The scale and the number of skipped steps survive a file."""
+    amp, other = Amp("fp16", init_scale=HUGE), Amp("fp16")
+    make_loop(amp).train(1)
+    torch.save(amp.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert amp.state_dict() == other.state_dict()
+    assert (6, HUGE / 2**6) == (
+        other.state_dict()["n_skipped"],
+        amp.state_dict()["scaler"]["scale"],
+    )
+    scale = Look("on_backward_pass", lambda loop: loop.loss.item())
+    plain = Look("on_loss_compute", lambda loop: loop.loss.item())
+    make_loop(plain, other, scale).train(1)
+    assert HUGE / 2**6 == pytest.approx(scale.seen[0] / plain.seen[0])
+
+
+def test_bf16_has_no_state():
+    """There is nothing to save where nothing is scaled."""
+    loop = make_loop(Amp())
+    loop.train(1)
+    assert {} == loop.components["amp"].state_dict()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_switched_off_at_a_safe_point_training_goes_on_in_single_precision(dtype):
+    """The batches after it are those of a loop without it."""
+
+    class Off(LoopComponent):
+        def on_safe_point(self, loop):
+            loop.components.disable("amp")
+
+    seen = Look("on_batch_end", lambda loop: loop.scores.dtype)
+    norm = Look("on_optim_step", lambda loop: float(loop.model[2].weight.grad.norm()))
+    make_loop(Amp(dtype), Off(), seen, norm).train(1)
+    assert [DTYPES[dtype], *[torch.float32] * 5] == seen.seen
+    assert max(norm.seen) < 10
+
+
+def test_the_type_of_device_can_be_given():
+    """Where the model's own is not meant, another one is said."""
+    loop = make_loop(Amp(device_type="xpu" if torch.xpu.is_available() else "cpu"))
+    loop.train(1)
+    assert torch.bfloat16 == loop.scores.dtype
+
+
+def test_a_model_without_parameters_is_taken_to_be_on_the_cpu():
+    """There need be no parameter."""
+    loop = TrainTestLoop(torch.nn.Identity(), ["amp"])
+    loop.test([1])
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "float16", torch.float16, None])
+def test_refuses_other_types(dtype):
+    """The error names the argument and what it may be."""
+    with pytest.raises(ValueError, match=r"dtype is .*, neither 'bf16' nor 'fp16'"):
+        Amp(dtype)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_waits_for_no_device_with_a_fused_optimizer(dtype):
+    """On CUDA no batch synchronises."""
+
+    class Watch(LoopComponent):
+        def on_batch_begin(self, loop):
+            if loop.batch_num:
+                torch.cuda.set_sync_debug_mode("error")
+
+        def on_batch_end(self, loop):
+            torch.cuda.set_sync_debug_mode("default")
+
+    loop = make_loop(Amp(dtype), Watch(), step=FusedStep())
+    loop.model.cuda()
+    loop.train_data = [[part.cuda() for part in batch] for batch in loop.train_data]
+    loop.train(1)
+    assert 6 == loop.global_step
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_says_once_that_an_optimizer_is_not_fused():
+    """On CUDA fp16 with an optimizer that is not fused warns, naming it and the mend."""
+    loop = make_loop(Amp("fp16"))
+    loop.model.cuda()
+    loop.train_data = [[part.cuda() for part in batch] for batch in loop.train_data]
+    with pytest.warns(UserWarning, match="SGD is not fused.*fused=True") as caught:
+        loop.train(1)
+    assert 1 == len(caught)

@@ -1,0 +1,14 @@
+"""What every component has to do."""
+
+from ttl_core import use
+from ttl_core.testing import ComponentConformance, Step
+
+
+class TestAmp(ComponentConformance):
+    def make_components(self):
+        return [Step(), "amp"]
+
+
+class TestAmpWithScaling(ComponentConformance):
+    def make_components(self):
+        return [Step(), use("amp", dtype="fp16")]
