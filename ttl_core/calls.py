@@ -23,7 +23,7 @@ Execute = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool],
 _FIRST_LINE = 3
 """The line of a written function on which the first implementation is called."""
 
-_PLAIN: pluggy.HookimplOpts = {
+NO_OPTIONS: pluggy.HookimplOpts = {
     "wrapper": False,
     "hookwrapper": False,
     "optionalhook": False,
@@ -31,6 +31,7 @@ _PLAIN: pluggy.HookimplOpts = {
     "trylast": False,
     "specname": None,
 }
+"""pluggy's options for a hook method that is not marked."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -151,7 +152,7 @@ def _around(
     inner: Callable[..., Any], wrappers: Sequence[pluggy.HookImpl]
 ) -> list[pluggy.HookImpl]:
     """Return `inner` and the wrappers in the order that pluggy wants: last called first."""
-    return [pluggy.HookImpl(None, "ttl", inner, _PLAIN), *reversed(wrappers)]
+    return [pluggy.HookImpl(None, "ttl", inner, NO_OPTIONS), *reversed(wrappers)]
 
 
 def running(

@@ -10,21 +10,13 @@ from typing import Any, cast
 
 import pluggy
 
+from ttl_core.calls import NO_OPTIONS
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hookspecs import POINTS, CallbackPoints
 from ttl_core.ordering import Hints, did_you_mean, is_name
 
 HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
 """A component's hook methods by their own names, with pluggy's options for each."""
-
-_NO_OPTIONS: pluggy.HookimplOpts = {
-    "wrapper": False,
-    "hookwrapper": False,
-    "optionalhook": False,
-    "tryfirst": False,
-    "trylast": False,
-    "specname": None,
-}
 
 
 def hook_methods(component: object, who: object) -> HookMethods:
@@ -78,7 +70,7 @@ def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy.Hoo
         marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
         looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
         if (marked or looks_like_one) and function is not vars(CallbackPoints).get(name):
-            options = cast(pluggy.HookimplOpts, dict(marked or _NO_OPTIONS))
+            options = cast(pluggy.HookimplOpts, dict(marked or NO_OPTIONS))
             options["specname"] = options["specname"] or name
             yield name, function, options
 
