@@ -1,7 +1,7 @@
 """Train a small convolutional network on the handwritten digits that scikit-learn ships.
 
-    pip install ttl-core ttl-supervised ttl-metrics ttl-progress scikit-learn
-    python digits.py
+pip install ttl-core ttl-supervised ttl-metrics ttl-progress scikit-learn
+python digits.py
 """
 
 import functools
