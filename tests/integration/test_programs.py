@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "digits.py"
@@ -37,6 +38,19 @@ def test_the_program_of_the_seeds_document_prints_what_the_document_says():
 def test_the_example_learns_to_read_digits():
     """The example reaches more than 0.97 on the held-out third and says what ran."""
     assert_trained_well(output_of(sys.executable, EXAMPLE))
+
+
+def test_the_text_example_learns_more_than_how_frequent_characters_are():
+    """The transformer gets far below the loss of a unigram model, with everything by name."""
+    printed = output_of(sys.executable, ROOT / "docs" / "examples" / "text.py")
+    losses = dict(re.findall(r"^  (network|unigram) +([\d.]+) nats", printed, re.MULTILINE))
+    assert float(losses["network"]) < 0.6 * float(losses["unigram"])
+
+
+def test_the_gpu_script_says_what_it_did():
+    """Without a GPU the script that measures on one says that it was not run."""
+    printed = output_of(sys.executable, ROOT / "docs" / "examples" / "measure_gpu.py")
+    assert torch.cuda.is_available() or printed == "Not run: there is no GPU.\n"
 
 
 @pytest.fixture(scope="session")
