@@ -37,9 +37,6 @@ class GradAccumulation(LoopComponent):
         2
     """
 
-    # whoever changes the length of epochs has to do so before steps are counted
-    after = "limit-batches"
-
     def __init__(self, every: int) -> None:
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
             raise ValueError(f"every is {every!r}, but has to be a whole number from 1")
