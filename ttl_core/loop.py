@@ -362,12 +362,15 @@ class TrainTestLoop:
     @property
     def batch_size(self) -> Any:
         """The weight of this batch's mean loss: what a component set, else its first length."""
-        if self._batch_size is None:
-            tensor = next(_tensors(self.batch, seen=set()), None)
+        if self._batch_size is not None:
+            return self._batch_size
+        batch = self.batch
+        tensor = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if not isinstance(tensor, torch.Tensor) or not tensor.dim():  # not as in most batches
+            tensor = next(_tensors(batch, seen=set()), None)
             if tensor is None:
                 raise AttributeError  # so that __getattr__ explains
-            return len(tensor)
-        return self._batch_size
+        return tensor.size(0)
 
     @batch_size.setter
     def batch_size(self, size: Any) -> None:
