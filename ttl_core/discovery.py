@@ -166,9 +166,9 @@ def _offers_of(dist: Distribution) -> Iterator[Offer]:
     # Most distributions offer nothing of ours; this tells without parsing anything of theirs.
     if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
         return
-    # pip renames what it is about to remove so, and leaves it behind when it is interrupted
     metadata = dist.metadata  # parsed anew by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
+    # pip renames what it is about to remove so, and leaves it behind when it is interrupted
     if place_of(dist).name.startswith("~") or is_shadowed(dist, name):
         return
     requires = tuple(metadata.get_all("Requires-Dist") or ())
