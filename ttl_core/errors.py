@@ -12,6 +12,7 @@ __all__ = [
     "PluginError",
     "RequirementError",
     "RunError",
+    "StateError",
     "TTLError",
     "UnknownNameError",
     "UnknownPointError",
@@ -65,6 +66,10 @@ class ArgumentError(TTLError, ValueError):
 
 class RunError(TTLError, RuntimeError):
     """Say that something was asked for at a time when it cannot be done."""
+
+
+class StateError(TTLError, ValueError):
+    """Say what in a state cannot be saved, or does not fit the loop that shall go on from it."""
 
 
 class UnsetVariableError(TTLError, AttributeError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
-from ttl_core import discovery
+from ttl_core import data_order, discovery, state
 from ttl_core.calls import nothing
 from ttl_core.components import ComponentList, Item
 from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
@@ -32,6 +31,11 @@ _POSITION = ("n_epochs", "n_batches", "n_optim_steps", "epoch_num", "optim_step_
 _PHASE = ("is_training", "is_validating", "is_testing", "is_stepping", "epoch_desc", "_data")
 _BATCH = ("batch", "batch_num", "_batch_size", "scores", "loss")
 _RESTORED = frozenset((*_POSITION, *_PHASE, *_BATCH))
+# What a state notes of where a run stands, besides what tells the batch in an epoch.
+_PLACE = (
+    *("_train_num", "_first_epoch", "_first_step", "_n_epochs_done", "_is_trained", "_has_stepped"),
+    *("epoch_num", "global_step", "optim_step_num"),
+)
 
 
 class _StopRun(BaseException):
@@ -125,7 +129,13 @@ class TrainTestLoop:
         self._batch_size: Any = None
         self._max_steps: int | None = None
         self._has_stepped = True
-        self._is_running = self._can_stop = False
+        self._train_num = self._first_epoch = self._first_step = self._n_epochs_done = 0
+        self._is_trained = False  # whether the current epoch has had its training
+        self._order: data_order.Order | None = None
+        self._loaded: state.State | None = None
+        self._ignored: Collection[str] = ()
+        self._is_running = self._can_stop = self._can_load = False
+        self._is_safe = self._is_stopped = False
         self._manager = HookManager(lambda: self._components.members(), discovery.who_brings)
         self._calls = self._manager.calls
         self.hook = self._manager.relay
@@ -136,7 +146,9 @@ class TrainTestLoop:
     def train(self, n_epochs: int | None = None, *, n_optim_steps: int | None = None) -> None:
         """Train the model for a number of epochs, or of optimization steps.
 
-        Each epoch goes through the training data, then through the validation data, if any.
+        Each epoch goes through the training data, then through the validation data, if any. With
+        a state that was loaded it goes on from there; a call that came before the one in which
+        the state was taken returns at once.
 
         Args:
             n_epochs: how many epochs.
@@ -147,6 +159,7 @@ class TrainTestLoop:
             ArgumentError: not exactly one of the two is given, it is no whole number from 0, or
                 there are no training data.
             RunError: the loop is running already, or an epoch made no step under `n_optim_steps`.
+            StateError: the state that was loaded does not fit.
         """
         length = _length(_needed("train_data", self.train_data))
         if (n_epochs is None) == (n_optim_steps is None):
@@ -154,27 +167,40 @@ class TrainTestLoop:
         epochs = _count("n_epochs", n_epochs)
         max_steps = _count("n_optim_steps", n_optim_steps)
         self._check_not_running("train")
+        self._train_num += 1
+        if self._is_before_loaded():
+            return
         self.n_epochs = epochs
         self.n_optim_steps = max_steps
         if epochs is not None and length is not None:
             self.n_optim_steps = epochs * length
-        self.optim_step_num = 0
+        self.optim_step_num = self._n_epochs_done = 0
         self._max_steps = max_steps
-        self._has_stepped = True
+        self._is_trained, self._has_stepped, self._is_stopped = False, True, False
 
         def body() -> None:
             hooks = self._calls
+            if self._is_before_loaded():  # a wrapper of around_run has loaded it
+                self._can_stop = False
+                return
+            self._begin_train()
             hooks.on_train_begin(self)
-            for _ in itertools.count() if epochs is None else range(epochs):
-                if self.optim_step_num == max_steps:
-                    break
-                self._run_epoch("train", self.train_data)
-                hooks.on_safe_point(self)
+            self._go_on(epochs)
+            while self._n_epochs_done != epochs:
+                if not self._is_trained:
+                    if self.optim_step_num == max_steps:
+                        break
+                    self._run_epoch("train", self.train_data)
+                    self._is_trained = True
+                    self._safe_point()
                 if self.valid_data is not None:
                     self._run_epoch("valid", self.valid_data)
                 self.epoch_num += 1
+                self._n_epochs_done += 1
+                self._is_trained = False
                 if self.valid_data is not None:
-                    hooks.on_safe_point(self)
+                    self._safe_point()
+            self._is_safe = True
 
         self._run(body, "on_train_end")
 
@@ -194,6 +220,7 @@ class TrainTestLoop:
 
         def body() -> None:
             self._calls.on_test_begin(self)
+            self._show_loaded()
             self._run_epoch("test", test_data)
 
         self._run(body, "on_test_end")
@@ -216,7 +243,11 @@ class TrainTestLoop:
             if self._is_running:
                 self._run_epoch("valid", self.valid_data)
             else:
-                self._run(lambda: self._run_epoch("valid", self.valid_data), None)
+                self._run(self._validate_alone, None)
+
+    def _validate_alone(self) -> None:
+        self._show_loaded()
+        self._run_epoch("valid", self.valid_data)
 
     def _run(self, body: Callable[[], None], end: str | None) -> None:
         """Run the body of a run and the hook that ends it, inside around_run."""
@@ -226,19 +257,19 @@ class TrainTestLoop:
                 body()
             self._end_run(end)
 
-        self._is_running = self._can_stop = True
+        self._is_running = self._can_stop = self._can_load = True
         try:
             with contextlib.suppress(_StopRun):
                 self._calls.around_run(self, whole)
             self._end_run(end)  # where a wrapper stopped the run before its body began
         except BaseException as exception:
-            self._can_stop = False
+            self._can_stop = self._is_safe = False
             with contextlib.suppress(Exception):  # nothing may hide the exception
                 self._manager.note_failure(exception, _EPOCH, _VALIDATE)
             self._manager.report_failure(self, exception)
             raise
         finally:
-            self._is_running = self._can_stop = False
+            self._is_running = self._can_stop = self._can_load = self._is_safe = False
             self.is_training = self.is_validating = self.is_testing = False
 
     def _end_run(self, end: str | None) -> None:
@@ -266,10 +297,13 @@ class TrainTestLoop:
     def _epoch(self, desc: str) -> None:
         # The hot loop: what it reads often it holds in local variables.
         hooks, training, max_steps = self._calls, self.is_training, self._max_steps
-        has_stepped, steps_before = self._has_stepped, self.optim_step_num
+        # a state that was taken inside an epoch was taken after a step
+        steps_before = -1 if training and self._loaded else self.optim_step_num
         hooks.on_epoch_begin(self)
         n_batches = self.n_batches
-        for batch_num, batch in enumerate(self.data):
+        batches = self._train_batches() if training else enumerate(self.data)
+        has_stepped = self._has_stepped
+        for batch_num, batch in batches:
             self.batch_num, self.batch, self._batch_size = batch_num, batch, None
             if training:
                 if has_stepped:
@@ -290,7 +324,9 @@ class TrainTestLoop:
                 if self.optim_step_num == max_steps:
                     break
                 if batch_num + 1 != n_batches:
+                    self._is_safe = True
                     hooks.on_safe_point(self)
+                    self._is_safe = False
         if training:
             self._has_stepped = has_stepped
             if max_steps is not None and self.optim_step_num == steps_before:
@@ -301,7 +337,181 @@ class TrainTestLoop:
                 )
         hooks.on_epoch_end(self)
 
-    # -- what components ask of the loop ----------------------------------------------------
+    def _safe_point(self) -> None:
+        self._is_safe = True
+        self._calls.on_safe_point(self)
+        self._is_safe = False
+
+    # -- what a run goes on from ------------------------------------------------------------
+
+    def state_dict(
+        self,
+        *,
+        copy: bool = True,
+        into: Mapping[str, Any] | None = None,
+        anywhere: bool = False,
+    ) -> dict[str, Any]:
+        """Return all that a run needs to go on from here to the same bits.
+
+        That is the position, the model, the loop variables and the components that have
+        `state_dict()` and `load_state_dict()`, `metrics`, random numbers, and what ran, of types
+        that `torch.load(weights_only=True)` accepts.
+
+        Args:
+            copy: whether to copy tensors, to the CPU. Without it they are the live ones, which
+                change as training goes on: for who writes them away at once.
+            into: an earlier state that is no longer needed, into whose memory to copy.
+            anywhere: whether to return a state also where no run can go on from it, to look into
+                after a failure. Its "position" is then None, and `load_state_dict` refuses it.
+
+        Returns:
+            The state: a dict.
+
+        Raises:
+            RunError: the loop is not at a safe point.
+            StateError: something in the state could not be saved, or the order of the data could
+                not be repeated.
+
+        Example:
+            >>> from ttl_core import LoopComponent, TrainTestLoop
+            >>> from ttl_core.testing import ComponentConformance, Step
+            >>> class Keep(LoopComponent):
+            ...     def on_safe_point(self, loop):
+            ...         self.state = loop.state_dict()
+            >>> def make_loop():
+            ...     return TrainTestLoop(ComponentConformance.make_model(), [Step(), Keep()],
+            ...                          ComponentConformance.make_data())
+            >>> loop = make_loop()
+            >>> loop.train(n_epochs=2)
+            >>> other = make_loop()
+            >>> other.load_state_dict(loop.components["keep"].state)
+            >>> other.train(n_epochs=3)
+            >>> other.epoch_num, other.global_step
+            (3, 9)
+        """
+        at_safe_point = self._is_safe and self._can_stop and not self.is_validating
+        if not at_safe_point and not anywhere:
+            raise RunError(
+                "state_dict() was called where no run could go on from it: components may be "
+                "half-way through a batch. Call it in on_safe_point"
+            )
+        if at_safe_point:
+            self.check_resumable()
+        position = self._position() if self._is_safe and not self.is_validating else None
+        taken = state.gather(self, self._components.members(), position)
+        return state.snapshot(taken, into) if copy else taken
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *, ignore: Iterable[str] = ()) -> None:
+        """Let the next train() go on from a state, or the current one, in on_train_begin.
+
+        It is put back when on_train_begin has made what it belongs to; inside an epoch, when its
+        data have been made too. test() and validate() before that take the model and what
+        components hold from it.
+
+        Args:
+            state_dict: what `state_dict()` returned.
+            ignore: names of components and loop variables whose state may be missing, or left
+                over.
+
+        Raises:
+            StateError: it is no state of a run that can go on.
+            RunError: the loop has begun to run.
+        """
+        state.check_kind(state_dict)
+        if self._is_running and not self._can_load:
+            raise RunError(
+                "load_state_dict() was called when the loop was running already. Call it before "
+                "train(), or in on_train_begin"
+            )
+        self._loaded = state.snapshot(dict(state_dict))  # what is loaded from it would alias it
+        self._ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+
+    def check_resumable(self) -> None:
+        """Check that a run could go on from within the current training epoch, if it is in one.
+
+        Raises:
+            StateError: nothing repeats the order of its data; with the line to write.
+        """
+        if self.is_training and data_order.order_of(self._data) is None:
+            raise data_order.refusal(self._data)
+
+    def _position(self) -> state.State:
+        """Return where the run stands, at a safe point or after its last one."""
+        place = {name.lstrip("_"): getattr(self, name) for name in _PLACE}
+        epoch = None
+        if self.is_training:
+            place["has_stepped"] = True
+            epoch = data_order.state_in_epoch(self._data, self._order or {}, self.batch_num + 1)
+        return {**place, "epoch": epoch, "is_stopped": self._is_stopped}
+
+    def _is_before_loaded(self) -> bool:
+        """Tell whether this train() came before the one in which the loaded state was taken."""
+        return self._loaded is not None and self._train_num < self._loaded["position"]["train_num"]
+
+    def _begin_train(self) -> None:
+        """Count from where this train() began, also where earlier ones were left out."""
+        if self._loaded is not None:
+            position = self._loaded["position"]
+            self.epoch_num, self.global_step = position["first_epoch"], position["first_step"]
+        self._first_epoch, self._first_step = self.epoch_num, self.global_step
+
+    def _go_on(self, n_epochs: int | None) -> None:
+        """Go to where the loaded state was taken, and put it back if that is between epochs."""
+        self._can_load = False
+        if self._loaded is None:
+            return
+        if self._is_before_loaded():
+            self.stop()
+        position = self._loaded["position"]
+        if not position["is_stopped"]:
+            self._check_reach(position, n_epochs)
+        for name in _PLACE:
+            setattr(self, name, position[name.lstrip("_")])
+        if position["epoch"] is None:
+            self._put_back()
+        if position["is_stopped"]:
+            self.stop()
+
+    def _check_reach(self, position: state.State, n_epochs: int | None) -> None:
+        if position["train_num"] < self._train_num:
+            raise RunError(
+                f"the state was taken in train() number {position['train_num']} of its loop, but "
+                f"this is number {self._train_num}. Load it before that one, in a new loop"
+            )
+        in_epoch = position["epoch"] is not None or position["is_trained"]
+        n_begun, n_steps = position["n_epochs_done"] + in_epoch, position["optim_step_num"]
+        if n_epochs is not None and n_epochs < n_begun:
+            raise ArgumentError(
+                f"n_epochs is {n_epochs}, but the state was taken in epoch {n_begun} of this "
+                "train(), and they count from its beginning"
+            )
+        if self._max_steps is not None and self._max_steps < n_steps:
+            raise ArgumentError(
+                f"n_optim_steps is {self._max_steps}, but the state was taken after {n_steps} of "
+                "this train(), and they count from its beginning"
+            )
+
+    def _train_batches(self) -> Iterator[tuple[int, Any]]:
+        """Return the numbered batches; those left, where a state was taken inside this epoch."""
+        if self._loaded is None:
+            self._order = data_order.order_of(self._data)
+            return enumerate(self._data)
+        position = self._loaded["position"]["epoch"]
+        self._order = position["order"]
+        batches = data_order.iterate_from(self._data, position)
+        self._put_back()
+        return enumerate(batches, position["n_batches"])
+
+    def _put_back(self) -> None:
+        if self._loaded is not None:
+            state.restore(self, self._components.members(), self._loaded, self._ignored)
+            self._loaded = None
+
+    def _show_loaded(self) -> None:
+        """Let a test or validation see the model of a state that waits for train()."""
+        self._can_load = False
+        if self._loaded is not None:
+            state.restore_for_testing(self, self._components.members(), self._loaded, self._ignored)
 
     def stop(self) -> None:
         """End the run from any point.
@@ -310,6 +520,7 @@ class TrainTestLoop:
         on_train_end (on_test_end) fires. In it, in on_exception and outside a run: no effect.
         """
         if self._can_stop:
+            self._is_stopped = True
             raise _StopRun
 
     def log(self, metrics: Mapping[str, Any], level: Literal["batch", "epoch"] = "batch") -> None:

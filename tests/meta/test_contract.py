@@ -26,6 +26,7 @@ def test_the_public_names_are_these():
         "PluginError",
         "RequirementError",
         "RunError",
+        "StateError",
         "TTLError",
         "TrainTestLoop",
         "UnknownNameError",

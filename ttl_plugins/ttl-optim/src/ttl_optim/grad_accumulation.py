@@ -65,6 +65,10 @@ class GradAccumulation(LoopComponent):
         """Begin anew: the last batch stepped, or training begins."""
         self._forget()
 
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Begin anew: from here on nothing is pending, so that no state holds the gradients."""
+        self._forget()
+
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Clear `is_stepping`, unless it is time for a step."""
         if loop.is_training:

@@ -1,0 +1,206 @@
+"""Where a run stands in its data: how to note it, and how to come back to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+
+from ttl_core.errors import StateError
+
+Order = dict[str, Any]
+"""From what the order of an epoch's batches follows."""
+
+
+def has_state(value: object) -> bool:
+    """Tell whether a value follows PyTorch's protocol of `state_dict()` and `load_state_dict()`."""
+    return callable(getattr(value, "state_dict", None)) and callable(
+        getattr(value, "load_state_dict", None)
+    )
+
+
+def order_of(data: Any) -> Order | None:
+    """Return from what the order of the coming epoch follows, or None if nothing can repeat it.
+
+    Args:
+        data: what is about to be iterated over.
+    """
+    if has_state(data) or isinstance(data, Sequence | torch.Tensor):
+        return {}  # the former is asked itself, at the safe point
+    if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
+        sampler = _sampler(data)
+        if _is_seeded(sampler):
+            return {"seed": sampler.seed, "epoch": sampler.epoch}
+        if type(sampler) is SequentialSampler:
+            return {}
+    return None
+
+
+def refusal(data: Any) -> StateError:
+    """Return the error that says why no run can go on inside an epoch of these data."""
+    what = f"a {type(data).__name__}"
+    change = (
+        "Give a list of batches, a DataLoader, or something of your own with state_dict() and "
+        "load_state_dict()"
+    )
+    if isinstance(data, DataLoader) and isinstance(data.dataset, IterableDataset):
+        what += f" over a stream, {type(data.dataset).__name__}"
+        change = "Write torchdata's StatefulDataLoader(...) in place of DataLoader(...)"
+    elif isinstance(data, DataLoader):
+        what += f" whose order a {type(_sampler(data)).__name__} decides"
+        change = (
+            "Write DataLoader(dataset, ..., sampler=ttl_checkpoint.SeededSampler(dataset)) in "
+            "place of shuffle=True, or torchdata's StatefulDataLoader"
+        )
+    return StateError(
+        f"no run could go on in the middle of an epoch of its data, {what}: nothing repeats the "
+        f"order of their batches. {change}"
+    )
+
+
+# -- inside an epoch ------------------------------------------------------------------------
+
+
+def state_in_epoch(data: Any, order: Order, n_batches: int) -> dict[str, Any]:
+    """Return where an epoch stands, by what was consumed; what was fetched ahead does not count.
+
+    Args:
+        data: the data of the epoch.
+        order: what `order_of` returned before it began.
+        n_batches: how many batches were consumed.
+    """
+    state = {"n_batches": n_batches, "order": order}
+    return {**state, "loader": data.state_dict()} if has_state(data) else state
+
+
+def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:
+    """Make the iterator of an epoch that goes on where another one stood.
+
+    Args:
+        data: the data of the epoch.
+        state: what `state_in_epoch` returned.
+
+    Raises:
+        StateError: these data are not of the kind that the state was taken of.
+    """
+    n_batches, order = state["n_batches"], order_of(data)
+    if order is None:
+        raise refusal(data)
+    if has_state(data) != ("loader" in state) or order.keys() != state["order"].keys():
+        raise StateError(
+            "the state was taken inside an epoch of data of another kind than these, a "
+            f"{type(data).__name__}: its order is {state['order'] or 'not one by (seed, epoch)'}, "
+            f"theirs {order or 'is not'}. Give the data that the state was taken of"
+        )
+    if has_state(data):
+        data.load_state_dict(state["loader"])
+        batches: Iterator[Any] = iter(data)
+        return batches
+    if not isinstance(data, DataLoader):
+        return (data[i] for i in range(n_batches, len(data)))
+    _set_order(data, state["order"])
+    return _iterate_skipping(data, n_batches)
+
+
+class _SkippingOnce:
+    """Be a sampler whose first iteration begins later: nothing of what is skipped gets loaded."""
+
+    def __init__(self, sampler: Any, n: int) -> None:
+        self.sampler = sampler
+        self.n = n
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator, so that all this happens when it is first advanced: a DataLoader with workers
+        # makes two iterators and uses one.
+        n, self.n = self.n, 0
+        yield from itertools.islice(self.sampler, n, None)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def _iterate_skipping(loader: DataLoader[Any], n_batches: int) -> Iterator[Any]:
+    # A DataLoader has no way to begin later, and lets nobody exchange its sampler; but its iterator
+    # takes what is there when it is made.
+    name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+    own = vars(loader)[name]
+    vars(loader)[name] = _SkippingOnce(own, n_batches)
+    try:
+        return iter(loader)
+    finally:
+        vars(loader)[name] = own
+
+
+# -- between epochs -------------------------------------------------------------------------
+
+
+def state_between_epochs(data: Any) -> dict[str, Any]:
+    """Return what the next epoch of data depends on, besides global random numbers."""
+    if isinstance(data, DataLoader):
+        return {
+            "order": order_of(data) or {},
+            "generators": [generator.get_state() for generator in _generators(data)],
+            # then its next epoch starts no workers, which would draw a random number
+            "has_workers": data.persistent_workers and vars(data).get("_iterator") is not None,
+        }
+    return {"loader": data.state_dict()} if has_state(data) else {}
+
+
+def prepare_epochs(data: Any, state: Mapping[str, Any]) -> None:
+    """Bring data to where their next epoch is the one that would have come.
+
+    Args:
+        data: the data.
+        state: what `state_between_epochs` returned.
+    """
+    if isinstance(data, DataLoader):
+        if state.get("has_workers") and data.persistent_workers:
+            iter(data)
+        _set_order(data, state.get("order", {}))
+    elif has_state(data) and "loader" in state:
+        data.load_state_dict(state["loader"])
+
+
+def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
+    """Set the generators of data, when everything that draws from them has been made."""
+    if isinstance(data, DataLoader):
+        for generator, its_state in zip(
+            _generators(data), state.get("generators", ()), strict=False
+        ):
+            generator.set_state(its_state)
+
+
+# -- samplers -------------------------------------------------------------------------------
+
+
+def _sampler(loader: DataLoader[Any]) -> Any:
+    """Return what decides the order of a loader's samples."""
+    if type(loader.batch_sampler) is BatchSampler:
+        return loader.batch_sampler.sampler
+    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+
+
+def _is_seeded(sampler: Any) -> bool:
+    """Tell whether an order is a function of (seed, epoch), as torch's DistributedSampler's is."""
+    return all(hasattr(sampler, name) for name in ("seed", "epoch", "set_epoch"))
+
+
+def _set_order(loader: DataLoader[Any], order: Mapping[str, Any]) -> None:
+    sampler = _sampler(loader)
+    if order and _is_seeded(sampler):
+        if sampler.seed != order["seed"]:
+            raise StateError(
+                f"the order of the data has seed {sampler.seed}, but the state was taken with seed "
+                f"{order['seed']}. Give the sampler that one"
+            )
+        sampler.set_epoch(order["epoch"])
+
+
+def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    owners = [loader, loader.sampler, loader.batch_sampler]
+    owners.append(getattr(loader.batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())

@@ -1,0 +1,472 @@
+"""What a run can go on from: gathering it, checking it, and putting it back."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import platform
+import random
+import sys
+import warnings
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ttl_core.data_order import (
+    has_state,
+    prepare_epochs,
+    restore_generators,
+    state_between_epochs,
+)
+from ttl_core.errors import StateError
+from ttl_core.manager import Member
+from ttl_core.ordering import did_you_mean
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+State = dict[str, Any]
+VERSION = 1
+
+
+# -- gathering ------------------------------------------------------------------------------
+
+
+def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | None) -> State:
+    """Return the state of a loop. Its tensors are the live ones.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        position: where the run stands; None where no run can go on.
+
+    Raises:
+        StateError: something in it is of a type that `torch.load(weights_only=True)` refuses.
+    """
+    components = {m.name: m.component.state_dict() for m in members if has_state(m.component)}
+    variables = {name: value.state_dict() for name, value in _variables(loop, members).items()}
+    variables = {name: its_state for name, its_state in variables.items() if its_state}
+    state: State = {
+        "version": VERSION,
+        "position": position,
+        "model": loop.model.state_dict(),
+        "variables": variables,
+        "metrics": {name: _plain_number(value) for name, value in loop.metrics.items()},
+        "components": components,
+        "random": _random_state(),
+        "data": {
+            name: state_between_epochs(data)
+            for name, data in (("train", loop.train_data), ("valid", loop.valid_data))
+        },
+        "environment": _environment(),
+        "manifest": loop.manifest(),
+    }
+    for member in members:
+        if member.name in components:
+            _check(components[member.name], member.name, str(member))
+    for name, value in variables.items():
+        _check(value, name, f"the loop variable {name!r}")
+    for name in ("model", "metrics", "data", "position"):
+        _check(state[name], name, f"the {name}")
+    return state
+
+
+def _variables(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
+    """Return the loop variables that have state, each object once."""
+    seen = {id(value) for value in (loop.model, loop.train_data, loop.valid_data, loop.data)}
+    seen |= {id(member.component) for member in members}
+    found: dict[str, Any] = {}
+    for name, value in vars(loop).items():
+        is_public = not name.startswith("_") and name != "hook"
+        if is_public and not isinstance(value, type) and id(value) not in seen and has_state(value):
+            seen.add(id(value))
+            found[name] = value
+    return found
+
+
+def _plain_number(value: Any) -> Any:
+    """Return a number of another library, as NumPy's are, as one of Python's."""
+    if isinstance(value, torch.Tensor) or not hasattr(value, "item"):
+        return value
+    return value.item() if getattr(value, "size", 1) == 1 else value
+
+
+def snapshot(state: Any, into: Any = None) -> Any:
+    """Return a copy that nothing which trains on changes, with tensors on the CPU.
+
+    Tensors that are one and the same, as tied weights are, are so in the copy too.
+
+    Args:
+        state: what to copy, a nested value.
+        into: an earlier copy that is no longer needed, whose memory is used where it fits.
+    """
+    copies: dict[Any, torch.Tensor] = {}
+    devices: set[torch.device] = set()
+
+    def copied(value: Any, into: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            same = value.data_ptr(), value.shape, value.stride(), value.dtype, value.device
+            key = same if value.layout is torch.strided and value.numel() else id(value)
+            if key not in copies:
+                copies[key] = _copy_of(value.detach(), into)
+                devices.add(value.device)
+            return copies[key]
+        if type(value) in (dict, OrderedDict):
+            by_key = into if isinstance(into, dict) else {}
+            return type(value)((key, copied(item, by_key.get(key))) for key, item in value.items())
+        if type(value) in (list, tuple):
+            in_order = into if isinstance(into, list | tuple) else ()
+            pairs = itertools.zip_longest(value, in_order[: len(value)])
+            return type(value)(copied(item, before) for item, before in pairs)
+        return value
+
+    result = copied(state, into)
+    for device in devices:
+        if device.type in ("cuda", "xpu"):  # copies to the host may be on their way
+            getattr(torch, device.type).synchronize(device)
+    return result
+
+
+def _copy_of(tensor: torch.Tensor, into: object) -> torch.Tensor:
+    if tensor.layout is not torch.strided or type(tensor) is not torch.Tensor:
+        return tensor.to("cpu", copy=True)
+    if not isinstance(into, torch.Tensor) or (into.shape, into.stride(), into.dtype) != (
+        tensor.shape,
+        tensor.stride(),
+        tensor.dtype,
+    ):
+        into = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+    into.copy_(tensor, non_blocking=True)
+    return into
+
+
+# -- what may be in it ----------------------------------------------------------------------
+
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.nn.Parameter}
+_CONTAINERS = {dict, OrderedDict, list, tuple}
+_ADVICE = {
+    "numpy.ndarray": "torch.from_numpy(...)",
+    "torch._C.Generator": "its get_state()",
+    "collections.deque": "list(...)",
+    "collections.defaultdict": "dict(...)",
+}
+
+
+def _check(value: Any, path: str, who: str) -> None:
+    """Check that `torch.load(weights_only=True)` accepts a value.
+
+    Raises:
+        StateError: it does not; the message gives the path to the leaf, its type and the fix.
+    """
+    for leaf_path, leaf in _leaves(value, path):
+        if not _is_accepted(leaf):
+            cls = type(leaf)
+            raise StateError(
+                f"{who} has state that torch.load(weights_only=True) refuses: {leaf_path} is "
+                f"{cls.__module__}.{cls.__qualname__}: return {_advice(leaf)}"
+            )
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a nested value, with the path to each."""
+    if type(value) not in _CONTAINERS:
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) not in _PLAIN:
+                yield f"the key {key!r} of {path}", key
+            yield from _leaves(item, f"{path}.{key}")
+    else:
+        for i, item in enumerate(value):
+            if type(item) not in _PLAIN:
+                yield from _leaves(item, f"{path}.{i}")
+
+
+def _is_accepted(value: Any) -> bool:
+    if type(value) in _PLAIN:
+        return True
+    stream = io.BytesIO()
+    try:
+        torch.save(value, stream)
+        stream.seek(0)
+        torch.load(stream, weights_only=True)
+    except Exception:
+        return False
+    return True
+
+
+def _advice(value: Any) -> str:
+    cls = type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if name in _ADVICE:
+        return _ADVICE[name]
+    if hasattr(value, "__fspath__"):
+        return "str(...)"
+    if hasattr(value, "item"):  # a scalar of NumPy
+        return f"{type(value.item()).__name__}(...)"
+    if hasattr(value, "__dataclass_fields__"):
+        return "dataclasses.asdict(...)"
+    if hasattr(cls, "__members__"):
+        return "its value"
+    for base in (dict, list, tuple, str, int, float):
+        if isinstance(value, base):
+            return f"{base.__name__}(...)"
+    return "plain Python values and tensors, and make it anew from them when they are loaded"
+
+
+# -- putting it back ------------------------------------------------------------------------
+
+
+def check_kind(state: Any) -> None:
+    """Check that a value is the state of a run that can go on.
+
+    Raises:
+        StateError: it is not.
+    """
+    if not isinstance(state, Mapping) or not {"version", "position"} <= state.keys():
+        raise StateError(
+            f"{_short(state)} is no state of a loop: load_state_dict() takes what state_dict() "
+            "returned"
+        )
+    if state["version"] != VERSION:
+        raise StateError(
+            f"the state is of version {state['version']!r}, this ttl-core reads version {VERSION}. "
+            "Use the version of ttl-core that wrote it"
+        )
+    if state["position"] is None:
+        raise StateError(
+            "the state was not taken at a safe point, so no run can go on from it. It is there to "
+            "be looked into: take what you need, as model.load_state_dict(state['model']) does"
+        )
+
+
+def restore(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> None:
+    """Put a state back: model, optimizers, schedulers, the rest, and random numbers last.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        state: what `gather` returned.
+        ignore: names of components and loop variables whose state may be missing, or left over.
+
+    Raises:
+        StateError: the state does not fit.
+    """
+    variables = _matching_variables(loop, members, state["variables"], ignore)
+    components = _matching_components(members, state, ignore)
+    _load_model(loop, state)
+    for name, value in variables.items():
+        value.load_state_dict(state["variables"][name])
+    loop.metrics.clear()
+    loop.metrics.update(state["metrics"])
+    for name, component in components.items():
+        component.load_state_dict(state["components"][name])
+    if state["position"]["epoch"] is None:  # else they are under way
+        prepare_epochs(loop.train_data, state["data"]["train"])
+    prepare_epochs(loop.valid_data, state["data"]["valid"])
+    _warn_of_another_environment(state["environment"])
+    _restore_random(loop, state)
+
+
+def restore_for_testing(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> None:
+    """Put back the model and what components hold, for a test before training goes on."""
+    components = _matching_components(members, state, ignore)
+    _load_model(loop, state)
+    for name, component in components.items():
+        component.load_state_dict(state["components"][name])
+
+
+def _load_model(loop: TrainTestLoop, state: State) -> None:
+    try:
+        loop.model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise StateError(f"the model does not fit the state: {error}") from error
+
+
+def _matching_variables(
+    loop: TrainTestLoop, members: Sequence[Member], saved: State, ignore: Collection[str]
+) -> dict[str, Any]:
+    """Return the loop variables to load, optimizers and then schedulers first."""
+    there = _variables(loop, members)
+    found: dict[str, Any] = {}
+    for name in saved:
+        value = vars(loop).get(name)
+        if has_state(value):
+            _check_groups(name, value, saved[name])
+            found[name] = value
+        elif name not in ignore:
+            raise StateError(
+                f"the state holds the loop variable {name!r}, which nobody has set by the end of "
+                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Put back "
+                f"the component that sets it, or go on without it: ignore=[{name!r}]"
+            )
+    known = {id(value) for value in found.values()}
+    for name, value in there.items():
+        if id(value) not in known and name not in ignore and value.state_dict():
+            raise StateError(
+                f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
+                f"holds none for it. To let it start afresh: ignore=[{name!r}]"
+            )
+    rank = {name: isinstance(v, LRScheduler) + 2 * (not _is_either(v)) for name, v in found.items()}
+    return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
+
+
+def _is_either(value: Any) -> bool:
+    return isinstance(value, Optimizer | LRScheduler)
+
+
+def _check_groups(name: str, value: Any, saved: State) -> None:
+    if not isinstance(value, Optimizer) or "param_groups" not in saved:
+        return
+    sizes = [len(group["params"]) for group in value.param_groups]
+    saved_sizes = [len(group["params"]) for group in saved["param_groups"]]
+    if sizes != saved_sizes:
+        raise StateError(
+            f"the loop variable {name!r}, a {type(value).__name__}, has parameter groups with "
+            f"{sizes} parameters, but the state was taken with {saved_sizes}. Make it with the "
+            "same groups in on_train_begin"
+        )
+
+
+def _matching_components(
+    members: Sequence[Member], state: State, ignore: Collection[str]
+) -> dict[str, Any]:
+    """Return the components to load, by name; warn of those of another version."""
+    saved, records = state["components"], {record["name"]: record for record in state["manifest"]}
+    there = {member.name: member for member in members if has_state(member.component)}
+    for name in saved.keys() - there.keys() - set(ignore):
+        by = " ".join(filter(None, (records[name]["distribution"], records[name]["version"])))
+        raise StateError(
+            f"the state holds component {name!r} ({by or 'class ' + records[name]['class']}), but "
+            f"no component of that name with state is in the list. {did_you_mean(name, there)}Put "
+            f"it back, or go on without it: ignore=[{name!r}]"
+        )
+    for name, member in there.items():
+        if name in saved:
+            _warn_of_another_version(member, records[name])
+        elif name not in ignore:
+            raise StateError(
+                f"{member} has state, but the state holds none for it: it was not in the list. To "
+                f"let it start afresh: ignore=[{name!r}]"
+            )
+    return {name: member.component for name, member in there.items() if name in saved}
+
+
+def _warn_of_another_version(member: Member, record: State) -> None:
+    now = member.record()
+    if (record["distribution"], record["version"]) != (now["distribution"], now["version"]):
+        saved_by = " ".join(filter(None, (record["distribution"], record["version"])))
+        _warn(
+            f"{member} goes on from the state of {saved_by or 'class ' + record['class']}. If that "
+            "does not fit, install that version"
+        )
+
+
+def _warn_of_another_environment(saved: State) -> None:
+    now = _environment()
+    changed = [f"{what} {saved.get(what)}, now {now[what]}" for what in now]
+    changed = [text for what, text in zip(now, changed, strict=True) if now[what] != saved[what]]
+    if changed:
+        _warn(
+            f"the run goes on, but may differ in bits from one that was not interrupted: "
+            f"{'; '.join(changed)}"
+        )
+
+
+def _warn(message: str) -> None:
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("ttl_core."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"a {type(value).__name__}"
+
+
+# -- random numbers and surroundings ---------------------------------------------------------
+
+_DEVICES = ("cuda", "xpu", "mps")
+
+
+def _random_state() -> State:
+    devices = {}
+    for name in _DEVICES:
+        device = getattr(torch, name, None)
+        if device is not None and device.is_available():
+            devices[name] = _states_of(device)
+    numpy = sys.modules.get("numpy")
+    return {
+        "python": random.getstate(),
+        "numpy": _numpy_state(numpy) if numpy else None,
+        "torch": torch.get_rng_state(),
+        "devices": devices,
+    }
+
+
+def _restore_random(loop: TrainTestLoop, state: State) -> None:
+    """Put back random numbers, when everything that draws from them has been made."""
+    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+        restore_generators(data, state["data"][name])
+    saved = state["random"]
+    version, internal, gauss = saved["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(saved["torch"])
+    for name, states in saved["devices"].items():
+        device = getattr(torch, name, None)
+        if device is not None and device.is_available():
+            _set_states_of(device, states)
+    if saved["numpy"] is not None:
+        _set_numpy_state(saved["numpy"])
+
+
+def _states_of(device: Any) -> list[torch.Tensor]:
+    if hasattr(device, "get_rng_state_all"):
+        return list(device.get_rng_state_all())
+    return [device.get_rng_state()]
+
+
+def _set_states_of(device: Any, states: list[torch.Tensor]) -> None:
+    if hasattr(device, "set_rng_state_all"):
+        device.set_rng_state_all(states[: device.device_count()])
+    else:
+        device.set_rng_state(states[0])
+
+
+def _numpy_state(numpy: Any) -> State:
+    kind, keys, position, has_gauss, gauss = numpy.random.get_state()
+    return {
+        "kind": kind,
+        "keys": keys.tolist(),
+        "position": int(position),
+        "has_gauss": int(has_gauss),
+        "gauss": float(gauss),
+    }
+
+
+def _set_numpy_state(saved: State) -> None:
+    try:
+        import numpy
+    except ImportError:  # nobody draws from it here
+        return
+    numpy.random.set_state(tuple(saved.values()))
+
+
+def _environment() -> State:
+    """Return what bits depend on, besides the state."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+    }
