@@ -31,11 +31,6 @@ _POSITION = ("n_epochs", "n_batches", "n_optim_steps", "epoch_num", "optim_step_
 _PHASE = ("is_training", "is_validating", "is_testing", "is_stepping", "epoch_desc", "_data")
 _BATCH = ("batch", "batch_num", "_batch_size", "scores", "loss")
 _RESTORED = frozenset((*_POSITION, *_PHASE, *_BATCH))
-# What a state notes of where a run stands, besides what tells the batch in an epoch.
-_PLACE = (
-    *("_train_num", "_first_epoch", "_first_step", "_n_epochs_done", "_is_trained", "_has_stepped"),
-    *("epoch_num", "global_step", "optim_step_num"),
-)
 
 
 class _StopRun(BaseException):
@@ -128,9 +123,7 @@ class TrainTestLoop:
         self._data: Iterable[Any] = ()
         self._batch_size: Any = None
         self._max_steps: int | None = None
-        self._has_stepped = True
-        self._train_num = self._first_epoch = self._first_step = self._n_epochs_done = 0
-        self._is_trained = False  # whether the current epoch has had its training
+        self._place = state.Place()
         self._order: data_order.Order | None = None
         self._loaded: state.State | None = None
         self._ignored: Collection[str] = ()
@@ -167,37 +160,37 @@ class TrainTestLoop:
         epochs = _count("n_epochs", n_epochs)
         max_steps = _count("n_optim_steps", n_optim_steps)
         self._check_not_running("train")
-        self._train_num += 1
+        place = self._place = state.Place(self._place.train_num + 1)
         if self._is_before_loaded():
             return
         self.n_epochs = epochs
         self.n_optim_steps = max_steps
         if epochs is not None and length is not None:
             self.n_optim_steps = epochs * length
-        self.optim_step_num = self._n_epochs_done = 0
+        self.optim_step_num = 0
         self._max_steps = max_steps
-        self._is_trained, self._has_stepped, self._is_stopped = False, True, False
+        self._is_stopped = False
 
         def body() -> None:
             hooks = self._calls
             if self._is_before_loaded():  # a wrapper of around_run has loaded it
                 self._can_stop = False
                 return
-            self._begin_train()
+            state.begin(self, place, self._loaded)
             hooks.on_train_begin(self)
-            self._go_on(epochs)
-            while self._n_epochs_done != epochs:
-                if not self._is_trained:
+            self._go_on()
+            while place.n_epochs_done != epochs:
+                if not place.is_trained:
                     if self.optim_step_num == max_steps:
                         break
                     self._run_epoch("train", self.train_data)
-                    self._is_trained = True
+                    place.is_trained = True
                     self._safe_point()
                 if self.valid_data is not None:
                     self._run_epoch("valid", self.valid_data)
                 self.epoch_num += 1
-                self._n_epochs_done += 1
-                self._is_trained = False
+                place.n_epochs_done += 1
+                place.is_trained = False
                 if self.valid_data is not None:
                     self._safe_point()
             self._is_safe = True
@@ -302,7 +295,7 @@ class TrainTestLoop:
         hooks.on_epoch_begin(self)
         n_batches = self.n_batches
         batches = self._train_batches() if training else enumerate(self.data)
-        has_stepped = self._has_stepped
+        has_stepped = self._place.has_stepped
         for batch_num, batch in batches:
             self.batch_num, self.batch, self._batch_size = batch_num, batch, None
             if training:
@@ -328,7 +321,7 @@ class TrainTestLoop:
                     hooks.on_safe_point(self)
                     self._is_safe = False
         if training:
-            self._has_stepped = has_stepped
+            self._place.has_stepped = has_stepped
             if max_steps is not None and self.optim_step_num == steps_before:
                 raise RunError(
                     f"train epoch {self.epoch_num} made no optimization step, so "
@@ -397,7 +390,9 @@ class TrainTestLoop:
             )
         if at_safe_point:
             self.check_resumable()
-        position = self._position() if self._is_safe and not self.is_validating else None
+        position = None
+        if self._is_safe and not self.is_validating:
+            position = state.position_of(self, self._place, self._order, self._is_stopped)
         taken = state.gather(self, self._components.members(), position)
         return state.snapshot(taken, into) if copy else taken
 
@@ -435,27 +430,14 @@ class TrainTestLoop:
         if self.is_training and data_order.order_of(self._data) is None:
             raise data_order.refusal(self._data)
 
-    def _position(self) -> state.State:
-        """Return where the run stands, at a safe point or after its last one."""
-        place = {name.lstrip("_"): getattr(self, name) for name in _PLACE}
-        epoch = None
-        if self.is_training:
-            place["has_stepped"] = True
-            epoch = data_order.state_in_epoch(self._data, self._order or {}, self.batch_num + 1)
-        return {**place, "epoch": epoch, "is_stopped": self._is_stopped}
-
     def _is_before_loaded(self) -> bool:
         """Tell whether this train() came before the one in which the loaded state was taken."""
-        return self._loaded is not None and self._train_num < self._loaded["position"]["train_num"]
+        return (
+            self._loaded is not None
+            and self._place.train_num < self._loaded["position"]["train_num"]
+        )
 
-    def _begin_train(self) -> None:
-        """Count from where this train() began, also where earlier ones were left out."""
-        if self._loaded is not None:
-            position = self._loaded["position"]
-            self.epoch_num, self.global_step = position["first_epoch"], position["first_step"]
-        self._first_epoch, self._first_step = self.epoch_num, self.global_step
-
-    def _go_on(self, n_epochs: int | None) -> None:
+    def _go_on(self) -> None:
         """Go to where the loaded state was taken, and put it back if that is between epochs."""
         self._can_load = False
         if self._loaded is None:
@@ -463,33 +445,12 @@ class TrainTestLoop:
         if self._is_before_loaded():
             self.stop()
         position = self._loaded["position"]
-        if not position["is_stopped"]:
-            self._check_reach(position, n_epochs)
-        for name in _PLACE:
-            setattr(self, name, position[name.lstrip("_")])
+        state.check_reach(position, self._place.train_num, self.n_epochs, self._max_steps)
+        state.go_to(self, self._place, position)
         if position["epoch"] is None:
             self._put_back()
         if position["is_stopped"]:
             self.stop()
-
-    def _check_reach(self, position: state.State, n_epochs: int | None) -> None:
-        if position["train_num"] < self._train_num:
-            raise RunError(
-                f"the state was taken in train() number {position['train_num']} of its loop, but "
-                f"this is number {self._train_num}. Load it before that one, in a new loop"
-            )
-        in_epoch = position["epoch"] is not None or position["is_trained"]
-        n_begun, n_steps = position["n_epochs_done"] + in_epoch, position["optim_step_num"]
-        if n_epochs is not None and n_epochs < n_begun:
-            raise ArgumentError(
-                f"n_epochs is {n_epochs}, but the state was taken in epoch {n_begun} of this "
-                "train(), and they count from its beginning"
-            )
-        if self._max_steps is not None and self._max_steps < n_steps:
-            raise ArgumentError(
-                f"n_optim_steps is {self._max_steps}, but the state was taken after {n_steps} of "
-                "this train(), and they count from its beginning"
-            )
 
     def _train_batches(self) -> Iterator[tuple[int, Any]]:
         """Return the numbered batches; those left, where a state was taken inside this epoch."""

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,12 +18,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ttl_core.data_order import (
+    Order,
     has_state,
     prepare_epochs,
     restore_generators,
     state_between_epochs,
+    state_in_epoch,
 )
-from ttl_core.errors import StateError
+from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.manager import Member
 from ttl_core.ordering import did_you_mean
 
@@ -31,6 +34,84 @@ if TYPE_CHECKING:
 
 State = dict[str, Any]
 VERSION = 1
+
+
+# -- where a run stands ---------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """Say where a train() stands, besides what the loop variables count.
+
+    Attributes:
+        train_num: which train() of its loop it is, from 1.
+        first_epoch: what `epoch_num` was when it began.
+        first_step: what `global_step` was when it began.
+        n_epochs_done: how many of its epochs have ended.
+        is_trained: whether the epoch under way has had its training.
+        has_stepped: whether the last batch, if there was one, made a step.
+    """
+
+    train_num: int = 0
+    first_epoch: int = 0
+    first_step: int = 0
+    n_epochs_done: int = 0
+    is_trained: bool = False
+    has_stepped: bool = True
+
+
+_COUNTS = ("epoch_num", "global_step", "optim_step_num")
+
+
+def position_of(loop: TrainTestLoop, place: Place, order: Order | None, is_stopped: bool) -> State:
+    """Return where a run stands, at a safe point or after its last one."""
+    counts = {name: getattr(loop, name) for name in _COUNTS}
+    position = {**asdict(place), **counts, "epoch": None, "is_stopped": is_stopped}
+    if loop.is_training:  # inside an epoch, a safe point follows a step
+        position["has_stepped"] = True
+        position["epoch"] = state_in_epoch(loop.data, order or {}, loop.batch_num + 1)
+    return position
+
+
+def begin(loop: TrainTestLoop, place: Place, loaded: State | None) -> None:
+    """Count from where a train() begins, also where those before it were left out."""
+    if loaded is not None and loaded["position"]["train_num"] == place.train_num:
+        position = loaded["position"]
+        loop.epoch_num, loop.global_step = position["first_epoch"], position["first_step"]
+    place.first_epoch, place.first_step = loop.epoch_num, loop.global_step
+
+
+def go_to(loop: TrainTestLoop, place: Place, position: State) -> None:
+    """Put a run where another one stood."""
+    for field in fields(place):
+        setattr(place, field.name, position[field.name])
+    for name in _COUNTS:
+        setattr(loop, name, position[name])
+
+
+def check_reach(position: State, train_num: int, n_epochs: int | None, n_steps: int | None) -> None:
+    """Check that a train() comes to where a state was taken.
+
+    Raises:
+        RunError: it is a later train().
+        ArgumentError: it has fewer epochs or steps than that.
+    """
+    if position["train_num"] < train_num:
+        raise RunError(
+            f"the state was taken in train() number {position['train_num']} of its loop, but this "
+            f"is number {train_num}. Load it before that one, in a new loop"
+        )
+    is_begun = position["epoch"] is not None or position["is_trained"]
+    reached = {
+        "n_epochs": (n_epochs, position["n_epochs_done"] + is_begun, "epochs"),
+        "n_optim_steps": (n_steps, position["optim_step_num"], "optimization steps"),
+    }
+    for name, (asked, done, what) in reached.items():
+        if asked is not None and asked < done and not position["is_stopped"]:
+            raise ArgumentError(
+                f"{name} is {asked}, but the state was taken after {done} {what} of this train() "
+                "had begun, and they count from its beginning"
+            )
 
 
 # -- gathering ------------------------------------------------------------------------------

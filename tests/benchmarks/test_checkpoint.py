@@ -1,0 +1,133 @@
+"""What saving costs, and what it costs between saves."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
+
+pytestmark = pytest.mark.bench
+
+MANY = 10**9  # steps that never pass
+N_BATCHES = 10_000
+
+
+class Nothing(LoopComponent):
+    """Implement each point of a batch, and do nothing."""
+
+    def _nothing(self, loop):
+        pass
+
+    on_grads_reset = on_batch_begin = on_forward_pass = on_loss_compute = _nothing
+    on_backward_pass = on_optim_step = on_batch_end = _nothing
+
+
+class EpochClock(LoopComponent):
+    """Note how long the batches of an epoch take, without what is saved at its end."""
+
+    @hookimpl(trylast=True)
+    def on_epoch_begin(self, loop):
+        self.start = time.perf_counter()
+
+    @hookimpl(tryfirst=True)
+    def on_epoch_end(self, loop):
+        self.seconds = time.perf_counter() - self.start
+
+
+def seconds_of_an_epoch(loop):
+    """Train for an epoch and return how long its batches took."""
+    loop.train(1)
+    return loop.components["epoch-clock"].seconds
+
+
+@pytest.mark.parametrize("every", [MANY, "1000 minutes"])
+def test_an_empty_step_between_saves(assert_ratio, tmp_path, every):
+    """Between saves the loop costs little more than without the component."""
+    saving = use("checkpoint", directory=tmp_path, every=every)
+    without, loop = (
+        TrainTestLoop(torch.nn.Identity(), [Nothing(), EpochClock(), *more], range(N_BATCHES))
+        for more in ([], [saving])
+    )
+    assert_ratio(
+        f"empty step between saves, every={every}",
+        lambda: seconds_of_an_epoch(loop),
+        "the loop without it",
+        lambda: seconds_of_an_epoch(without),
+        limit=1.5,
+        per=N_BATCHES,
+    )
+
+
+class Weights(torch.nn.Module):
+    """Hold 100 MB in tensors of 4 MB."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = torch.nn.ParameterList(torch.randn(1024, 1024) for _ in range(25))
+
+
+class SafePointClock(LoopComponent):
+    """Note when safe points pass this place in the list."""
+
+    def on_epoch_begin(self, loop):
+        self.times = []
+
+    def on_safe_point(self, loop):
+        self.times.append(time.perf_counter())
+
+
+class SavePlainly(LoopComponent):
+    """Save with torch.save and fsync at each safe point, and note how long that takes.
+
+    Args:
+        path: where to.
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_epoch_begin(self, loop):
+        self.seconds = []
+
+    def on_safe_point(self, loop):
+        start = time.perf_counter()
+        with open(self.path, "wb") as file:
+            torch.save(loop.model.state_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        self.seconds.append(time.perf_counter() - start)
+        time.sleep(0.3)  # so that neither works against the writing of the other
+
+
+@pytest.mark.parametrize(
+    ("asynchronous", "limit"), [(False, 2.5), (True, 0.5)], ids=["synchronous", "asynchronous"]
+)
+def test_a_save_against_torch_save(assert_ratio, tmp_path, asynchronous, limit):
+    """For a save the loop stands still no longer than that."""
+    plainly, before, after = SavePlainly(tmp_path / "plain.pt"), SafePointClock(), SafePointClock()
+    saving = use("checkpoint", directory=tmp_path / "a", every=1, asynchronous=asynchronous)
+    loop = TrainTestLoop(Weights(), [plainly, before, saving, after], range(9))
+
+    def pairs():
+        while True:
+            loop.train(1)
+            stood = [b - a for a, b in zip(before.times, after.times, strict=True)]
+            yield from zip(stood, plainly.seconds, strict=True)
+
+    measured, pair = pairs(), [0.0, 0.0]
+
+    def stands_still():
+        pair[:] = next(measured)
+        return pair[0]
+
+    assert_ratio(
+        f"standing still for {'an a' * asynchronous or 'a '}synchronous save of 100 MB",
+        stands_still,
+        "torch.save and fsync",
+        lambda: pair[1],
+        limit=limit,
+        repeats=15,
+        unit="ms",
+    )
