@@ -16,7 +16,7 @@ $(SETUP): pyproject.toml constraints.txt $(PLUGINS)
 		--group dev --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
 	touch $(SETUP)
 
-demo: $(SETUP)  ## train the example
+demo: $(SETUP)  ## train the example; it goes on where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
 test: $(SETUP)  ## run every test but the benchmarks
@@ -33,4 +33,4 @@ bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
 
 clean:  ## remove what make made
-	rm -rf .venv build dist
+	rm -rf .venv build dist runs

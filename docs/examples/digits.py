@@ -1,7 +1,9 @@
 """Train a small convolutional network on the handwritten digits that scikit-learn ships.
 
-pip install ttl-core ttl-supervised ttl-metrics ttl-progress scikit-learn
+pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint scikit-learn
 python digits.py
+
+Press ctrl-C and start it again: it goes on where it was, to the same result.
 """
 
 import functools
@@ -11,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
+from ttl_checkpoint import SeededSampler
 
 from ttl_core import LoopComponent, TrainTestLoop, use
 
@@ -36,7 +39,9 @@ def make_data(batch_size=64):
     train, valid = train_test_split(rest, test_size=0.1, random_state=0)
 
     def loader(indices, shuffle):
-        return DataLoader(TensorDataset(images[indices], digits[indices]), batch_size, shuffle)
+        data = TensorDataset(images[indices], digits[indices])
+        # an order that a run which goes on in mid-epoch can have again, unlike that of shuffle=True
+        return DataLoader(data, batch_size, sampler=SeededSampler(data) if shuffle else None)
 
     return loader(train, True), loader(valid, False), loader(test, False)
 
@@ -55,7 +60,7 @@ def make_model():
     )
 
 
-def main():
+def main(directory="runs/digits"):
     """Train, test, and say what ran and how well it did."""
     torch.manual_seed(0)
     train_data, valid_data, test_data = make_data()
@@ -71,6 +76,7 @@ def main():
                 ),
             ),
             use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
+            use("checkpoint", directory=directory, best="valid/loss"),
             "progress",
             CountMistakes(),
         ],

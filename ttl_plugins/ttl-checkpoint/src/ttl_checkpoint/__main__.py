@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ttl_checkpoint.store import CheckpointError, CorruptError, Store, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table of the checkpoints of a directory, each checked byte by byte.
+    """Print what each checkpoint of a directory holds, when every byte of it has been checked.
 
     Args:
         arguments: the command line; that of the process by default.
 
     Returns:
-        The exit status: 0, 1 if a checkpoint is corrupt, 2 if there is nothing to list.
+        The exit status: 0, 1 if one is corrupt or cannot be read, 2 if there is none.
     """
     parser = argparse.ArgumentParser(
         prog="python -m ttl_checkpoint",
-        description="List the checkpoints of a directory, and check each against its digest.",
-        epilog="The exit status is 1 if one is corrupt, 2 if there is none.",
+        description="List the checkpoints of a directory, and check each byte by byte.",
+        epilog="The exit status is 1 if one is corrupt or cannot be read, 2 if there is none.",
     )
     parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
     directory = parser.parse_args(arguments).directory
@@ -35,36 +33,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not paths:
         print(f"no checkpoint is in {directory}", file=sys.stderr)
         return 2
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("checkpoint", "epoch", "step", "metrics", "MB", "what ran", ""):
-        is_number = title in ("epoch", "step", "MB")
-        table.add_column(
-            title, justify="right" if is_number else "left", no_wrap=title not in ("what ran", "")
-        )
-    n_corrupt = 0
-    for path in paths:
-        try:
-            table.add_row(path.name, *_cells(verify(path)), "verified")
-        except CorruptError as error:
-            n_corrupt += 1
-            what = str(error).removeprefix(f"{path} is ")
-            table.add_row(path.name, "", "", "", "", "", f"[red]{what}")
-        except CheckpointError as error:
-            table.add_row(path.name, "", "", "", "", "", f"[red]{error}")
-    Console().print(table)
-    return 1 if n_corrupt else 0
+    return max([_show(path) for path in paths])
 
 
-def _cells(manifest: Mapping[str, Any]) -> list[str]:
+def _show(path: Path) -> int:
+    try:
+        manifest = verify(path)
+    except CheckpointError as error:
+        verdict = "CORRUPT" if isinstance(error, CorruptError) else "UNREADABLE"
+        print(f"{path.name}  {verdict}")
+        _print_wrapped(str(error).removeprefix(f"{path} is corrupt: ").split(" "), " ")
+        return 1
     size = sum(file["bytes"] for file in manifest["files"].values())
-    ran = [record["name"] for record in manifest["components"] if record["enabled"]]
-    return [
-        str(manifest["epoch"]),
-        str(manifest["step"]),
-        "\n".join(f"{name} {_short(value)}" for name, value in manifest["metrics"].items()),
-        f"{size / 1e6:.1f}",
-        ", ".join(ran),
-    ]
+    print(
+        f"{path.name}  epoch {manifest['epoch']}  step {manifest['step']}  "
+        f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
+    )
+    _print_wrapped(f"{name} {_short(value)}" for name, value in manifest["metrics"].items())
+    _print_wrapped(_origin(record) for record in manifest["components"] if record["enabled"])
+    return 0
+
+
+def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:
+    """Print items indented, and as many in a line as fit."""
+    space = "\N{NO-BREAK SPACE}"  # where no line may end
+    text = separator.join(item.replace(" ", space) for item in items)
+    lines = textwrap.wrap(
+        text,
+        shutil.get_terminal_size().columns,
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )
+    print("\n".join(lines).replace(space, " "))
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (record["name"], record["version"])))
 
 
 def _short(value: float | str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _N_CRASHES = 2
+_NOTHING_TO_SEE = (CheckpointError, StateError)  # failures of saving and going on themselves
 
 
 class CheckpointPoints:
@@ -148,8 +149,8 @@ class Checkpoint(LoopComponent):
         self._is_awake = True
         self._deadline: float | None = None
         self._is_due = False
+        self._is_planned = False
         self._newest_value: Any = None
-        self._has_logged = False
         self._can_save_inside = self.mid_epoch
 
     def _wake(self) -> None:
@@ -183,6 +184,8 @@ class Checkpoint(LoopComponent):
         Raises:
             StateError: it cannot, but checkpoints inside epochs are asked for.
         """
+        if not self._is_planned:  # not earlier: the run may go on elsewhere than where it began
+            self._plan(loop.global_step)
         if self._preemption is not None:
             self._preemption.shield_workers(loop.data)
         if loop.is_training and self.mid_epoch:
@@ -219,7 +222,7 @@ class Checkpoint(LoopComponent):
             self._finish(loop)
         except CheckpointError as error:
             exception.add_note(str(error))
-        if isinstance(exception, Exception) and not isinstance(exception, CheckpointError):
+        if isinstance(exception, Exception) and not isinstance(exception, _NOTHING_TO_SEE):
             state = loop.state_dict(copy=False, anywhere=True)
             path = self._store.write(state, self._about(loop, state, "exception"), crash=True)
             _log.warning("checkpoint: %s holds the state at the failure, to look into", path)
@@ -232,7 +235,6 @@ class Checkpoint(LoopComponent):
             self._store.open()
         except CheckpointError as error:
             self._fail(error)
-        self._plan(loop.global_step)
         if self._preemption is not None:
             self._preemption.begin()
 
@@ -251,7 +253,7 @@ class Checkpoint(LoopComponent):
         """Note a value of the metric whose best is kept."""
         if level == "epoch" and self.best in metrics:
             self._newest_value = metrics[self.best]
-            self._has_logged = self._is_awake = True
+            self._is_awake = True
 
     def on_safe_point(self, loop: TrainTestLoop) -> None:
         """Save, if there is a reason to; then end, if that was asked for."""
@@ -264,6 +266,7 @@ class Checkpoint(LoopComponent):
             return
         if not self._in_train:  # this component was switched on in the middle of the run
             self._begin(loop)
+            self._plan(loop.global_step)
         self._is_awake = False
         if self._writing is not None and self._writing.done():
             self._finish(loop)
@@ -293,7 +296,7 @@ class Checkpoint(LoopComponent):
             self._is_due |= time.monotonic() >= self._deadline
         else:
             self._is_due |= loop.global_step >= self._next_step
-        if ends_epoch and self.best is not None and not self._has_logged:
+        if ends_epoch and self.best is not None and self.best not in loop.metrics:
             self._explain_absence(loop)
         if self._preemption is not None and self._preemption.received is not None:
             return "signal"
@@ -303,7 +306,7 @@ class Checkpoint(LoopComponent):
 
     def _plan(self, global_step: int) -> None:
         """Plan when the next checkpoint is due."""
-        self._is_due = False
+        self._is_planned, self._is_due = True, False
         if self._steps is not None:
             self._next_step = (global_step // self._steps + 1) * self._steps
         if self._seconds is not None:
@@ -367,8 +370,12 @@ class Checkpoint(LoopComponent):
         warnings.warn(str(error), UserWarning, stacklevel=2)
 
     def _write(self, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+        self._store.open()  # where that failed before
         path = self._store.write(state, about, crash=False)
-        self._remove_old()
+        try:
+            self._remove_old()
+        except OSError as error:
+            _log.warning("checkpoint: an old one could not be removed: %s", error)
         return path
 
     def _remove_old(self) -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import torch
 
-from ttl_core import TTLError
+from ttl_core import RunError, TTLError
 
 try:
     import fcntl
@@ -63,15 +63,16 @@ class Store:
         """Make the directory, keep others from writing to it, and clear up after who was killed.
 
         Raises:
-            CheckpointError: the directory cannot be written to, or another run writes to it.
+            CheckpointError: the directory cannot be written to.
+            RunError: another run writes to it.
         """
+        if self._lock is not None:
+            return
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.directory / ".lock")
             for leftover in self.directory.glob(f"{_TEMPORARY}*"):
                 shutil.rmtree(leftover)
-        except CheckpointError:
-            raise
         except OSError as error:
             self.close()
             raise CheckpointError(
@@ -395,7 +396,7 @@ _held: set[str] = set()
 def _lock(path: Path) -> IO[str]:
     """Take a lock that is gone with this process, however it ends."""
     name = os.path.realpath(path)
-    taken = CheckpointError(
+    taken = RunError(
         f"another run, or another component of this one, saves into {path.parent}. Give each a "
         "directory of its own"
     )
