@@ -258,7 +258,7 @@ class TrainTestLoop:
         except BaseException as exception:
             self._can_stop = self._is_safe = False
             with contextlib.suppress(Exception):  # nothing may hide the exception
-                self._manager.note_failure(exception, _EPOCH, _VALIDATE)
+                self._manager.note_failure(exception, _EPOCH, _GO_ON, _VALIDATE)
             self._manager.report_failure(self, exception)
             raise
         finally:
@@ -616,6 +616,7 @@ class TrainTestLoop:
 
 # what tells their frames from others in a traceback
 _EPOCH = TrainTestLoop._epoch.__code__
+_GO_ON = TrainTestLoop._go_on.__code__
 _VALIDATE = TrainTestLoop.validate.__code__
 
 

@@ -316,15 +316,21 @@ class HookManager(pluggy.PluginManager):
 
     # -- when a run fails -------------------------------------------------------------------
 
-    def note_failure(self, exception: BaseException, epoch: CodeType, validate: CodeType) -> None:
+    def note_failure(
+        self, exception: BaseException, epoch: CodeType, go_on: CodeType, validate: CodeType
+    ) -> None:
         """Add a note to an exception that says which component raised it, where and when.
 
         Args:
             exception: what a run is about to fail with.
             epoch: the code of the loop's function that runs an epoch. Below its frames in a
                 traceback lie the data of that epoch, or a hook.
+            go_on: the code of the loop's function that puts a state back. Below its frames lies no
+                hook.
             validate: the code of the loop's function that components may call.
         """
+        if any(note.startswith("ttl: raised by") for note in getattr(exception, "__notes__", ())):
+            return  # who knew better has said it
         everyone = sorted(
             [*self._everything(), *self._departed],
             key=lambda impl: not self.member_of(impl).is_on,  # who is off is blamed last
@@ -337,6 +343,8 @@ class HookManager(pluggy.PluginManager):
                 calling = impl
             elif frame.f_code is epoch:
                 position, impl = frame.f_locals, None
+            elif frame.f_code is go_on:
+                impl = None
             else:
                 impl = calls.running(frame, line, [impl, *everyone] if impl else everyone) or impl
         if impl is not None:

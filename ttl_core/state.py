@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import platform
@@ -128,7 +129,11 @@ def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | Non
     Raises:
         StateError: something in it is of a type that `torch.load(weights_only=True)` refuses.
     """
-    components = {m.name: m.component.state_dict() for m in members if has_state(m.component)}
+    components = {}
+    for member in members:
+        if has_state(member.component):
+            with _blaming(member, "state_dict"):
+                components[member.name] = member.component.state_dict()
     variables = {name: value.state_dict() for name, value in _variables(loop, members).items()}
     variables = {name: its_state for name, its_state in variables.items() if its_state}
     state: State = {
@@ -346,8 +351,7 @@ def restore(
         value.load_state_dict(state["variables"][name])
     loop.metrics.clear()
     loop.metrics.update(state["metrics"])
-    for name, component in components.items():
-        component.load_state_dict(state["components"][name])
+    _load_components(components, state)
     if state["position"]["epoch"] is None:  # else they are under way
         prepare_epochs(loop.train_data, state["data"]["train"])
     prepare_epochs(loop.valid_data, state["data"]["valid"])
@@ -361,8 +365,22 @@ def restore_for_testing(
     """Put back the model and what components hold, for a test before training goes on."""
     components = _matching_components(members, state, ignore)
     _load_model(loop, state)
-    for name, component in components.items():
-        component.load_state_dict(state["components"][name])
+    _load_components(components, state)
+
+
+def _load_components(members: Mapping[str, Member], state: State) -> None:
+    for name, member in members.items():
+        with _blaming(member, "load_state_dict"):
+            member.component.load_state_dict(state["components"][name])
+
+
+@contextlib.contextmanager
+def _blaming(member: Member, method: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"ttl: raised by {member} in {method}")
+        raise
 
 
 def _load_model(loop: TrainTestLoop, state: State) -> None:
@@ -419,8 +437,8 @@ def _check_groups(name: str, value: Any, saved: State) -> None:
 
 def _matching_components(
     members: Sequence[Member], state: State, ignore: Collection[str]
-) -> dict[str, Any]:
-    """Return the components to load, by name; warn of those of another version."""
+) -> dict[str, Member]:
+    """Return the members to load, by name; warn of those of another version."""
     saved, records = state["components"], {record["name"]: record for record in state["manifest"]}
     there = {member.name: member for member in members if has_state(member.component)}
     for name in saved.keys() - there.keys() - set(ignore):
@@ -438,7 +456,7 @@ def _matching_components(
                 f"{member} has state, but the state holds none for it: it was not in the list. To "
                 f"let it start afresh: ignore=[{name!r}]"
             )
-    return {name: member.component for name, member in there.items() if name in saved}
+    return {name: member for name, member in there.items() if name in saved}
 
 
 def _warn_of_another_version(member: Member, record: State) -> None:
