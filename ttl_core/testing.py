@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ttl_core.components import Item, LoopComponent
-from ttl_core.errors import TTLError
+from ttl_core.errors import StateError, TTLError
 from ttl_core.hookspecs import POINTS, hookimpl
 from ttl_core.loop import TrainTestLoop
 
@@ -257,6 +257,31 @@ class ComponentConformance:
         loop.components.enable(it)
         loop.train(n_epochs=1)
 
+    def test_goes_on_exactly(self) -> None:
+        """From any safe point a new loop goes on to what an uninterrupted run comes to."""
+        states: list[dict[str, Any]] = []
+
+        def take(loop: TrainTestLoop, _: str) -> None:
+            if self._is_resumable(loop):
+                states.append(loop.state_dict())
+
+        loop = self._loop()
+        loop.components.append(Probe(take, "on_safe_point"))
+        loop.train(n_epochs=2)
+        assert states, "the run came to no safe point"
+        for state in states:
+            other = self._loop()
+            other.load_state_dict(state)
+            other.train(n_epochs=2)
+            assert _outcome(loop) == _outcome(other)
+
+    def _is_resumable(self, loop: TrainTestLoop) -> bool:
+        try:
+            loop.check_resumable()
+        except StateError:  # the component gives data that hold no position
+            return False
+        return True
+
     def test_leaves_modes_alone(self) -> None:
         """Grad mode, module modes and parameters are at every point those of a run without it."""
         assert self._modes_seen(self._loop()) <= self._modes_seen(self._control())
@@ -294,3 +319,10 @@ class ComponentConformance:
         self._run_all(loop)
         states = [str(random.getstate()), str(torch.get_rng_state().tolist())]
         return [*states, str(numpy.random.get_state())] if numpy else states
+
+
+def _outcome(loop: TrainTestLoop) -> str:
+    """Return what a run came to, written out so that every bit shows, also of NaN."""
+    values = {**loop.model.state_dict(), **loop.metrics}
+    exact = {n: v.tolist() if isinstance(v, torch.Tensor) else v for n, v in values.items()}
+    return repr((loop.epoch_num, loop.global_step, exact))

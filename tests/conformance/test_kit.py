@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent, StateError, hookimpl
 from ttl_core.testing import MOMENTS, ComponentConformance, PlannedError, Probe, Step
 
 
@@ -118,6 +118,42 @@ def test_finds_what_swallows_exceptions():
 
     with pytest.raises(AssertionError, match="swallowed"):
         kit_for(Bad).test_survives_an_exception("on_batch_end", first=True)
+
+
+class Shrinking(LoopComponent):
+    """Scale gradients by a number that it counts down itself."""
+
+    def __init__(self):
+        self.scale = 1.0
+
+    def on_backward_pass(self, loop):
+        self.scale *= 0.9
+        for parameter in loop.model.parameters():
+            parameter.grad *= self.scale
+
+
+class ShrinkingWithState(Shrinking):
+    """Do the same, and remember it."""
+
+    def state_dict(self):
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state):
+        self.scale = state["scale"]
+
+
+def test_finds_what_is_not_remembered_when_a_run_goes_on():
+    """A component that needs state and has none is found; with it, it passes."""
+    kit_for(ShrinkingWithState).test_goes_on_exactly()
+    with pytest.raises(AssertionError):
+        kit_for(Shrinking).test_goes_on_exactly()
+
+
+def test_finds_state_that_cannot_be_saved():
+    """A component whose state torch.load(weights_only=True) refuses is found."""
+    bad = component(state_dict=lambda self: {"a": {1, self}}, load_state_dict=lambda self, _: None)
+    with pytest.raises(StateError, match="bad.a is builtins.set"):
+        kit_for(bad).test_goes_on_exactly()
 
 
 def test_finds_one_object_in_two_loops():

@@ -1,6 +1,7 @@
 """Whole programs, run as a user runs them."""
 
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -35,9 +36,37 @@ def test_the_program_of_the_seeds_document_prints_what_the_document_says():
     assert output_of(sys.executable, program) == "Done.\nSaved.\n"
 
 
-def test_the_example_learns_to_read_digits():
+def test_the_example_learns_to_read_digits(tmp_path):
     """The example reaches more than 0.97 on the held-out third and says what ran."""
-    assert_trained_well(output_of(sys.executable, EXAMPLE))
+    assert_trained_well(output_of(sys.executable, EXAMPLE, cwd=tmp_path))
+
+
+def test_the_example_goes_on_after_ctrl_c(tmp_path):
+    """Interrupted in its second epoch, the example goes on, to what it comes to undisturbed."""
+    left_alone, interrupted = tmp_path / "left-alone", tmp_path / "interrupted"
+    for folder in (left_alone, interrupted):
+        folder.mkdir()
+    expected = output_of(sys.executable, EXAMPLE, cwd=left_alone)
+    command = [sys.executable, "-u", EXAMPLE]
+    with subprocess.Popen(
+        command, cwd=interrupted, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        first = next(line for line in running.stdout if line.startswith("valid epoch 1/10"))
+        running.send_signal(signal.SIGINT)
+        rest, complaint = running.communicate()
+    assert running.returncode in (-signal.SIGINT, 130)
+    assert "KeyboardInterrupt" in complaint
+    assert "epoch 10/10" not in first + rest
+    resumed = output_of(sys.executable, EXAMPLE, cwd=interrupted)
+    assert "epoch 1/10" not in resumed
+    assert expected.splitlines()[-1] == resumed.splitlines()[-1]
+    assert without_seconds(expected, "10/10") == without_seconds(resumed, "10/10")
+
+
+def without_seconds(printed, epoch):
+    """Return the lines of an epoch, without how long it took."""
+    lines = [line for line in printed.splitlines() if f"epoch {epoch}" in line]
+    return [re.sub(r"[\d.]+ s ", "", line) for line in lines]
 
 
 def test_the_text_example_learns_more_than_how_frequent_characters_are():
