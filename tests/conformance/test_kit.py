@@ -152,7 +152,7 @@ def test_finds_what_is_not_remembered_when_a_run_goes_on():
 def test_finds_state_that_cannot_be_saved():
     """A component whose state torch.load(weights_only=True) refuses is found."""
     bad = component(state_dict=lambda self: {"a": {1, self}}, load_state_dict=lambda self, _: None)
-    with pytest.raises(StateError, match="bad.a is builtins.set"):
+    with pytest.raises(StateError, match=r"bad\.a is builtins\.set"):
         kit_for(bad).test_goes_on_exactly()
 
 
