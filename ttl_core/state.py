@@ -11,10 +11,12 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -191,6 +193,7 @@ def snapshot(state: Any, into: Any = None) -> Any:
         into: an earlier copy that is no longer needed, whose memory is used where it fits.
     """
     copies: dict[Any, torch.Tensor] = {}
+    taken: set[int] = set()  # memory of the earlier copy that is in use again
     devices: set[torch.device] = set()
 
     def copied(value: Any, into: Any) -> Any:
@@ -198,17 +201,21 @@ def snapshot(state: Any, into: Any = None) -> Any:
             same = value.data_ptr(), value.shape, value.stride(), value.dtype, value.device
             key = same if value.layout is torch.strided and value.numel() else id(value)
             if key not in copies:
-                copies[key] = _copy_of(value.detach(), into)
+                copies[key] = _copy_of(value.detach(), None if id(into) in taken else into)
+                taken.add(id(copies[key]))
                 devices.add(value.device)
             return copies[key]
         if type(value) in (dict, OrderedDict):
             by_key = into if isinstance(into, dict) else {}
-            return type(value)((key, copied(item, by_key.get(key))) for key, item in value.items())
+            copy = type(value)((key, copied(item, by_key.get(key))) for key, item in value.items())
+            if type(copy) is OrderedDict:  # with the versions of modules, in a model's state
+                vars(copy).update(deepcopy(vars(value)))
+            return copy
         if type(value) in (list, tuple):
             in_order = into if isinstance(into, list | tuple) else ()
             pairs = itertools.zip_longest(value, in_order[: len(value)])
             return type(value)(copied(item, before) for item, before in pairs)
-        return value
+        return deepcopy(value)
 
     result = copied(state, into)
     for device in devices:
@@ -232,7 +239,8 @@ def _copy_of(tensor: torch.Tensor, into: object) -> torch.Tensor:
 
 # -- what may be in it ----------------------------------------------------------------------
 
-_PLAIN = {type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.nn.Parameter}
+_PLAIN = {type(None), bool, float, complex, str, torch.Tensor, torch.nn.Parameter}
+_KEYS = {str, int, float, bool, type(None)}
 _CONTAINERS = {dict, OrderedDict, list, tuple}
 _ADVICE = {
     "numpy.ndarray": "torch.from_numpy(...)",
@@ -263,17 +271,17 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            if type(key) not in _PLAIN:
+            if type(key) not in _KEYS:
                 yield f"the key {key!r} of {path}", key
             yield from _leaves(item, f"{path}.{key}")
     else:
         for i, item in enumerate(value):
-            if type(item) not in _PLAIN:
+            if type(item) not in _KEYS:
                 yield from _leaves(item, f"{path}.{i}")
 
 
 def _is_accepted(value: Any) -> bool:
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN or (type(value) is int and value.bit_length() < 1024):
         return True
     stream = io.BytesIO()
     try:
@@ -344,6 +352,8 @@ def restore(
     Raises:
         StateError: the state does not fit.
     """
+    # the model first: where it does not fit, its optimizer does not either
+    _check_model(loop, state["model"])
     variables = _matching_variables(loop, members, state["variables"], ignore)
     components = _matching_components(members, state, ignore)
     _load_model(loop, state)
@@ -363,6 +373,7 @@ def restore_for_testing(
     loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
 ) -> None:
     """Put back the model and what components hold, for a test before training goes on."""
+    _check_model(loop, state["model"])
     components = _matching_components(members, state, ignore)
     _load_model(loop, state)
     _load_components(components, state)
@@ -388,6 +399,26 @@ def _load_model(loop: TrainTestLoop, state: State) -> None:
         loop.model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise StateError(f"the model does not fit the state: {error}") from error
+
+
+def _check_model(loop: TrainTestLoop, saved: State) -> None:
+    own = loop.model.state_dict()
+    problems = [f"it has {name}, the state has not" for name in own.keys() - saved.keys()]
+    problems += [f"the state has {name}, it has not" for name in saved.keys() - own.keys()]
+    for name in own.keys() & saved.keys():
+        shapes = [getattr(tensors[name], "shape", None) for tensors in (own, saved)]
+        if shapes[0] != shapes[1] and not is_lazy(own[name]):
+            problems.append(f"{name} has {_sizes(shapes[0])}, in the state {_sizes(shapes[1])}")
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise StateError(
+            f"the model does not fit the state: {'; '.join(sorted(problems)[:5])}{more}. Make the "
+            "model that the state was taken of"
+        )
+
+
+def _sizes(shape: torch.Size | None) -> str:
+    return "no shape" if shape is None else f"shape {tuple(shape)}"
 
 
 def _matching_variables(
@@ -481,10 +512,15 @@ def _warn_of_another_environment(saved: State) -> None:
 
 
 def _warn(message: str) -> None:
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("ttl_core."):
+    """Warn with the line of the user's code that called the loop."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and _is_inside(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    return module.startswith(("ttl_core.", "pluggy."))
 
 
 def _short(value: Any) -> str:
