@@ -25,7 +25,7 @@ class NaiveFile(LoopComponent):
     def __init__(self, directory, every=1, on_saved=lambda path: None):
         self.path = Path(directory) / "last.pt"
         self.every = every
-        self.on_saved = on_saved
+        self._announce = on_saved
         self._has_looked = False
 
     @hookimpl(wrapper=True, tryfirst=True)
@@ -39,7 +39,7 @@ class NaiveFile(LoopComponent):
         if not loop.is_training or loop.global_step % self.every == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(loop.state_dict(copy=False), self.path)
-            self.on_saved(self.path)
+            self._announce(self.path)
 
 
 class NaiveState(LoopComponent):

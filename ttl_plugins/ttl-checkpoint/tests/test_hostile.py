@@ -1,0 +1,206 @@
+"""Checkpoints that somebody made to do harm: nothing runs, and nothing outside is read."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from naive import NaiveFile
+from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint.store import CorruptError, read, verify
+
+from ttl_core import TrainTestLoop
+from ttl_core.testing import ComponentConformance, Step
+
+FIRST, SECOND = "000001-epoch-1-step-3", "000002-epoch-2-step-6"
+
+
+def train(saving, n_epochs=2):
+    """Train with a saver, and return the loop."""
+    loop = TrainTestLoop(
+        ComponentConformance.make_model(), [Step(), saving], ComponentConformance.make_data()
+    )
+    loop.train(n_epochs)
+    return loop
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Return a directory with the checkpoints of two epochs."""
+    train(Checkpoint(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def seal(checkpoint, **changes):
+    """Write a manifest with the right digests for what is in a checkpoint, as its maker could."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    content = (checkpoint / "state.pt").read_bytes()
+    record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {**manifest, "files": {"state.pt": record}, **changes}
+    (checkpoint / "manifest.json").write_bytes(sealed(manifest))
+
+
+def sealed(manifest):
+    """Return a manifest as it is written, with its own digest."""
+    plain = {key: value for key, value in manifest.items() if key != "sha256"}
+    text = json.dumps(plain, indent=1, sort_keys=True)
+    plain["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps(plain, indent=1, sort_keys=True).encode() + b"\n"
+
+
+class Command:
+    """Be a pickle that runs a command when it is loaded."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def assert_refused(directory, corrupt=SECOND):
+    """Check that a checkpoint is refused when it is named, and the one before used when not."""
+    with pytest.raises(CheckpointError):
+        train(Checkpoint(directory, resume=directory / corrupt))
+    assert 2 == train(Checkpoint(directory)).epoch_num
+    assert f"corrupt-{corrupt}" in os.listdir(directory)
+    assert verify(directory / "000003-epoch-2-step-6")
+
+
+def test_sealing_alone_is_accepted(directory):
+    """The manifests that these tests make are refused for what they say, not for how."""
+    seal(directory / SECOND)
+    assert verify(directory / SECOND)
+
+
+def test_a_pickle_that_runs_a_command_runs_nothing(directory, tmp_path):
+    """Also with digests that fit."""
+    canary = tmp_path / "canary"
+    torch.save({"model": Command(canary)}, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    assert verify(directory / SECOND)
+    assert_refused(directory)
+    assert not canary.exists()
+
+
+def test_a_plain_pickle_runs_nothing(directory, tmp_path):
+    """In the format of pickle itself, which torch also reads."""
+    import pickle
+
+    canary = tmp_path / "canary"
+    (directory / SECOND / "state.pt").write_bytes(pickle.dumps(Command(canary)))
+    seal(directory / SECOND)
+    assert_refused(directory)
+    assert not canary.exists()
+
+
+def test_a_plain_saver_runs_the_command(tmp_path):
+    """What these tests are about is real."""
+    canary = tmp_path / "canary"
+    torch.save({"model": Command(canary)}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="no state of a loop"):
+        train(NaiveFile(tmp_path))
+    assert canary.exists()
+
+
+@pytest.mark.parametrize("value", [[1, 2], "text", torch.ones(2)], ids=["list", "str", "tensor"])
+def test_something_else_than_a_state_is_refused(directory, value):
+    """A file that loads, but holds no state."""
+    torch.save(value, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    assert_refused(directory)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.pt", "/etc/passwd", "sub/state.pt", "state.pt/../../secret.pt", "", "."]
+)
+def test_a_manifest_names_no_file_but_the_state(directory, name):
+    """Neither elsewhere nor by another name, alone or besides."""
+    record = json.loads((directory / SECOND / "manifest.json").read_text())["files"]["state.pt"]
+    for files in ({name: record}, {"state.pt": record, name: record}):
+        seal(directory / SECOND, files=files)
+        with pytest.raises(CorruptError, match=r"manifest\.json is not what was written"):
+            verify(directory / SECOND)
+    assert_refused(directory)
+
+
+@pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
+def test_a_link_in_place_of_a_file_is_not_followed(directory, tmp_path, file):
+    """Even if what it leads to is whole."""
+    outside = tmp_path / file
+    shutil.move(directory / SECOND / file, outside)
+    (directory / SECOND / file).symlink_to(outside)
+    with pytest.raises(CorruptError, match="is a link"):
+        read(directory / SECOND)
+    assert_refused(directory)
+
+
+def test_a_link_in_place_of_a_checkpoint_is_not_followed(directory, tmp_path):
+    """A checkpoint is a directory where it says that it is."""
+    shutil.move(directory / SECOND, tmp_path / "outside")
+    (directory / SECOND).symlink_to(tmp_path / "outside", target_is_directory=True)
+    assert_refused(directory)
+    assert verify(tmp_path / "outside")
+
+
+@pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(directory, file):
+    """Reading it would wait for a writer for ever."""
+    (directory / SECOND / file).unlink()
+    os.mkfifo(directory / SECOND / file)
+    with pytest.raises(CorruptError, match="is no regular file"):
+        verify(directory / SECOND)
+    assert_refused(directory)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"files": ' * 100_000,
+        b"null",
+        b"[]",
+        b'"state.pt"',
+        b'{"files": null}',
+        b'{"files": {"state.pt": null}}',
+        b'{"files": []}',
+        b"\xff\xfe",
+        b"9" * 10_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_a_manifest_that_is_something_else_is_corrupt(directory, text):
+    """However deep, long or strange."""
+    (directory / SECOND / "manifest.json").write_bytes(text)
+    with pytest.raises(CorruptError, match=r"manifest\.json is not what was written"):
+        verify(directory / SECOND)
+    assert_refused(directory)
+
+
+def test_a_key_that_stands_twice_is_corrupt(directory):
+    """Of two values readers see one or the other."""
+    path = directory / SECOND / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"step": 6', b'"step": 6, "step": 6'))
+    with pytest.raises(CorruptError):
+        verify(directory / SECOND)
+
+
+def test_a_format_to_come_is_no_corruption(directory):
+    """What a newer version wrote is left where it is, and the message says so."""
+    seal(directory / SECOND, format=2)
+    with pytest.raises(CheckpointError, match="has format 2, this ttl-checkpoint reads 1"):
+        train(Checkpoint(directory))
+    assert (directory / SECOND).exists()
+
+
+def test_a_state_that_would_reach_into_a_module_is_refused(directory):
+    """Names of globals are refused by torch, also harmless ones."""
+    stream = io.BytesIO()
+    torch.save({"model": os.path.join}, stream)
+    (directory / SECOND / "state.pt").write_bytes(stream.getvalue())
+    seal(directory / SECOND)
+    with pytest.raises(CorruptError, match=r"torch refuses state\.pt"):
+        read(directory / SECOND)
