@@ -1,4 +1,4 @@
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench soak clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -19,8 +19,8 @@ $(SETUP): pyproject.toml constraints.txt $(PLUGINS)
 demo: $(SETUP)  ## train the example; it goes on where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
-test: $(SETUP)  ## run every test but the benchmarks
-	$(BIN)/python -m pytest -q -n 2 -m "not bench"
+test: $(SETUP)  ## run every test but the benchmarks and the soak
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak"
 
 check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation
 	$(BIN)/ruff check .
@@ -31,6 +31,9 @@ check: $(SETUP)  ## lint, format, types, import contracts, tests of the document
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
+
+soak: $(SETUP)  ## kill training a thousand times
+	$(BIN)/python -m pytest -q -s -m soak ttl_plugins/ttl-checkpoint/tests
 
 clean:  ## remove what make made
 	rm -rf .venv build dist runs

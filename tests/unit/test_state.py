@@ -36,6 +36,15 @@ from ttl_core.testing import ComponentConformance, Step
 make_model, make_data = ComponentConformance.make_model, ComponentConformance.make_data
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Keep other work on the machine from slowing down what is too small for two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Holder(LoopComponent):
     """Have a state of one value.
 
@@ -681,7 +690,15 @@ def test_plain_values_are_accepted_and_come_back(value):
     assert is_same({"best": value}, through_file(its_state))
 
 
-@pytest.mark.parametrize("value", [b"", 1 << 2048], ids=["no bytes", "a huge number"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", 1 << 2048),
+        pytest.param([1 << 2048], marks=pytest.mark.xfail(reason="numbers in lists go unchecked")),
+        pytest.param({1 << 2048: 1}, marks=pytest.mark.xfail(reason="keys go unchecked")),
+    ],
+    ids=["no bytes", "a huge number", "one in a list", "one as a key"],
+)
 def test_what_is_accepted_comes_back_from_a_file(value):
     """Also at the edges of a plain type, what is accepted can be loaded, or it is refused."""
     try:
@@ -805,6 +822,36 @@ def test_a_run_goes_on_to_the_same_bits(index, point):
     assert (2, 6) == (loop.epoch_num, loop.global_step)
 
 
+def test_what_is_made_of_something_is_put_back_after_it(monkeypatch):
+    """Model, optimizers, schedulers, other variables, components, whatever the names' order."""
+    loaded = []
+
+    def watch(cls):
+        original = cls.load_state_dict
+
+        def load(self, *args, **kwargs):
+            loaded.append(cls.__name__)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, "load_state_dict", load)
+
+    class Backwards(LoopComponent):
+        def on_train_begin(self, loop):
+            optimizer, scheduler = vars(loop).pop("optimizer"), vars(loop).pop("scheduler")
+            loop.memory, loop.scheduler, loop.optimizer = Memory(), scheduler, optimizer
+
+    class Memory(Holder):
+        """Be a variable, not a component."""
+
+    state = taken(Holder(), Backwards())
+    scheduler = torch.optim.lr_scheduler.StepLR
+    for cls in (torch.nn.Sequential, torch.optim.SGD, scheduler, Memory, Holder):
+        watch(cls)
+    go_on(state, Holder(), Backwards())
+    expected = ["Sequential", "SGD", "StepLR", "Memory", "Holder"]
+    assert expected == loaded
+
+
 def test_what_most_scripts_save_does_not_lead_to_the_same_bits():
     """The test above fails against a saver that forgets where it stood in the epoch."""
     from naive import NaiveState
@@ -814,7 +861,7 @@ def test_what_most_scripts_save_does_not_lead_to_the_same_bits():
         "on_safe_point", lambda loop: saver.states.__setitem__(-1, copy.deepcopy(saver.states[-1]))
     )
     whole = final(make_loop(saver, keep_first))
-    assert not is_same(whole, final(make_loop(NaiveState(saver.states[0]), LoopComponent())))
+    assert not is_same(whole, final(make_loop(NaiveState(saver.states[0]))))
 
 
 def test_the_last_state_loaded_counts():

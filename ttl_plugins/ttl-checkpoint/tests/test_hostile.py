@@ -5,14 +5,18 @@ import io
 import json
 import os
 import shutil
+import signal
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
 from naive import NaiveFile
 from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint.__main__ import main
 from ttl_checkpoint.store import CorruptError, read, verify
 
-from ttl_core import TrainTestLoop
+from ttl_core import TrainTestLoop, TTLError
 from ttl_core.testing import ComponentConformance, Step
 
 FIRST, SECOND = "000001-epoch-1-step-3", "000002-epoch-2-step-6"
@@ -204,3 +208,124 @@ def test_a_state_that_would_reach_into_a_module_is_refused(directory):
     seal(directory / SECOND)
     with pytest.raises(CorruptError, match=r"torch refuses state\.pt"):
         read(directory / SECOND)
+
+
+def test_names_in_the_archive_are_no_paths(directory, tmp_path):
+    """Nothing is unpacked, and what is compressed a thousandfold is refused."""
+    with zipfile.ZipFile(directory / SECOND / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000_000))
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/../../../canary", "here")
+    seal(directory / SECOND)
+    assert_refused(directory)
+    assert [] == [name for _, _, names in os.walk(tmp_path) for name in names if "canary" in name]
+
+
+# -- what else lies in the directory --------------------------------------------------------
+
+
+def bug(reason):
+    """Mark a test that fails because of something that is to be mended."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+class HangsError(Exception):
+    """Say that something has not ended in time."""
+
+
+@pytest.fixture
+def in_time():
+    """End a test that hangs."""
+
+    def fail(number, frame):
+        raise HangsError
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(3)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@bug("the manifest is read as a whole, however large it is")
+def test_a_huge_manifest_is_not_read(directory):
+    """A file that no memory can hold is found to be none of ours before it is read."""
+    os.truncate(directory / SECOND / "manifest.json", 100_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptError):
+            verify(directory / SECOND)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@bug("realpath() follows it, and open() makes what it leads to")
+def test_a_link_in_place_of_the_lock_is_not_followed(directory, tmp_path):
+    """Nothing is made outside of the directory."""
+    (directory / ".lock").unlink()
+    (directory / ".lock").symlink_to(tmp_path / "canary")
+    with pytest.raises(CheckpointError, match="no checkpoint can be written to"):
+        train(Checkpoint(directory))
+    assert not (tmp_path / "canary").exists()
+
+
+@bug("open() waits for somebody who reads from it")
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(directory, in_time):
+    """The run is refused before work starts."""
+    (directory / ".lock").unlink()
+    os.mkfifo(directory / ".lock")
+    with pytest.raises(CheckpointError, match="no checkpoint can be written to"):
+        train(Checkpoint(directory))
+
+
+def test_a_link_in_place_of_a_leftover_is_not_followed(directory, tmp_path):
+    """What is cleared up is in the directory, or it is an error."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").touch()
+    (directory / ".tmp-link").symlink_to(tmp_path / "outside")
+    with pytest.raises(CheckpointError, match="no checkpoint can be written to"):
+        train(Checkpoint(directory))
+    assert ["kept"] == os.listdir(tmp_path / "outside")
+
+
+ODD = [{"metrics": None}, {"components": 3}, {"metrics": {"\ud800": 1.0}}, {"epoch": None}]
+
+
+@bug("what a manifest says is taken for granted if its digest fits")
+@pytest.mark.parametrize("changes", ODD, ids=lambda changes: "".join(changes))
+def test_the_listing_survives_odd_manifests(directory, capsys, changes):
+    """A manifest that lacks what we write is corrupt, whatever its digest says."""
+    seal(directory / SECOND, **changes)
+    assert 1 == main([str(directory)])
+    assert f"{SECOND}  CORRUPT" in capsys.readouterr().out
+
+
+@bug("it is printed as it is")
+def test_the_listing_prints_no_control_characters(directory, capsys):
+    """A name in a manifest does nothing to a terminal."""
+    seal(directory / SECOND, metrics={"\x1b[2J": 1.0})
+    main([str(directory)])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@bug("looking for old ones to remove raises KeyError or TypeError")
+@pytest.mark.parametrize("name", ["run", "best"])
+def test_saving_survives_odd_manifests(directory, name):
+    """A manifest that lacks something keeps nobody from saving beside it."""
+    manifest = json.loads((directory / SECOND / "manifest.json").read_text())
+    del manifest[name]
+    (directory / SECOND / "manifest.json").write_bytes(sealed(manifest))
+    assert 3 == train(Checkpoint(directory), n_epochs=3).epoch_num
+
+
+@bug("what is in a state is taken for granted")
+@pytest.mark.parametrize("name", ["components", "manifest", "model"])
+def test_a_state_that_lacks_something_is_explained(directory, name):
+    """A state that is not one of ours is an error of ttl, not one of Python."""
+    state = read(directory / SECOND)
+    del state[name]
+    torch.save(state, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    with pytest.raises(TTLError):
+        train(Checkpoint(directory), n_epochs=3)

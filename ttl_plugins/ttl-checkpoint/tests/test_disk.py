@@ -1,0 +1,543 @@
+"""Disks that are full, read-only or gone, and directories that somebody else writes to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from naive import NaiveFile
+from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint.__main__ import main
+
+from ttl_core import LoopComponent, RunError, TrainTestLoop
+from ttl_core.testing import ComponentConformance, Step
+
+resource = pytest.importorskip("resource", reason="needs limits of a POSIX system")
+
+N_STEPS = 3  # of an epoch
+FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{N_STEPS * i}" for i in (1, 2, 3))
+LIMIT = 1 << 20  # bytes; what pytest itself writes stays below, what is saved here does not
+
+
+def bug(reason):
+    """Mark a test that fails because of something that is to be mended."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+class At(LoopComponent):
+    """Do something before a batch: at the step of that number, or at each."""
+
+    def __init__(self, step, act):
+        self.step = step
+        self.act = act
+
+    def on_batch_begin(self, loop):
+        if self.step in (loop.global_step, None):
+            self.act()
+
+
+def make_loop(*components):
+    """Return a loop whose state takes some megabytes."""
+    model = ComponentConformance.make_model()
+    model.register_buffer("ballast", torch.zeros(2 * LIMIT, dtype=torch.uint8))
+    data = ComponentConformance.make_data(N_STEPS)
+    return TrainTestLoop(model, [*components, Step()], data)
+
+
+def bits(loop):
+    """Return what training has led to, for comparing."""
+    return [parameter.tolist() for parameter in loop.model.parameters()]
+
+
+def trained(*components, n_epochs=3):
+    """Train a new loop to the end and return its bits."""
+    loop = make_loop(*components)
+    loop.train(n_epochs)
+    return bits(loop)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Return the bits of a run that saves nothing."""
+    return trained()
+
+
+def when_there(path, act):
+    """Return a function that does something when a path is there, which a thread writes."""
+
+    def wait_and_act():
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.1)  # the directory is synced then
+        act()
+
+    return wait_and_act
+
+
+def names_in(directory):
+    """Return what is in a directory, but for the lock."""
+    return sorted(set(os.listdir(directory)) - {".lock"})
+
+
+# -- how a disk fails -----------------------------------------------------------------------
+
+
+class Trouble:
+    """Something that keeps a directory from being written to; a context in which to have it.
+
+    Args:
+        directory: the directory.
+        stack: what ends it, whatever the test does.
+    """
+
+    reason = ""
+
+    def __init__(self, directory, stack):
+        self.directory = directory
+        stack.callback(self.end)
+
+    def begin(self):
+        """Let saving fail from now on."""
+
+    def end(self):
+        """Let it work again."""
+
+
+class SmallFiles(Trouble):
+    """Refuse what a file has too much, as a disk does that gets full while it is written."""
+
+    reason = "File too large"
+
+    def begin(self):
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, self.before[1]))
+
+    def end(self):
+        if hasattr(self, "before"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
+class FullDisk(Trouble):
+    """Fill a small disk with something else, and claim that it is not full."""
+
+    reason = "No space left on device"
+
+    def __init__(self, directory, stack):
+        size = f"size={4 * LIMIT}"  # for one checkpoint
+        command = ["mount", "-t", "tmpfs", "-o", size, "none", str(directory)]
+        try:
+            mounted = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"no file system can be mounted: {error}")
+        if mounted.returncode:
+            pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
+        stack.callback(subprocess.run, ["umount", "-l", str(directory)], check=True)
+        self.patch = stack.enter_context(pytest.MonkeyPatch.context())
+        super().__init__(directory, stack)
+
+    def begin(self):
+        usage = shutil.disk_usage(self.directory)
+        self.patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 40))
+
+    def end(self):
+        """Make room, by removing a file that was there from the beginning."""
+        self.patch.undo()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(self.directory)], check=True)
+
+
+class NoFreeSpace(Trouble):
+    """Have no room left, as the system tells whoever asks."""
+
+    reason = "it needs 3 MB, but 1 MB are free"
+
+    def begin(self):
+        self.usage = shutil.disk_usage
+        total = namedtuple("usage", "total used free")(10**9, 999 * 10**6, 10**6)
+        shutil.disk_usage = lambda path: total
+
+    def end(self):
+        if hasattr(self, "usage"):
+            shutil.disk_usage = self.usage
+
+
+class Immutable(Trouble):
+    """Make a directory read-only, also for root."""
+
+    reason = "Operation not permitted"
+
+    def begin(self):
+        try:
+            subprocess.run(["chattr", "+i", self.directory], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"nothing can be made immutable: {error}")
+
+    def end(self):
+        with contextlib.suppress(OSError):
+            subprocess.run(["chattr", "-i", self.directory], capture_output=True)
+
+
+class NoPermission(Trouble):
+    """Be somebody who may read a directory, and not write to it."""
+
+    reason = "Permission denied"
+
+    def begin(self):
+        if os.geteuid() == 0:
+            import pwd
+
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+            if not os.access(self.directory, os.R_OK | os.X_OK, effective_ids=True):
+                os.seteuid(0)
+                pytest.skip("nobody else can get to the directory of temporary files")
+        else:
+            self.directory.chmod(0o555)
+
+    def end(self):
+        if os.getuid() == 0:
+            os.seteuid(0)
+        else:
+            self.directory.chmod(0o755)
+
+
+TROUBLES = [SmallFiles, FullDisk, NoFreeSpace, Immutable, NoPermission]
+
+
+@pytest.fixture
+def directory():
+    """Return a new directory to which everybody can get."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        saved = Path(folder, "saved")
+        saved.mkdir()
+        yield saved
+
+
+@pytest.fixture
+def make_trouble(directory):
+    """Return a function that makes a trouble, which does not outlive the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda kind: kind(directory, stack)
+
+
+# -- in the middle of a run -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_trouble_is_one_clear_error_and_harms_nothing(
+    directory, make_trouble, reference, capfd, kind, asynchronous
+):
+    """The error says what failed, why, and what to do; the old checkpoint goes on to the bits."""
+    trouble = make_trouble(kind)
+    saving = Checkpoint(directory, asynchronous=asynchronous)
+    loop = make_loop(saving, At(N_STEPS, when_there(directory / FIRST, trouble.begin)))
+    with pytest.raises(CheckpointError) as caught:
+        loop.train(3)
+    trouble.end()
+    expected = (
+        f"checkpoint {directory / SECOND} cannot be written: {trouble.reason}. Those before it "
+        "are unharmed. Make room or mend the directory, and start the same script again; "
+        "on_failure='warn' trains on without it"
+    )
+    assert expected == str(caught.value)
+    assert [FIRST] == names_in(directory)
+    assert 0 == main([str(directory)])
+    assert reference == trained(Checkpoint(directory))
+    assert "" == capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [SmallFiles, FullDisk])
+def test_error_is_not_followed_by_noise_of_torch(directory, make_trouble, kind):
+    """What torch makes of a failing write is no part of what the user reads."""
+    trouble = make_trouble(kind)
+    loop = make_loop(Checkpoint(directory), At(N_STEPS, trouble.begin))
+    with pytest.raises(CheckpointError) as caught:
+        loop.train(3)
+    trouble.end()
+    text = "".join(traceback.format_exception(caught.value))
+    raised = re.findall(r"^([\w.]*(?:Error|Exception)\b)", text, re.MULTILINE)
+    assert ["OSError", "ttl_checkpoint.store.CheckpointError"] == raised
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_trouble_is_a_warning_on_demand(
+    directory, make_trouble, reference, capfd, kind, asynchronous
+):
+    """With on_failure="warn" training goes on, and saving when that works again."""
+    trouble = make_trouble(kind)
+    saving = Checkpoint(directory, asynchronous=asynchronous, on_failure="warn")
+    begin = At(N_STEPS, when_there(directory / FIRST, trouble.begin))
+    # not at once, so that what a thread writes has failed by then
+    loop = make_loop(saving, begin, At(2 * N_STEPS, lambda: (time.sleep(0.3), trouble.end())))
+    with pytest.warns(UserWarning, match=f"cannot be written: {trouble.reason}") as warned:
+        loop.train(3)
+    assert 1 == len(warned)
+    assert reference == bits(loop)
+    assert [3, 9] == [int(name.rpartition("-")[2]) for name in names_in(directory)]
+    assert 0 == main([str(directory)])
+    assert "" == capfd.readouterr().err
+
+
+def test_error_of_a_thread_is_raised_at_the_next_safe_point(directory, monkeypatch):
+    """An asynchronous save that has failed ends the run as soon as a batch is over."""
+    has_failed = threading.Event()
+
+    def fail(path):
+        has_failed.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    def wait():
+        has_failed.wait()
+        time.sleep(0.3)  # until the thread has come to its end
+
+    patch = lambda: monkeypatch.setattr(shutil, "disk_usage", fail)  # noqa: E731
+    begin = At(N_STEPS, when_there(directory / FIRST, patch))
+    saving = Checkpoint(directory, asynchronous=True)
+    loop = make_loop(saving, begin, At(2 * N_STEPS, wait))
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        loop.train(3)
+    assert 2 * N_STEPS + 1 == loop.global_step
+
+
+def test_error_of_a_thread_is_raised_at_the_end_at_the_latest(directory, make_trouble):
+    """The failure of the last save of a run is not lost with its thread."""
+    trouble = make_trouble(SmallFiles)
+    saving = Checkpoint(directory, asynchronous=True)
+    loop = make_loop(saving, At(2 * N_STEPS, when_there(directory / SECOND, trouble.begin)))
+    with pytest.raises(CheckpointError, match=f"{THIRD} cannot be written"):
+        loop.train(3)
+    trouble.end()
+    assert [FIRST, SECOND] == names_in(directory)
+
+
+def test_directory_that_is_removed_is_an_error(directory, reference):
+    """A run whose directory is gone says so, and its next start begins anew."""
+    loop = make_loop(Checkpoint(directory), At(N_STEPS, lambda: shutil.rmtree(directory)))
+    with pytest.raises(CheckpointError, match=f"{FIRST[:6]}.* cannot be written: No such file"):
+        loop.train(3)
+    assert not directory.exists()
+    assert reference == trained(Checkpoint(directory))
+
+
+def test_directory_that_is_removed_may_be_a_warning(directory, reference):
+    """With on_failure="warn" not even that ends a run."""
+    saving = Checkpoint(directory, on_failure="warn")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert reference == trained(saving, At(N_STEPS, lambda: shutil.rmtree(directory)))
+
+
+@bug("around_run has closed all when on_exception fires, so nothing is ever written there")
+def test_failure_of_training_is_not_hidden_by_trouble(directory, make_trouble):
+    """A run that fails, and cannot write what there is to look into, raises what it failed with."""
+    trouble = make_trouble(SmallFiles)
+
+    def fail():
+        trouble.begin()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        trained(Checkpoint(directory), At(N_STEPS, fail))
+    trouble.end()
+    assert "cannot be written: File too large" in "".join(caught.value.__notes__)
+    assert [FIRST] == names_in(directory)
+
+
+@pytest.mark.parametrize("name", ["mkdir", "open", "write", "fsync", "rename"])
+def test_each_call_of_a_save_may_fail(tmp_path, monkeypatch, name):
+    """Whichever call to the system fails, what is there afterwards is whole."""
+    real, n_calls, failing = getattr(os, name), 0, None
+
+    def call(*args, **kwargs):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*args, **kwargs)
+
+    def save(directory):
+        nonlocal n_calls
+        n_calls = 0
+        begin = At(N_STEPS, lambda: monkeypatch.setattr(os, name, call))
+        try:
+            trained(Checkpoint(directory), begin, n_epochs=2)
+        finally:
+            monkeypatch.undo()
+
+    save(tmp_path / "whole")
+    n_errors = 0
+    for failing in sorted({1 + (n_calls - 1) * i // 5 for i in range(6)}):
+        directory = tmp_path / f"{failing}"
+        try:
+            save(directory)
+        except CheckpointError as error:
+            n_errors += "cannot be written: Input/output error" in str(error)
+        else:  # it was none that matters, but one of looking for old ones to remove
+            assert [FIRST, SECOND] == names_in(directory)
+        assert {FIRST} <= set(names_in(directory)) <= {FIRST, SECOND}
+        assert 0 == main([str(directory)])
+    assert n_errors
+
+
+# -- before work starts ---------------------------------------------------------------------
+
+
+def refused(directory, **config):
+    """Return the error with which a run is refused, none of whose batches has begun."""
+    begun = []
+    with pytest.raises(CheckpointError) as caught:
+        trained(Checkpoint(directory, **config), At(None, lambda: begun.append(1)))
+    assert [] == begun
+    return str(caught.value)
+
+
+@bug("looking for checkpoints raises NotADirectoryError")
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_file_in_place_of_a_directory_is_refused(tmp_path, place):
+    """What cannot become a directory is an error before the first batch."""
+    (tmp_path / "file").write_text("kept")
+    message = refused(tmp_path / place)
+    assert message.startswith(f"no checkpoint can be written to {tmp_path / place}: ")
+    assert message.endswith(". Give another directory, or make that one writable")
+    assert "kept" == (tmp_path / "file").read_text()
+
+
+@pytest.mark.parametrize("kind", [Immutable, NoPermission])
+def test_directory_that_cannot_be_written_to_is_refused(directory, make_trouble, kind):
+    """A read-only directory is an error before the first batch."""
+    trouble = make_trouble(kind)
+    trouble.begin()
+    message = refused(directory)
+    trouble.end()
+    assert f"no checkpoint can be written to {directory}: {trouble.reason}" in message
+    assert [] == os.listdir(directory)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(Immutable, marks=bug("only the lock is tried, which is there already")),
+        NoPermission,
+    ],
+)
+def test_directory_that_was_written_to_before_is_refused(directory, make_trouble, kind):
+    """A directory that has become read-only since the last run is one too."""
+    trained(Checkpoint(directory), n_epochs=1)
+    trouble = make_trouble(kind)
+    trouble.begin()
+    message = refused(directory)
+    trouble.end()
+    assert f"no checkpoint can be written to {directory}: {trouble.reason}" in message
+
+
+@bug("looking for checkpoints raises NotADirectoryError")
+def test_refusal_is_a_warning_on_demand(tmp_path, reference):
+    """With on_failure="warn" a run trains without a directory."""
+    (tmp_path / "file").write_text("kept")
+    with pytest.warns(UserWarning, match="no checkpoint can be written to"):
+        assert reference == trained(Checkpoint(tmp_path / "file", on_failure="warn"))
+
+
+# -- who else writes there ------------------------------------------------------------------
+
+SAVES_TOO = "another run, or another component of this one, saves into {}. Give each a directory"
+
+
+@pytest.mark.parametrize("on_failure", ["raise", "warn"])
+def test_two_components_with_one_directory_are_refused(directory, on_failure):
+    """Two savers in one loop would remove what is the other's."""
+    savers = [Checkpoint(directory, on_failure=on_failure) for _ in range(2)]
+    with pytest.raises(RunError, match=re.escape(SAVES_TOO.format(directory))):
+        trained(*savers)
+    trained(savers[0])  # the refused run has let go of it
+
+
+def test_two_names_of_one_directory_are_refused(directory, tmp_path):
+    """A link to a directory is no directory of its own."""
+    (tmp_path / "link").symlink_to(directory)
+    with pytest.raises(RunError, match="another run, or another component"):
+        trained(Checkpoint(directory), Checkpoint(tmp_path / "link"))
+
+
+OTHER_RUN = """
+import sys
+from ttl_checkpoint import Checkpoint
+from ttl_core import LoopComponent, TrainTestLoop
+from ttl_core.testing import ComponentConformance
+
+class Wait(LoopComponent):
+    def on_batch_begin(self, loop):
+        if loop.global_step == 2:
+            print("here", flush=True)
+            sys.stdin.read()
+
+data = ComponentConformance.make_data(3)
+components = [Checkpoint(sys.argv[1], every=1), Wait()]
+TrainTestLoop(ComponentConformance.make_model(), components, data).train(1)
+"""
+
+
+def test_two_runs_with_one_directory_are_refused_until_one_is_killed(directory):
+    """A second run is told about the first; kill -9 of that leaves nothing locked."""
+    command = [sys.executable, "-c", OTHER_RUN, directory]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        try:
+            assert b"here\n" == other.stdout.readline()
+            with pytest.raises(RunError, match=re.escape(SAVES_TOO.format(directory))):
+                trained(Checkpoint(directory, resume="never"))
+            assert 2 == len(names_in(directory))
+        finally:
+            other.kill()
+    trained(Checkpoint(directory, resume="never"))
+    assert 0 == main([str(directory)])
+
+
+# -- what a plain saver does ----------------------------------------------------------------
+
+
+def test_a_plain_saver_leaves_a_broken_file_and_nothing_else(directory, make_trouble):
+    """The old checkpoint is gone with the failure of the new one."""
+    trouble = make_trouble(SmallFiles)
+    loop = make_loop(NaiveFile(directory), At(N_STEPS, trouble.begin))
+    with pytest.raises((RuntimeError, OSError)) as caught:
+        loop.train(3)
+    trouble.end()
+    assert not isinstance(caught.value, CheckpointError)
+    assert ["last.pt"] == names_in(directory)
+    with pytest.raises((RuntimeError, OSError)):
+        torch.load(directory / "last.pt")
+
+
+def test_a_plain_saver_works_for_nothing_before_it_fails(directory, make_trouble):
+    """That a directory is read-only is found when there is something to lose."""
+    trouble = make_trouble(Immutable)
+    trouble.begin()
+    loop = make_loop(NaiveFile(directory))
+    with pytest.raises((RuntimeError, OSError)):
+        loop.train(3)
+    trouble.end()
+    assert 1 == loop.global_step
+
+
+def test_plain_savers_overwrite_each_other(directory):
+    """Two of them share a file, and neither is told."""
+    one, other = NaiveFile(directory), NaiveFile(directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(one, other)
+    assert (["last.pt"], one.path) == (names_in(directory), other.path)

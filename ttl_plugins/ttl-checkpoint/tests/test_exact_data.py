@@ -1,0 +1,379 @@
+"""A run goes on to the same bits with data of any kind, or it says at once that it cannot."""
+
+import contextlib
+import itertools
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from exact import (
+    Exact,
+    Naive,
+    Watch,
+    going_on,
+    gone_on,
+    one_thread,  # noqa: F401  (it is used by itself)
+    outcome,
+    rest_of,
+    watched,
+)
+from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+)
+from torchdata.stateful_dataloader import StatefulDataLoader
+from ttl_checkpoint import SeededSampler, SeededSamples, sample_generator
+
+from ttl_core import LoopComponent, StateError, TrainTestLoop, use
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),  # by torchdata
+]
+
+
+INPUTS = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.arange(18) % 2
+SAMPLES = TensorDataset(INPUTS, TARGETS)
+
+
+class Noisy(Dataset):
+    """Augment samples by what the three global random streams give."""
+
+    def __len__(self):
+        return len(SAMPLES)
+
+    def __getitem__(self, index):
+        inputs, target = SAMPLES[index]
+        noise = torch.randn(3) + np.random.normal() + random.gauss(0, 1)
+        return inputs + noise.float(), target
+
+
+class OwnNoise(Noisy):
+    """Augment samples by the generator that belongs to each."""
+
+    def __getitem__(self, index):
+        inputs, target = SAMPLES[index]
+        return inputs + torch.randn(3, generator=sample_generator(index)), target
+
+
+class Blocks(IterableDataset):
+    """Be a stream of samples, of which each worker has its part."""
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        first, step = (info.id, info.num_workers) if info else (0, 1)
+        return (SAMPLES[i] for i in range(first, len(SAMPLES), step))
+
+
+class Sized:
+    """Be a custom iterable: batches that know no position."""
+
+    def __iter__(self):
+        return zip(INPUTS.split(4), TARGETS.split(4), strict=True)
+
+    def __len__(self):
+        return 5
+
+
+class Unsized:
+    """Be a custom iterable without a length that knows where it stands."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        while self.at < 5:
+            self.at += 1
+            yield INPUTS.split(4)[self.at - 1], TARGETS.split(4)[self.at - 1]
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+class SetEpoch(LoopComponent):
+    """Tell the sampler of the training data the epoch, as its documentation wants it."""
+
+    def on_epoch_begin(self, loop):
+        if loop.is_training:
+            loop.data.sampler.set_epoch(loop.epoch_num)
+
+
+def make_loop(make_data, *others, saver=Exact, inside=True):
+    """Return a loop with a model that draws random numbers too."""
+    model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 2))
+    steps = use(
+        "supervised",
+        loss_func=nn.CrossEntropyLoss(),
+        optimizer=partial(torch.optim.Adam, lr=0.02),
+    )
+    watch = Watch(saver, inside)
+    return TrainTestLoop(model, [watch, steps, *others, use("metrics")], make_data(), Sized())
+
+
+def loader(dataset=SAMPLES, batch_size=4, *, cls=DataLoader, sampler=None, seed=None, **config):
+    """Return a loader; its sampler is made of the dataset, its generator of a seed."""
+    if sampler is not None:
+        config["sampler"] = sampler(dataset)
+    if seed is not None:
+        config["generator"] = torch.Generator().manual_seed(seed)
+    return cls(dataset, batch_size, **config)
+
+
+def batches():
+    """Return a list of batches."""
+    return list(Sized())
+
+
+def loader_of_batches(num_workers=0):
+    """Return a loader that has a sampler of batches, whose last is dropped."""
+    sampler = BatchSampler(SeededSampler(SAMPLES, seed=2), 4, drop_last=True)
+    return DataLoader(SAMPLES, batch_sampler=sampler, num_workers=num_workers)
+
+
+seeded = partial(loader, sampler=partial(SeededSampler, seed=2))
+stateful = partial(loader, cls=StatefulDataLoader)
+in_two = {"num_workers": 2}
+kept = {"num_workers": 2, "persistent_workers": True}
+
+# Of each: how its data are made, and from every how many safe points to go on.
+RESUMABLE = {
+    "list": (batches, 1),
+    "in order": (loader, 1),
+    "in order, 2 workers": (partial(loader, **in_two), 5),
+    "in order, noisy": (partial(loader, Noisy()), 1),
+    "seeded": (seeded, 1),
+    "seeded, 2 workers": (partial(seeded, **in_two), 5),
+    "seeded, 2 persistent workers": (partial(seeded, **kept), 5),
+    "seeded, last dropped": (partial(seeded, drop_last=True), 1),
+    "seeded, own generator": (partial(seeded, seed=5), 1),
+    "seeded, noisy": (partial(seeded, SeededSamples(Noisy())), 1),
+    "seeded, noisy, 2 workers": (partial(seeded, SeededSamples(Noisy()), **in_two), 5),
+    "seeded, noisy, 2 persistent": (partial(seeded, SeededSamples(Noisy()), **kept), 5),
+    "seeded, own noise": (partial(seeded, OwnNoise()), 1),
+    "seeded, own noise, 2 workers": (partial(seeded, OwnNoise(), **in_two), 5),
+    "seeded, single samples": (partial(seeded, batch_size=None), 7),
+    "seeded, single samples, 2 workers": (partial(seeded, batch_size=None, **in_two), 17),
+    "seeded batches": (loader_of_batches, 1),
+    "seeded batches, 2 workers": (partial(loader_of_batches, **in_two), 4),
+    "stateful": (partial(stateful, shuffle=True), 1),
+    "stateful, 2 workers": (partial(stateful, shuffle=True, **in_two), 5),
+    "stateful, 2 persistent workers": (partial(stateful, shuffle=True, **kept), 5),
+    "stateful, own generator": (partial(stateful, shuffle=True, seed=5), 1),
+    "stateful, own generator, 2 workers": (partial(stateful, shuffle=True, seed=5, **in_two), 5),
+    "stateful, stream": (partial(stateful, Blocks()), 1),
+    "stateful, stream, 2 workers": (partial(stateful, Blocks(), **in_two), 5),
+    "own state, no length": (Unsized, 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric _MeanLoss was called before")
+@pytest.mark.parametrize(("make_data", "every"), RESUMABLE.values(), ids=RESUMABLE)
+def test_goes_on_inside_and_between_epochs(make_data, every):
+    """Data whose order can be had again go on from any safe point to the same bits."""
+    for expected, actual in going_on(partial(make_loop, make_data), every=every):
+        assert expected == actual
+
+
+@pytest.mark.parametrize(("num_workers", "every"), [(0, 1), (2, 5)])
+def test_goes_on_with_a_sampler_that_is_told_the_epoch(num_workers, every):
+    """Torch's DistributedSampler has an order by (seed, epoch), whoever sets the epoch."""
+    sampler = partial(DistributedSampler, num_replicas=1, rank=0, shuffle=True, seed=4)
+    make_data = partial(loader, sampler=sampler, num_workers=num_workers)
+    for expected, actual in going_on(lambda: make_loop(make_data, SetEpoch()), every=every):
+        assert expected == actual
+
+
+@pytest.mark.xfail(reason="metrics does not load that it was updated", raises=UserWarning)
+def test_goes_on_without_a_warning_where_an_epoch_has_no_more_batches():
+    """Data without a length have a safe point after their last batch, where metrics are known."""
+    for expected, actual in going_on(partial(make_loop, Unsized)):
+        assert expected == actual
+
+
+@pytest.mark.parametrize("make_data", [batches, seeded], ids=["list", "seeded"])
+def test_going_on_by_model_optimizer_and_epoch_alone_is_another_run(make_data):
+    """What most scripts save leads to other weights, wherever it was saved but at the end."""
+    make = partial(make_loop, make_data, saver=Naive)
+    for expected, actual in itertools.islice(going_on(make, saver=Naive), 17):
+        assert expected.model != actual.model
+
+
+# -- what was consumed counts ---------------------------------------------------------------
+
+
+class Seen(LoopComponent):
+    """Keep which samples each training batch held."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            self.seen.append([INPUTS.tolist().index(inputs) for inputs in loop.batch[0].tolist()])
+
+
+@pytest.mark.parametrize("make_data", [seeded, partial(stateful, shuffle=True)])
+def test_what_was_fetched_ahead_does_not_count(make_data):
+    """All of an epoch is fetched ahead, but what a run goes on with is what was not consumed."""
+    make_data = partial(make_data, num_workers=2, prefetch_factor=4)
+    made = []
+
+    def make():
+        made.append(Seen())
+        return make_loop(make_data, made[-1])
+
+    def one_epoch(loop):
+        loop.train(1)
+
+    whole = watched(make, one_epoch)
+    gone_on(make, whole.saved[1].file, one_epoch)
+    assert list(range(18)) == sorted(itertools.chain(*made[0].seen))
+    assert made[0].seen[2:] == made[1].seen
+
+
+def test_what_was_consumed_is_not_loaded_again():
+    """A dataset is asked for the samples that are left of the epoch, and for no others."""
+    asked = []
+
+    class Asked(Dataset):
+        def __len__(self):
+            return len(SAMPLES)
+
+        def __getitem__(self, index):
+            asked.append(int(index))
+            return SAMPLES[index]
+
+    def one_epoch(loop):
+        loop.train(1)
+
+    make = partial(make_loop, partial(seeded, Asked()))
+    whole = watched(make, one_epoch)
+    order = asked.copy()
+    asked.clear()
+    gone_on(make, whole.saved[2].file, one_epoch)
+    assert order[12:] == asked
+
+
+# -- what cannot be had again ---------------------------------------------------------------
+
+
+def loader_with_sampler(num_workers=0):
+    """Return a loader whose sampler has a generator of its own."""
+    sampler = RandomSampler(SAMPLES, generator=torch.Generator().manual_seed(6))
+    return DataLoader(SAMPLES, 4, sampler=sampler, num_workers=num_workers)
+
+
+shuffled = partial(loader, shuffle=True)
+ONLY_BETWEEN = {
+    "shuffled": shuffled,
+    "shuffled, 2 workers": partial(shuffled, **in_two),
+    "shuffled, 2 persistent workers": partial(shuffled, **kept),
+    "shuffled, own generator": partial(shuffled, seed=5),
+    "shuffled, own generator, 2 workers": partial(shuffled, seed=5, **in_two),
+    "shuffled, own generator, 2 persistent": partial(shuffled, seed=5, **kept),
+    "shuffled, noisy, 2 workers": partial(shuffled, Noisy(), **in_two),
+    "random sampler": loader_with_sampler,
+    "random sampler, 2 workers": partial(loader_with_sampler, 2),
+    "stream": partial(loader, Blocks()),
+    "stream, 2 workers": partial(loader, Blocks(), **in_two),
+    "custom iterable": Sized,
+}
+
+
+@pytest.mark.parametrize("make_data", ONLY_BETWEEN.values(), ids=ONLY_BETWEEN)
+def test_goes_on_between_epochs(make_data):
+    """Where nothing repeats the order inside an epoch, a run goes on exactly between epochs."""
+    for expected, actual in going_on(partial(make_loop, make_data, inside=False)):
+        assert expected == actual
+
+
+class OwnBatches(BatchSampler):
+    """Be a sampler of batches of one's own."""
+
+
+USE_SEEDED = "Write DataLoader(dataset, ..., sampler=ttl_checkpoint.SeededSampler(dataset))"
+USE_STATEFUL = "Write torchdata's StatefulDataLoader(...) in place of DataLoader(...)"
+USE_LIST = "Give a list of batches, a DataLoader, or something of your own with state_dict()"
+
+
+@pytest.mark.parametrize(
+    ("make_data", "what", "line"),
+    [
+        (shuffled, "a DataLoader whose order a RandomSampler decides", USE_SEEDED),
+        (partial(shuffled, seed=5), "whose order a RandomSampler decides", USE_SEEDED),
+        (
+            lambda: DataLoader(SAMPLES, batch_sampler=OwnBatches(range(18), 4, drop_last=False)),
+            "a DataLoader whose order a OwnBatches decides",
+            USE_SEEDED,
+        ),
+        (partial(loader, Blocks()), "a DataLoader over a stream, Blocks", USE_STATEFUL),
+        (lambda: iter(batches()), "a list_iterator", USE_LIST),
+        (lambda: (batch for batch in batches()), "a generator", USE_LIST),
+        (Sized, "a Sized", USE_LIST),
+    ],
+)
+def test_refuses_a_state_inside_an_epoch_that_nothing_repeats(make_data, what, line):
+    """The error names the data and shows the line to write; no state is taken."""
+    with pytest.raises(StateError) as caught:
+        watched(partial(make_loop, make_data))
+    assert [True, True] == [what in str(caught.value), line in str(caught.value)]
+
+
+def test_refuses_them_before_the_first_batch(tmp_path):
+    """The component says it when the epoch begins, with the way to save between epochs only."""
+    loop = make_loop(shuffled, use("checkpoint", directory=tmp_path, every=1), saver=None)
+    with pytest.raises(StateError, match="no run could go on in the middle") as caught:
+        loop.train(3)
+    points = {entry[0] for entry in loop.components["watch"].log}
+    assert (True, False) == ("on_epoch_begin" in points, "on_batch_begin" in points)
+    assert "mid_epoch=False" in caught.value.__notes__[0]
+
+
+class Killed(BaseException):
+    """End a run as nobody expects it."""
+
+
+class Kill(LoopComponent):
+    """Raise in the middle of the second epoch, if armed."""
+
+    def __init__(self, is_armed):
+        self.is_armed = is_armed
+
+    def on_batch_end(self, loop):
+        if self.is_armed and loop.is_training and (loop.epoch_num, loop.batch_num) == (1, 2):
+            raise Killed
+
+
+@pytest.mark.parametrize(
+    ("config", "point"),
+    [
+        ({"every": "epoch"}, ("on_safe_point", "valid", 1, None, 5, 5)),
+        ({"every": 1, "mid_epoch": False}, ("on_safe_point", "train", 0, None, 5, 5)),
+    ],
+)
+@pytest.mark.parametrize("make_data", [shuffled, partial(loader, Blocks())])
+def test_goes_on_from_the_epoch_before(make_data, config, point, tmp_path):
+    """Saved between epochs only, a run that was killed inside one repeats it to the same bits."""
+
+    def make(folder, is_armed=False):
+        checkpoint = use("checkpoint", directory=tmp_path / folder, **config)
+        return make_loop(make_data, Kill(is_armed), checkpoint, saver=None)
+
+    whole = watched(partial(make, "whole"))
+    with contextlib.suppress(Killed):
+        watched(partial(make, "killed", is_armed=True))
+    rest = watched(partial(make, "killed"), seed=99)
+    assert rest_of(whole, 1 + whole.log.index(point)) == outcome(rest)

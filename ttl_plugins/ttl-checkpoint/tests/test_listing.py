@@ -1,0 +1,238 @@
+"""What `python -m ttl_checkpoint DIRECTORY` prints."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+import torch
+from ttl_checkpoint import Checkpoint
+from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.store import Store
+
+from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core.testing import ComponentConformance, Step
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Keep other work on the machine from slowing down what is too small for two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Log(LoopComponent):
+    """Log values at the end of each training epoch."""
+
+    def __init__(self, **values):
+        self.values = values
+
+    def on_epoch_end(self, loop):
+        loop.log(self.values, level="epoch")
+
+
+class Fail(LoopComponent):
+    def on_batch_end(self, loop):
+        if loop.global_step == 8:
+            raise ZeroDivisionError
+
+
+def train(directory, *others, n_epochs=2, saver=None):
+    """Train with checkpoints."""
+    saver = saver or use("checkpoint", directory=directory, signals=False)
+    TrainTestLoop(
+        ComponentConformance.make_model(),
+        [Step(), *others, saver],
+        ComponentConformance.make_data(),
+    ).train(n_epochs)
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def entries(text):
+    """Return the lines of each checkpoint in a listing."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith(" "):
+            found[-1].append(line.strip())
+        elif line:
+            found.append([line])
+    return found
+
+
+def test_shows_what_each_checkpoint_holds(tmp_path, capsys):
+    """Step, epoch, why, size, verified or not, the metrics, and what ran."""
+    train(tmp_path, Log(loss=0.123456, score=2))
+    assert 0 == main([str(tmp_path)])
+    ran = f"step, log, checkpoint {version('ttl-checkpoint')}"
+    size = (Store(tmp_path).checkpoints()[0] / "state.pt").stat().st_size / 1e6
+    titles = (
+        "000001-epoch-1-step-3  epoch 1  step 3",
+        "000002-epoch-2-step-6  epoch 2  step 6",
+    )
+    expected = [
+        [f"{title}  due  {size:.1f} MB  verified", "train/loss 0.1235, train/score 2", ran]
+        for title in titles
+    ]
+    assert expected == entries(capsys.readouterr().out)
+
+
+def test_lists_one_checkpoint(tmp_path, capsys):
+    """The path of one checkpoint lists that one."""
+    train(tmp_path)
+    path = Store(tmp_path).checkpoints()[0]
+    assert 0 == main([str(path)])
+    assert [path.name] == [entry[0].split()[0] for entry in entries(capsys.readouterr().out)]
+
+
+def test_leaves_out_components_that_were_off(tmp_path, capsys):
+    """What ran is what was enabled."""
+    loop = TrainTestLoop(
+        ComponentConformance.make_model(),
+        [Step(), Log(), Checkpoint(tmp_path, signals=False)],
+        ComponentConformance.make_data(),
+    )
+    loop.components.disable("log")
+    loop.train(1)
+    main([str(tmp_path)])
+    assert "    step, checkpoint " in capsys.readouterr().out
+
+
+def test_fits_into_eighty_columns(tmp_path, capsys):
+    """However many metrics and components there are, no line is longer, and none is broken."""
+    values = {f"a-metric-with-a-name-{n}": n + 1 / 3 for n in range(20)}
+    others = [type(f"Component{n}", (LoopComponent,), {})() for n in range(20)]
+    train(tmp_path, Log(**values), *others)
+    main([str(tmp_path)])
+    text = capsys.readouterr().out
+    assert 80 >= max(map(len, text.splitlines()))
+    items = [item.strip(",") for line in text.splitlines()[1:] for item in line.split(", ")]
+    assert {f"train/{name} {value:.4g}" for name, value in values.items()} <= {
+        item.strip() for item in items
+    }
+
+
+@pytest.mark.xfail(reason="an empty line stands for no metrics")
+def test_prints_no_empty_lines(tmp_path, capsys):
+    """Without metrics there is no line for them."""
+    train(tmp_path)
+    main([str(tmp_path)])
+    assert "" not in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["top[5]", "[/red]", "a\N{NO-BREAK SPACE}b", "größe", "x" * 90])
+def test_shows_metrics_of_any_name(tmp_path, capsys, name):
+    """Names are text, whatever is in them."""
+    train(tmp_path, Log(**{name: 1.0}))
+    assert 0 == main([str(tmp_path)])
+    text = capsys.readouterr().out.replace("\n    ", "")
+    assert f"train/{name} 1".replace("\N{NO-BREAK SPACE}", " ") in text
+
+
+def test_shows_metrics_that_are_no_finite_numbers(tmp_path, capsys):
+    """NaN and infinity are shown as such."""
+    train(tmp_path, Log(a=float("nan"), b=float("-inf"), c=torch.tensor(1e-9)), n_epochs=1)
+    main([str(tmp_path)])
+    assert "train/a nan, train/b -inf, train/c 1e-09" == entries(capsys.readouterr().out)[0][1]
+
+
+def damage(path):
+    """Change one bit in the middle of a checkpoint's state."""
+    data = bytearray((path / "state.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / "state.pt").write_bytes(data)
+
+
+def test_says_which_is_corrupt(tmp_path, capsys):
+    """A corrupt one is marked, with what is wrong, and the exit status is 1."""
+    train(tmp_path)
+    damage(Store(tmp_path).checkpoints()[1])
+    assert 1 == main([str(tmp_path)])
+    bad, good = entries(capsys.readouterr().out)
+    assert ["000001-epoch-1-step-3  CORRUPT", "the digest of state.pt is another one"] == bad
+    assert good[0].endswith("verified")
+
+
+def test_says_which_file_is_too_much(tmp_path, capsys):
+    """A name with brackets in it is shown as it is."""
+    train(tmp_path, n_epochs=1)
+    (Store(tmp_path).checkpoints()[0] / "[red]").touch()
+    assert 1 == main([str(tmp_path)])
+    assert [["000001-epoch-1-step-3  CORRUPT", "[red] was added to it"]] == entries(
+        capsys.readouterr().out
+    )
+
+
+def test_says_which_has_another_format(tmp_path, capsys):
+    """One that a later version wrote is not corrupt, but cannot be read; the exit status is 1."""
+    from ttl_checkpoint import store
+
+    train(tmp_path, n_epochs=1)
+    path = Store(tmp_path).checkpoints()[0]
+    manifest = {**store.verify(path), "format": 99}
+    del manifest["sha256"]
+    (path / "manifest.json").write_bytes(store._dump(manifest))
+    assert 1 == main([str(tmp_path)])
+    ((title, *why),) = entries(capsys.readouterr().out)
+    assert "000001-epoch-1-step-3  UNREADABLE" == title
+    expected = "has format 99, this ttl-checkpoint reads 1. Install the version that wrote it"
+    assert " ".join(why).endswith(expected)
+
+
+@pytest.mark.xfail(reason="around_run has ended, and forgotten, by on_exception")
+def test_shows_what_failures_left(tmp_path, capsys):
+    """Directories crash-... are listed in their place."""
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, Fail(), n_epochs=3)
+    assert 0 == main([str(tmp_path)])
+    titles = [entry[0] for entry in entries(capsys.readouterr().out)]
+    assert titles[-1].startswith("crash-000003-epoch-2-step-8  epoch 2  step 8  exception  ")
+
+
+def test_shows_what_was_set_aside(tmp_path, capsys):
+    """Directories corrupt-... are listed too, as corrupt ones."""
+    train(tmp_path, n_epochs=2)
+    damage(Store(tmp_path).checkpoints()[0])
+    train(tmp_path, n_epochs=2)
+    assert 1 == main([str(tmp_path)])
+    titles = [entry[0].split("  ")[0::4] for entry in entries(capsys.readouterr().out)]
+    assert ["000001-epoch-1-step-3", "corrupt-000002-epoch-2-step-6", "000003-epoch-2-step-6"] == [
+        title[0] for title in titles
+    ]
+
+
+@pytest.mark.parametrize("name", [".", "missing"])
+def test_says_so_if_there_is_none(tmp_path, capsys, name):
+    """The exit status of an empty directory, or of none, is 2."""
+    assert 2 == main([str(tmp_path / name)])
+    output = capsys.readouterr()
+    assert ("", f"no checkpoint is in {tmp_path / name}\n") == (output.out, output.err)
+
+
+def test_is_a_program(tmp_path):
+    """`python -m ttl_checkpoint` prints that, and its exit status is that of the worst."""
+    train(tmp_path)
+    damage(Store(tmp_path).checkpoints()[1])
+    program = [sys.executable, "-W", "error", "-m", "ttl_checkpoint", str(tmp_path)]
+    done = subprocess.run(
+        program, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=False
+    )
+    assert (1, "") == (done.returncode, done.stderr)
+    bad, good = entries(done.stdout)
+    assert "000001-epoch-1-step-3  CORRUPT" == bad[0]
+    assert good[0].endswith("verified")
+
+
+def test_changes_nothing(tmp_path):
+    """A listing reads and does nothing else: a corrupt one keeps its name."""
+    train(tmp_path)
+    damage(Store(tmp_path).checkpoints()[0])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    main([str(tmp_path)])
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
