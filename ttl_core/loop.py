@@ -445,11 +445,16 @@ class TrainTestLoop:
         if self._is_before_loaded():
             self.stop()
         position = self._loaded["position"]
-        state.check_reach(position, self._place.train_num, self.n_epochs, self._max_steps)
+        try:
+            state.check_reach(position, self._place.train_num, self.n_epochs, self._max_steps)
+        except ArgumentError:
+            self._place.train_num -= 1  # the same call can be made again, with enough of them
+            raise
         state.go_to(self, self._place, position)
         if position["epoch"] is None:
             self._put_back()
         if position["is_stopped"]:
+            self._is_safe = True
             self.stop()
 
     def _train_batches(self) -> Iterator[tuple[int, Any]]:

@@ -456,10 +456,14 @@ def _qualified_name(value: Any) -> str:
 def _as_json(value: Any) -> Any:
     """Return JSON values as they are and others by qualified name."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return value
+        case int():  # subclasses, as enums and NumPy's numbers are, become what they stand for
+            return int(value)
+        case str():
+            return str.__str__(value)
         case float():
-            return value if math.isfinite(value) else str(value)
+            return float(value) if math.isfinite(value) else str(float(value))
         case list() | tuple():
             return [_as_json(item) for item in value]
         case Mapping():

@@ -198,8 +198,9 @@ def snapshot(state: Any, into: Any = None) -> Any:
 
     def copied(value: Any, into: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            same = value.data_ptr(), value.shape, value.stride(), value.dtype, value.device
-            key = same if value.layout is torch.strided and value.numel() else id(value)
+            same = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+            is_simple = value.layout is torch.strided and not (value.is_conj() or value.is_neg())
+            key = same if is_simple and value.numel() else id(value)
             if key not in copies:
                 copies[key] = _copy_of(value.detach(), None if id(into) in taken else into)
                 taken.add(id(copies[key]))
@@ -240,7 +241,6 @@ def _copy_of(tensor: torch.Tensor, into: object) -> torch.Tensor:
 # -- what may be in it ----------------------------------------------------------------------
 
 _PLAIN = {type(None), bool, float, complex, str, torch.Tensor, torch.nn.Parameter}
-_KEYS = {str, int, float, bool, type(None)}
 _CONTAINERS = {dict, OrderedDict, list, tuple}
 _ADVICE = {
     "numpy.ndarray": "torch.from_numpy(...)",
@@ -271,17 +271,21 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            if type(key) not in _KEYS:
+            if not _is_plain(key):
                 yield f"the key {key!r} of {path}", key
             yield from _leaves(item, f"{path}.{key}")
     else:
         for i, item in enumerate(value):
-            if type(item) not in _KEYS:
+            if not _is_plain(item):
                 yield from _leaves(item, f"{path}.{i}")
 
 
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is int and value.bit_length() < 1024)
+
+
 def _is_accepted(value: Any) -> bool:
-    if type(value) in _PLAIN or (type(value) is int and value.bit_length() < 1024):
+    if _is_plain(value):
         return True
     stream = io.BytesIO()
     try:
@@ -315,13 +319,19 @@ def _advice(value: Any) -> str:
 # -- putting it back ------------------------------------------------------------------------
 
 
+_PARTS = {
+    *("version", "position", "model", "variables", "metrics", "components", "random", "data"),
+    *("environment", "manifest"),
+}
+
+
 def check_kind(state: Any) -> None:
     """Check that a value is the state of a run that can go on.
 
     Raises:
         StateError: it is not.
     """
-    if not isinstance(state, Mapping) or not {"version", "position"} <= state.keys():
+    if not isinstance(state, Mapping) or not state.keys() >= _PARTS:
         raise StateError(
             f"{_short(state)} is no state of a loop: load_state_dict() takes what state_dict() "
             "returned"

@@ -694,8 +694,8 @@ def test_plain_values_are_accepted_and_come_back(value):
     "value",
     [
         *(b"", 1 << 2048),
-        pytest.param([1 << 2048], marks=pytest.mark.xfail(reason="numbers in lists go unchecked")),
-        pytest.param({1 << 2048: 1}, marks=pytest.mark.xfail(reason="keys go unchecked")),
+        pytest.param([1 << 2048]),
+        pytest.param({1 << 2048: 1}),
     ],
     ids=["no bytes", "a huge number", "one in a list", "one as a key"],
 )

@@ -53,6 +53,12 @@ def wait_here(*words):
     read_line()
 
 
+def sleep_long():
+    """Sleep for a minute, or until a signal comes, which just before one long sleep would wait."""
+    for _ in range(6000):
+        time.sleep(0.01)
+
+
 # -- what is in the runs --------------------------------------------------------------------
 
 
@@ -110,8 +116,7 @@ class Moment(LoopComponent):
                 wait_here("here")
                 if sleeps:
                     say("asleep")
-                    for _ in range(6000):  # a signal just before a long sleep would not end that
-                        time.sleep(0.01)
+                    sleep_long()
 
         setattr(self, point, wait)
 
@@ -300,7 +305,7 @@ def train_with_processes(directory):
 def set_and_sleep(flag):
     """Tell that this process has begun, and do not end."""
     flag.set()
-    time.sleep(60)
+    sleep_long()
 
 
 def train_while_workers_start(directory):

@@ -345,7 +345,6 @@ def test_what_is_worse_than_the_best_before_is_not_better(tmp_path):
     assert [3, 1, None, 0] == [verify(path)["best"] for path in Store(tmp_path).everything()]
 
 
-@pytest.mark.xfail(reason="the end is saved as the best, by the value of an earlier step")
 def test_what_is_saved_at_the_end_is_not_taken_for_the_best(tmp_path):
     """After a better value in the middle of an epoch, a stop later in it keeps both apart."""
 
@@ -362,7 +361,6 @@ def test_what_is_saved_at_the_end_is_not_taken_for_the_best(tmp_path):
     assert [1.0, None] == [verify(path)["best"] for path in Store(tmp_path).everything()]
 
 
-@pytest.mark.xfail(reason="the end is saved with the best value of an earlier epoch")
 def test_what_a_run_is_stopped_with_can_be_the_best(tmp_path):
     """A value that was logged just before the stop belongs to what is saved there."""
     stop = Do("on_safe_point", lambda loop: loop.global_step == 6 and loop.stop())
@@ -685,8 +683,6 @@ def test_shuffled_data_of_a_seeded_sampler_are_gone_on_with(tmp_path):
 
 # -- failures -------------------------------------------------------------------------------
 
-writes_nothing = pytest.mark.xfail(reason="around_run has ended, and forgotten, by on_exception")
-
 
 class Fail(LoopComponent):
     """Fail after a number of steps."""
@@ -708,7 +704,6 @@ def fail(directory, n, error=ZeroDivisionError, **config):
     return loop
 
 
-@writes_nothing
 def test_leaves_what_there_was_at_a_failure(tmp_path, caplog):
     """On an exception there is a directory crash-..., with the state at the failure."""
     loop = fail(tmp_path, 4)
@@ -729,7 +724,6 @@ def test_does_not_go_on_from_a_failure(tmp_path):
     assert (2 * N_BATCHES, 9) == (count.n, loop.global_step)
 
 
-@writes_nothing
 def test_refuses_to_go_on_from_a_failure_that_is_named(tmp_path):
     """What a failure left is there to be looked into, and the error says so."""
     fail(tmp_path, 4)
@@ -739,7 +733,6 @@ def test_refuses_to_go_on_from_a_failure_that_is_named(tmp_path):
     assert 0 == loop.global_step
 
 
-@writes_nothing
 def test_keeps_the_newest_two_failures(tmp_path):
     """Of directories crash-... there are two at most, and they take no place of others."""
     for n in (3, 4, 5, 6):
@@ -751,7 +744,6 @@ def test_keeps_the_newest_two_failures(tmp_path):
     ]
 
 
-@writes_nothing
 def test_begins_anew_where_there_are_only_failures(tmp_path):
     """A run that failed before its first checkpoint begins anew."""
     fail(tmp_path, 1)
@@ -760,7 +752,6 @@ def test_begins_anew_where_there_are_only_failures(tmp_path):
     assert N_BATCHES == count.n
 
 
-@writes_nothing
 def test_a_failure_at_a_safe_point_is_none_to_go_on_from(tmp_path):
     """Components were half-way through that point, so its state has no position either."""
     with pytest.raises(ZeroDivisionError):
@@ -768,7 +759,6 @@ def test_a_failure_at_a_safe_point_is_none_to_go_on_from(tmp_path):
     assert read(tmp_path / "crash-000001-epoch-0-step-1")["position"] is None
 
 
-@writes_nothing
 def test_what_is_being_written_at_a_failure_is_announced(tmp_path):
     """An asynchronous checkpoint that is under way is waited for, and counts."""
     announced = Announced()
@@ -972,7 +962,6 @@ def test_leaves_other_files_alone(tmp_path):
     assert [(3, 9), (4, 12)] == places(tmp_path)
 
 
-@pytest.mark.xfail(reason="a subclass of str stays one in the state's manifest")
 def test_a_configuration_of_another_type_can_be_loaded(tmp_path):
     """Whatever its configuration was given as, a run that saves can go on."""
 
@@ -1045,7 +1034,6 @@ def test_saves_when_it_is_switched_on_in_mid_run(tmp_path):
     assert weights(whole) == weights(loop)
 
 
-@pytest.mark.xfail(reason="its around_run never began, so nothing ends what it began")
 def test_what_was_switched_on_in_mid_run_is_given_back(tmp_path):
     """After the run, signals and the directory are free, as after any run."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -1059,7 +1047,6 @@ def test_what_was_switched_on_in_mid_run_is_given_back(tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.mark.xfail(reason="it looks for a checkpoint in the second run, and finds its own")
 def test_a_second_run_follows_one_in_which_it_was_switched_on(tmp_path):
     """It goes on from what there was when its loop began, not from what it saved itself."""
     loop = switched_on_in_mid_run(tmp_path)

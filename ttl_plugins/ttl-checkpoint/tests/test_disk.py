@@ -33,11 +33,6 @@ FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{N_STEPS * i}" for i in (1, 2, 3
 LIMIT = 1 << 20  # bytes; what pytest itself writes stays below, what is saved here does not
 
 
-def bug(reason):
-    """Mark a test that fails because of something that is to be mended."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 class At(LoopComponent):
     """Do something before a batch: at the step of that number, or at each."""
 
@@ -341,7 +336,6 @@ def test_directory_that_is_removed_may_be_a_warning(directory, reference):
         assert reference == trained(saving, At(N_STEPS, lambda: shutil.rmtree(directory)))
 
 
-@bug("around_run has closed all when on_exception fires, so nothing is ever written there")
 def test_failure_of_training_is_not_hidden_by_trouble(directory, make_trouble):
     """A run that fails, and cannot write what there is to look into, raises what it failed with."""
     trouble = make_trouble(SmallFiles)
@@ -405,7 +399,6 @@ def refused(directory, **config):
     return str(caught.value)
 
 
-@bug("looking for checkpoints raises NotADirectoryError")
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_file_in_place_of_a_directory_is_refused(tmp_path, place):
     """What cannot become a directory is an error before the first batch."""
@@ -430,7 +423,7 @@ def test_directory_that_cannot_be_written_to_is_refused(directory, make_trouble,
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(Immutable, marks=bug("only the lock is tried, which is there already")),
+        pytest.param(Immutable),
         NoPermission,
     ],
 )
@@ -444,7 +437,6 @@ def test_directory_that_was_written_to_before_is_refused(directory, make_trouble
     assert f"no checkpoint can be written to {directory}: {trouble.reason}" in message
 
 
-@bug("looking for checkpoints raises NotADirectoryError")
 def test_refusal_is_a_warning_on_demand(tmp_path, reference):
     """With on_failure="warn" a run trains without a directory."""
     (tmp_path / "file").write_text("kept")

@@ -196,7 +196,6 @@ def test_goes_on_with_a_sampler_that_is_told_the_epoch(num_workers, every):
         assert expected == actual
 
 
-@pytest.mark.xfail(reason="metrics does not load that it was updated", raises=UserWarning)
 def test_goes_on_without_a_warning_where_an_epoch_has_no_more_batches():
     """Data without a length have a safe point after their last batch, where metrics are known."""
     for expected, actual in going_on(partial(make_loop, Unsized)):

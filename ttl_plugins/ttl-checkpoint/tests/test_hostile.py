@@ -224,11 +224,6 @@ def test_names_in_the_archive_are_no_paths(directory, tmp_path):
 # -- what else lies in the directory --------------------------------------------------------
 
 
-def bug(reason):
-    """Mark a test that fails because of something that is to be mended."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 class HangsError(Exception):
     """Say that something has not ended in time."""
 
@@ -247,7 +242,6 @@ def in_time():
     signal.signal(signal.SIGALRM, before)
 
 
-@bug("the manifest is read as a whole, however large it is")
 def test_a_huge_manifest_is_not_read(directory):
     """A file that no memory can hold is found to be none of ours before it is read."""
     os.truncate(directory / SECOND / "manifest.json", 100_000_000)
@@ -260,7 +254,6 @@ def test_a_huge_manifest_is_not_read(directory):
         tracemalloc.stop()
 
 
-@bug("realpath() follows it, and open() makes what it leads to")
 def test_a_link_in_place_of_the_lock_is_not_followed(directory, tmp_path):
     """Nothing is made outside of the directory."""
     (directory / ".lock").unlink()
@@ -270,7 +263,6 @@ def test_a_link_in_place_of_the_lock_is_not_followed(directory, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-@bug("open() waits for somebody who reads from it")
 def test_a_pipe_in_place_of_the_lock_is_not_waited_for(directory, in_time):
     """The run is refused before work starts."""
     (directory / ".lock").unlink()
@@ -292,7 +284,6 @@ def test_a_link_in_place_of_a_leftover_is_not_followed(directory, tmp_path):
 ODD = [{"metrics": None}, {"components": 3}, {"metrics": {"\ud800": 1.0}}, {"epoch": None}]
 
 
-@bug("what a manifest says is taken for granted if its digest fits")
 @pytest.mark.parametrize("changes", ODD, ids=lambda changes: "".join(changes))
 def test_the_listing_survives_odd_manifests(directory, capsys, changes):
     """A manifest that lacks what we write is corrupt, whatever its digest says."""
@@ -301,7 +292,6 @@ def test_the_listing_survives_odd_manifests(directory, capsys, changes):
     assert f"{SECOND}  CORRUPT" in capsys.readouterr().out
 
 
-@bug("it is printed as it is")
 def test_the_listing_prints_no_control_characters(directory, capsys):
     """A name in a manifest does nothing to a terminal."""
     seal(directory / SECOND, metrics={"\x1b[2J": 1.0})
@@ -309,7 +299,6 @@ def test_the_listing_prints_no_control_characters(directory, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-@bug("looking for old ones to remove raises KeyError or TypeError")
 @pytest.mark.parametrize("name", ["run", "best"])
 def test_saving_survives_odd_manifests(directory, name):
     """A manifest that lacks something keeps nobody from saving beside it."""
@@ -319,7 +308,6 @@ def test_saving_survives_odd_manifests(directory, name):
     assert 3 == train(Checkpoint(directory), n_epochs=3).epoch_num
 
 
-@bug("what is in a state is taken for granted")
 @pytest.mark.parametrize("name", ["components", "manifest", "model"])
 def test_a_state_that_lacks_something_is_explained(directory, name):
     """A state that is not one of ours is an error of ttl, not one of Python."""

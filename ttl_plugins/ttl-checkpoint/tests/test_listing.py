@@ -118,7 +118,6 @@ def test_fits_into_eighty_columns(tmp_path, capsys):
     }
 
 
-@pytest.mark.xfail(reason="an empty line stands for no metrics")
 def test_prints_no_empty_lines(tmp_path, capsys):
     """Without metrics there is no line for them."""
     train(tmp_path)
@@ -185,7 +184,6 @@ def test_says_which_has_another_format(tmp_path, capsys):
     assert " ".join(why).endswith(expected)
 
 
-@pytest.mark.xfail(reason="around_run has ended, and forgotten, by on_exception")
 def test_shows_what_failures_left(tmp_path, capsys):
     """Directories crash-... are listed in their place."""
     with pytest.raises(ZeroDivisionError):

@@ -23,11 +23,6 @@ LIMIT = 40  # seconds, for a run that hangs
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
-def bug(reason, is_certain=True):
-    """Mark a test that fails because of something that is to be mended."""
-    return pytest.mark.xfail(strict=is_certain, reason=reason)
-
-
 class Nursery:
     """Fork runs of `signal_runs.py`, one at a time, and listen to them."""
 
@@ -240,7 +235,6 @@ def test_first_signal_is_obeyed_at_the_next_safe_point(
     check_nothing_is_lost(start, tmp_path, run, reference(), **data)
 
 
-@bug("shielded workers block SIGTERM, with which multiprocessing ends them: it waits for ever")
 @pytest.mark.parametrize("number", [TERM, INT])
 def test_first_signal_ends_the_process_and_its_workers(start, tmp_path, reference, number):
     """A script ends by itself after the signal, with workers under way and nobody's help."""
@@ -251,7 +245,6 @@ def test_first_signal_ends_the_process_and_its_workers(start, tmp_path, referenc
     check_nothing_is_lost(start, tmp_path, run, reference())
 
 
-@bug("a blocked signal goes to another thread, if numpy has started some", is_certain=False)
 def test_first_signal_spares_workers_that_were_spawned(start, tmp_path, reference):
     """Workers that begin as new interpreters do not die of a signal to the group either."""
     moment = {"point": "on_batch_begin", "step": 1}
@@ -260,7 +253,6 @@ def test_first_signal_spares_workers_that_were_spawned(start, tmp_path, referenc
     check_nothing_is_lost(start, tmp_path, run, reference("spawn"), context="spawn")
 
 
-@bug("a worker is shielded when it has started only")
 def test_first_signal_spares_workers_that_are_starting(start):
     """Workers that are still being started do not die of a signal to the group."""
     run = start("train_while_workers_start")
@@ -276,7 +268,6 @@ def test_first_signal_says_what_will_happen(start):
     assert "SIGINT: ending at the next safe point. Once more: at once\n" in run.errors
 
 
-@bug("the handler raises BrokenPipeError in the middle of training")
 def test_first_signal_is_obeyed_where_nobody_reads_the_message(start):
     """`python script.py 2>&1 | tee log`, where ctrl-C has ended `tee` first, still saves."""
     run = ended_by(start, TERM, run="train_deaf")
@@ -304,7 +295,6 @@ def test_data_without_a_position_go_on_from_their_last_epoch(start, tmp_path, re
     assert reference(shuffle=True) == start(shuffle=True).bits()
 
 
-@bug("it is forgotten")
 def test_signal_after_the_last_safe_point_is_obeyed_too(start):
     """A signal that finds no safe point any more ends the script where training does."""
     moment = {"point": "on_train_end", "step": 12, "desc": "valid"}
@@ -380,7 +370,6 @@ def test_earlier_handlers_are_called_too_and_come_back(start):
     assert "restored True" == run.said[-1]
 
 
-@bug("SIG_IGN is replaced")
 def test_ignored_signals_stay_ignored(start):
     """A run that ignores ctrl-C, as background jobs of scripts do, is not ended by it."""
     run = ended_by(start, INT, run="train_with_handlers", ignoring=True)
@@ -391,8 +380,8 @@ def test_ignored_signals_stay_ignored(start):
     ("n_others", "disabled"),
     [
         (0, False),
-        pytest.param(1, False, marks=bug("the outer saver puts back the handler of the inner one")),
-        pytest.param(0, True, marks=bug("around_run, which puts handlers back, was not entered")),
+        pytest.param(1, False),
+        pytest.param(0, True),
     ],
 )
 def test_handlers_come_back_after_a_run(start, tmp_path, n_others, disabled):
@@ -416,7 +405,6 @@ def test_training_in_a_thread_leads_to_the_same_bits(start, reference):
     assert reference() == start("train_in_thread").bits()
 
 
-@bug("the handler is inherited by processes that are forked, and ignores the first signal there")
 def test_processes_of_others_end_when_they_are_told_to(start):
     """A process that a component forks in training can be terminated."""
     run = start("train_with_processes")

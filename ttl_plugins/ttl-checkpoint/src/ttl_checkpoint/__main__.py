@@ -65,7 +65,8 @@ def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:
         subsequent_indent="    ",
         break_on_hyphens=False,
     )
-    print("\n".join(lines).replace(space, " "))
+    for line in lines:
+        print(line.replace(space, " "))
 
 
 def _origin(record: Mapping[str, Any]) -> str:

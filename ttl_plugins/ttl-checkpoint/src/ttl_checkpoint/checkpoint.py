@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ttl_checkpoint.preemption import Preemption
-from ttl_checkpoint.store import CheckpointError, CorruptError, Store, read, read_manifest
+from ttl_checkpoint.store import CheckpointError, CorruptError, Store, is_text, read, read_manifest
 from ttl_core import ArgumentError, LoopComponent, RunError, StateError, hookimpl, hookspec
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Checkpoint(LoopComponent):
 
     def _forget(self) -> None:
         """Forget what belongs to one run of the loop."""
-        self._in_train = False
+        self._in_train = self._is_around = False
         # What the hot path looks at: nothing is to be done before that step, or until this is set.
         self._next_step: float = math.inf
         self._is_awake = True
@@ -161,11 +161,18 @@ class Checkpoint(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Look for a checkpoint to go on from, in the first run; leave nothing open."""
+        self._is_around = True
         try:
             if not self._has_looked:
                 self._has_looked = True
                 self._load(loop)
-            return (yield)
+            result = yield
+            if self._preemption is not None and self._preemption.received is not None:
+                _end(self._preemption.received)  # it came after the last safe point
+            return result
+        except BaseException as exception:
+            self._note_failure(loop, exception)
+            raise
         finally:
             self._end_run()
 
@@ -209,28 +216,39 @@ class Checkpoint(LoopComponent):
         """
         if not self._in_train:
             return
+        self._is_better(loop)  # what was logged since the last safe point
         state = loop.state_dict(copy=False, anywhere=True)
         if state["position"] is not None and _place(state["position"], loop) != self._saved_at:
             self._save(loop, "end")
         self._finish(loop)
+        if not self._is_around:
+            self._end_run()
 
     def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
-        """Write what there is to a directory crash-..., to look into."""
+        """End what around_run would, where this component was switched on in mid-run."""
+        self._note_failure(loop, exception)
+        self._end_run()
+
+    def _note_failure(self, loop: TrainTestLoop, exception: BaseException) -> None:
+        """Wait for what is being written, and write what there is to a directory crash-..."""
         if not self._in_train:
             return
         try:
             self._finish(loop)
-        except CheckpointError as error:
-            exception.add_note(str(error))
-        if isinstance(exception, Exception) and not isinstance(exception, _NOTHING_TO_SEE):
-            state = loop.state_dict(copy=False, anywhere=True)
-            path = self._store.write(state, self._about(loop, state, "exception"), crash=True)
-            _log.warning("checkpoint: %s holds the state at the failure, to look into", path)
-            for old in self._store.crashes()[_N_CRASHES:]:
-                self._store.remove(old)
+            if isinstance(exception, Exception) and not isinstance(exception, _NOTHING_TO_SEE):
+                self._write_crash(loop)
+        except Exception as error:  # it shall not hide the failure
+            exception.add_note(f"checkpoint then failed: {error}")
+
+    def _write_crash(self, loop: TrainTestLoop) -> None:
+        state = {**loop.state_dict(copy=False, anywhere=True), "position": None}
+        path = self._store.write(state, self._about(loop, state, "exception"), crash=True)
+        _log.warning("checkpoint: %s holds the state at the failure, to look into", path)
+        for old in self._store.crashes()[_N_CRASHES:]:
+            self._store.remove(old)
 
     def _begin(self, loop: TrainTestLoop) -> None:
-        self._in_train = True
+        self._in_train = self._has_looked = True
         try:
             self._store.open()
         except CheckpointError as error:
@@ -493,6 +511,8 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
     """Return the metrics that are single numbers, as JSON can hold them."""
     found: dict[str, float | str] = {}
     for name, value in metrics.items():
+        if not is_text(name):
+            continue
         with contextlib.suppress(TypeError, ValueError, RuntimeError):  # of tensors with more
             number = float(value)
             found[name] = number if math.isfinite(number) else str(number)

@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -32,6 +33,7 @@ _NAME = re.compile(r"(?P<kind>crash-|corrupt-)?(?P<number>\d{6,})-epoch-\d+-step
 _TEMPORARY = ".tmp-"
 # what the file of a state needs besides its tensors, about
 _OVERHEAD = 1 << 20
+_MAX_MANIFEST = 16 << 20
 
 
 class CheckpointError(TTLError, OSError):
@@ -55,7 +57,7 @@ class Store:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
 
     # -- who may write ----------------------------------------------------------------------
 
@@ -70,9 +72,12 @@ class Store:
             return
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.directory / ".lock")
+            self._lock = _lock(self.directory)
             for leftover in self.directory.glob(f"{_TEMPORARY}*"):
                 shutil.rmtree(leftover)
+            trial = self.directory / f"{_TEMPORARY}trial"
+            os.mkdir(trial)
+            os.rmdir(trial)
         except OSError as error:
             self.close()
             raise CheckpointError(
@@ -83,8 +88,8 @@ class Store:
     def close(self) -> None:
         """Let others write."""
         if self._lock is not None:
-            _held.discard(self._lock.name)
-            self._lock.close()
+            os.close(self._lock)
+            del _held[self._lock]
             self._lock = None
 
     # -- writing ----------------------------------------------------------------------------
@@ -169,7 +174,7 @@ class Store:
     def _entries(self) -> Iterator[tuple[int, Path]]:
         try:
             names = os.listdir(self.directory)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for name in names:
             if match := _NAME.fullmatch(name):
@@ -228,15 +233,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise CorruptError(f"{path} is corrupt: it is no directory")
         with _open_plainly(path / _MANIFEST) as stream:
-            text = stream.read()
+            text = stream.read(_MAX_MANIFEST + 1)
     try:
         manifest = json.loads(text)
-        named = manifest["files"]
-        digests = [(file["bytes"], file["sha256"]) for file in named.values()]
-        is_whole = _dump({k: v for k, v in manifest.items() if k != "sha256"}) == text
+        plain = {key: value for key, value in manifest.items() if key != "sha256"}
+        is_ours = len(text) <= _MAX_MANIFEST and _dump(plain) == text and _is_ours(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        is_whole = False
-    if not is_whole or list(named) != [_STATE] or not digests:
+        is_ours = False
+    if not is_ours:
         raise CorruptError(f"{path} is corrupt: {_MANIFEST} is not what was written")
     if manifest.get("format") != _FORMAT:
         raise CheckpointError(
@@ -244,6 +248,36 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "Install the version that wrote it"
         )
     return dict(manifest)
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a text does nothing to a terminal but stand there."""
+    return not any(unicodedata.category(character).startswith("C") for character in text)
+
+
+def _is_ours(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest holds what is asked of one, of the kinds that are written."""
+    kinds = {
+        "format": int,
+        "epoch": int,
+        "step": int,
+        "reason": str,
+        "run": str,
+        "best": float | int | None,
+        "metrics": dict,
+        "components": list,
+        "files": dict,
+    }
+    texts = manifest["reason"], *manifest["metrics"]
+    records = manifest["components"]
+    return (
+        all(isinstance(manifest[name], kind) for name, kind in kinds.items())
+        and all(is_text(text) for text in texts)
+        and all(isinstance(value, float | int | str) for value in manifest["metrics"].values())
+        and all(record.keys() >= {"name", "version", "enabled"} for record in records)
+        and list(manifest["files"]) == [_STATE]
+        and manifest["files"][_STATE].keys() >= {"bytes", "sha256"}
+    )
 
 
 @contextlib.contextmanager
@@ -389,28 +423,31 @@ def _reason(error: OSError) -> str:
 
 # -- one writer at a time -------------------------------------------------------------------
 
-_held: set[str] = set()
-"""The locks of this process, which the system grants again to who has them."""
+_held: dict[int, str] = {}
+"""The locks of this process, and where. To who has one the system would grant it again."""
 
 
-def _lock(path: Path) -> IO[str]:
-    """Take a lock that is gone with this process, however it ends."""
-    name = os.path.realpath(path)
+def _lock(directory: Path) -> int:
+    """Take a lock that is gone with this process, however it ends; return its file descriptor."""
     taken = RunError(
-        f"another run, or another component of this one, saves into {path.parent}. Give each a "
+        f"another run, or another component of this one, saves into {directory}. Give each a "
         "directory of its own"
     )
-    if name in _held:  # not even opened: closing it would let go of the lock
+    place = os.path.realpath(directory)
+    if place in _held.values():  # not even opened: closing it would let go of the lock
         raise taken
-    file = open(name, "a")  # noqa: SIM115  (it stays open)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(directory / ".lock", flags, 0o666)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EEXIST, ".lock in it is no regular file")
         if fcntl is not None:
             # not flock(), which workers that were forked would hold on to
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.close()
+        os.close(descriptor)
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise taken from None
         raise
-    _held.add(name)
-    return file
+    _held[descriptor] = place
+    return descriptor

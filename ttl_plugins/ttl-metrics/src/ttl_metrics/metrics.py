@@ -230,7 +230,11 @@ class _Epoch:
             "has_metrics": self.has_metrics,
             "loss": self.loss.state_dict(),
             "metrics": self.metrics.state_dict(),
+            "counts": [metric.update_count for metric in self._all()],
         }
+
+    def _all(self) -> list[Metric]:
+        return [self.loss, *self.metrics.values(copy_state=False)]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.num = state["num"]
@@ -238,6 +242,8 @@ class _Epoch:
         self.has_metrics = state["has_metrics"]
         self.loss.load_state_dict(state["loss"])
         self.metrics.load_state_dict(state["metrics"])
+        for metric, count in zip(self._all(), state["counts"], strict=True):
+            metric._update_count = count  # not in its state, but compute() warns without it
         self.device = None  # what was loaded lies where it was saved, or on the CPU
 
 

@@ -119,11 +119,14 @@ class GradAccumulation(LoopComponent):
         """Return what is pending: at a safe point that is after an epoch without a length."""
         if not self._n_pending:
             return dict(self._loaded)
+        gradients = [parameter.grad for parameter in _parameters(self._optimizer)]
+        if all(gradient is None for gradient in gradients):  # somebody has dropped it
+            return {}
         return {
             "n_pending": self._n_pending,
             "unit": self._unit,
             "weight": self._weight,
-            "gradients": [p.grad for p in _parameters(self._optimizer)],
+            "gradients": gradients,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
