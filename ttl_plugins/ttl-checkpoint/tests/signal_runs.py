@@ -308,26 +308,6 @@ def set_and_sleep(flag):
     sleep_long()
 
 
-def train_while_workers_start(directory):
-    """Train with workers that take long to start, as those of large datasets do."""
-    loop = make_loop(Tell(), Checkpoint(directory), n_workers=2, context="spawn")
-    loop.train_data.dataset.extra = SlowToLoad()
-    loop.train(N_EPOCHS)
-
-
-class SlowToLoad:
-    """Say in a worker, while it gets its dataset, that it starts, and take a while."""
-
-    def __reduce__(self):
-        return say_and_sleep, ("starting",)
-
-
-def say_and_sleep(word):
-    """Say a word, and take a while."""
-    say(word)
-    time.sleep(0.3)
-
-
 def train_in_thread(directory):
     """Train in a thread that is not the main one, and say whether signals were left alone."""
     earlier = handlers()

@@ -253,15 +253,6 @@ def test_first_signal_spares_workers_that_were_spawned(start, tmp_path, referenc
     check_nothing_is_lost(start, tmp_path, run, reference("spawn"), context="spawn")
 
 
-def test_first_signal_spares_workers_that_are_starting(start):
-    """Workers that are still being started do not die of a signal to the group."""
-    run = start("train_while_workers_start")
-    run.until("starting")
-    run.send(TERM, to_group=True)
-    assert 143 == run.end(), run.errors
-    assert ["safe 1 train"] == [line for line in run.said if line.startswith("safe ")]
-
-
 def test_first_signal_says_what_will_happen(start):
     """Who has pressed ctrl-C reads at once what comes of it."""
     run = ended_by(start, INT, moment={"point": "on_batch_begin", "step": 1})

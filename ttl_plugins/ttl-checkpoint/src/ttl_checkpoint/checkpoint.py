@@ -248,11 +248,12 @@ class Checkpoint(LoopComponent):
             self._store.remove(old)
 
     def _begin(self, loop: TrainTestLoop) -> None:
-        self._in_train = self._has_looked = True
+        self._has_looked = True
         try:
             self._store.open()
         except CheckpointError as error:
             self._fail(error)
+        self._in_train = True
         if self._preemption is not None:
             self._preemption.begin()
 
