@@ -1069,3 +1069,33 @@ def test_a_quiet_run_gives_no_warning(tmp_path):
         make_loop(tmp_path).train(1)
         make_loop(tmp_path).train(2)
     assert json.loads((newest(tmp_path) / "manifest.json").read_text())["step"] == 6
+
+
+class Telling:
+    """Be a number that sends this process a SIGTERM when it is first looked at."""
+
+    has_told = False
+
+    def __float__(self):
+        if not self.has_told:
+            self.has_told = True
+            signal.raise_signal(signal.SIGTERM)
+        return 9.0
+
+    def item(self):
+        return 9.0
+
+
+def test_a_signal_in_the_middle_of_a_safe_point_waits_for_the_next(tmp_path):
+    """One that comes when it has been decided not to save ends the run where it is saved."""
+
+    class LogOnce(LoopComponent):
+        def on_batch_end(self, loop):
+            if loop.global_step < 3:
+                loop.log({"value": 1.0 if loop.global_step == 1 else Telling()}, level="epoch")
+
+    loop = make_loop(tmp_path, LogOnce(), best="train/value", signals=True)
+    with pytest.raises(SystemExit):
+        loop.train(2)
+    reasons = [(m["step"], m["reason"]) for m in map(verify, sorted(tmp_path.glob("0*")))]
+    assert [(1, "best"), (3, "signal")] == reasons

@@ -289,7 +289,11 @@ class Checkpoint(LoopComponent):
         self._is_awake = False
         if self._writing is not None and self._writing.done():
             self._finish(loop)
+        # read once: one that comes from here on waits for the next safe point
+        received = None if self._preemption is None else self._preemption.received
         reason = self._reason(loop)
+        if received is not None:
+            reason = "signal"
         if reason is not None:
             if not loop.is_training or self._can_save_inside:
                 self._save(loop, reason)
@@ -298,9 +302,9 @@ class Checkpoint(LoopComponent):
                     "checkpoint: nothing repeats the order of these data, so the run will go on "
                     "from its last checkpoint, not from here"
                 )
-        if self._preemption is not None and self._preemption.received is not None:
+        if received is not None:
             self._finish(loop)
-            _end(self._preemption.received)
+            _end(received)
 
     def _reason(self, loop: TrainTestLoop) -> str | None:
         """Return why to save here, if there is a reason."""
@@ -317,8 +321,6 @@ class Checkpoint(LoopComponent):
             self._is_due |= loop.global_step >= self._next_step
         if ends_epoch and self.best is not None and self.best not in loop.metrics:
             self._explain_absence(loop)
-        if self._preemption is not None and self._preemption.received is not None:
-            return "signal"
         if is_better:
             return "best"
         return "due" if self._is_due else None
