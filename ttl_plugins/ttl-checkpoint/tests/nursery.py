@@ -67,8 +67,6 @@ def train(folder, saver, options):
     ]
     loop = TrainTestLoop(model, components, train_data, DataLoader(samples, batch_size=10))
     ledger.loop = loop
-    if saver == "file":
-        loop.components["checkpoint"].on_saved = ledger.note_saved
     loop.train(n_epochs=N_EPOCHS)
     (folder / "bits.json").write_text(json.dumps(bits(loop)))
 
@@ -79,7 +77,7 @@ def make_saver(directory, saver, options, ledger):
         case "checkpoint":
             return [use("checkpoint", directory=directory, best="valid/loss", **options)]
         case "file":
-            return [NotedFile(directory, ledger.note_saved)]
+            return [NaiveFile(directory, on_saved=ledger.note_saved)]
         case "state":
             return [NaiveStateFile(directory, ledger.note_saved)]
     return []
@@ -125,14 +123,6 @@ class Ledger(LoopComponent):
     def on_train_end(self, loop):
         if not self.has_begun:  # a run that had finished
             self.note(begun=loop.global_step)
-
-
-class NotedFile(NaiveFile):
-    """Save as NaiveFile does, which cannot join with a function that has the name of a hook."""
-
-    def __init__(self, directory, on_saved):
-        super().__init__(directory, on_saved=on_saved)
-        vars(self).pop("on_saved", None)
 
 
 class NaiveStateFile(NaiveState):

@@ -189,6 +189,7 @@ def make_folder(folder, name):
 
 @pytest.mark.parametrize(
     "n_kills",
+    # in each of four cases
     [pytest.param(25, id="100"), pytest.param(250, id="1000", marks=pytest.mark.soak)],
 )
 @pytest.mark.parametrize("is_slow", [False, True], ids=["fast disk", "slow disk"])
