@@ -222,7 +222,7 @@ class ComponentList(list[LoopComponent]):
                     f"loop.components.move({first.name!r}, before={then.name!r}), or "
                     "arrange([...]) around the list",
                     OrderWarning,
-                    stacklevel=_users_frame(),
+                    stacklevel=users_frame(),
                 )
 
     def _component(self, item: Item) -> LoopComponent:
@@ -589,13 +589,13 @@ def _warn_of_unknown_names(components: ComponentList) -> None:
                 f"TTL_DISABLE names {name!r}, which is neither installed nor in the loop. "
                 f"{did_you_mean(name, [*present, *discovery.offers()])}",
                 UserWarning,
-                stacklevel=_users_frame(),
+                stacklevel=users_frame(),
             )
 
 
-def _users_frame() -> int:
-    """Return the stack level, for who calls this, of the first frame outside of ttl_core."""
+def users_frame() -> int:
+    """Return the stack level, for who calls this, of the first frame outside of the loop."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("ttl_core."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("ttl_core.", "pluggy.")):
         level, frame = level + 1, frame.f_back
     return level

@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ttl_core.components import users_frame
 from ttl_core.data_order import (
     Order,
     has_state,
@@ -455,12 +456,9 @@ def _matching_variables(
                 f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
                 f"holds none for it. To let it start afresh: ignore=[{name!r}]"
             )
-    rank = {name: isinstance(v, LRScheduler) + 2 * (not _is_either(v)) for name, v in found.items()}
-    return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
-
-
-def _is_either(value: Any) -> bool:
-    return isinstance(value, Optimizer | LRScheduler)
+    optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
+    schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
+    return optimizers | schedulers | found
 
 
 def _check_groups(name: str, value: Any, saved: State) -> None:
@@ -483,11 +481,10 @@ def _matching_components(
     saved, records = state["components"], {record["name"]: record for record in state["manifest"]}
     there = {member.name: member for member in members if has_state(member.component)}
     for name in saved.keys() - there.keys() - set(ignore):
-        by = " ".join(filter(None, (records[name]["distribution"], records[name]["version"])))
         raise StateError(
-            f"the state holds component {name!r} ({by or 'class ' + records[name]['class']}), but "
-            f"no component of that name with state is in the list. {did_you_mean(name, there)}Put "
-            f"it back, or go on without it: ignore=[{name!r}]"
+            f"the state holds component {name!r} ({_origin(records[name])}), but no component of "
+            f"that name with state is in the list. {did_you_mean(name, there)}Put it back, or go "
+            f"on without it: ignore=[{name!r}]"
         )
     for name, member in there.items():
         if name in saved:
@@ -503,34 +500,32 @@ def _matching_components(
 def _warn_of_another_version(member: Member, record: State) -> None:
     now = member.record()
     if (record["distribution"], record["version"]) != (now["distribution"], now["version"]):
-        saved_by = " ".join(filter(None, (record["distribution"], record["version"])))
-        _warn(
-            f"{member} goes on from the state of {saved_by or 'class ' + record['class']}. If that "
-            "does not fit, install that version"
+        warnings.warn(
+            f"{member} goes on from the state of {_origin(record)}. If that does not fit, install "
+            "that version",
+            UserWarning,
+            stacklevel=users_frame(),
         )
+
+
+def _origin(record: State) -> str:
+    by = " ".join(filter(None, (record["distribution"], record["version"])))
+    return by or f"class {record['class']}"
 
 
 def _warn_of_another_environment(saved: State) -> None:
-    now = _environment()
-    changed = [f"{what} {saved.get(what)}, now {now[what]}" for what in now]
-    changed = [text for what, text in zip(now, changed, strict=True) if now[what] != saved[what]]
+    changed = [
+        f"{what} {saved[what]}, now {now}"
+        for what, now in _environment().items()
+        if now != saved[what]
+    ]
     if changed:
-        _warn(
-            f"the run goes on, but may differ in bits from one that was not interrupted: "
-            f"{'; '.join(changed)}"
+        warnings.warn(
+            "the run goes on, but may differ in bits from one that was not interrupted: "
+            f"{'; '.join(changed)}",
+            UserWarning,
+            stacklevel=users_frame(),
         )
-
-
-def _warn(message: str) -> None:
-    """Warn with the line of the user's code that called the loop."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and _is_inside(frame.f_globals.get("__name__", "")):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
-
-
-def _is_inside(module: str) -> bool:
-    return module.startswith(("ttl_core.", "pluggy."))
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ttl_core import LoopComponent, TrainTestLoop, arrange, use
 from ttl_core.testing import Step
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 N_BATCHES = 100
 MANY = 10**9  # steps, batches or seconds that never pass
@@ -187,15 +187,6 @@ def few_objects():
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Compute on one thread, so that steps take equally long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,7 +6,7 @@ import torch
 from ttl_core import TrainTestLoop
 from ttl_core.testing import Step
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 N_BATCHES = 100
 
@@ -33,20 +33,15 @@ def train_by_hand(model, data):
 
 def test_a_real_step_against_a_hand_written_loop(assert_ratio):
     """A step of about 200 µs costs in the loop what it costs by hand."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     data = [(torch.randn(64, 64), torch.randint(0, 10, (64,))) for _ in range(N_BATCHES)]
     by_hand = make_model()
     loop = TrainTestLoop(make_model(), [Step()], data)
-    try:
-        assert_ratio(
-            "a real step, 1 component",
-            lambda: loop.train(1),
-            "a loop written by hand",
-            lambda: train_by_hand(by_hand, data),
-            limit=1.05,
-            repeats=41,
-            per=N_BATCHES,
-        )
-    finally:
-        torch.set_num_threads(threads)
+    assert_ratio(
+        "a real step, 1 component",
+        lambda: loop.train(1),
+        "a loop written by hand",
+        lambda: train_by_hand(by_hand, data),
+        limit=1.05,
+        repeats=41,
+        per=N_BATCHES,
+    )

@@ -33,16 +33,9 @@ from ttl_core import state as core_state
 from ttl_core.hookspecs import POINTS
 from ttl_core.testing import ComponentConformance, Step
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 make_model, make_data = ComponentConformance.make_model, ComponentConformance.make_data
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep other work on the machine from slowing down what is too small for two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Holder(LoopComponent):

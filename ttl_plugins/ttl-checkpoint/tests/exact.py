@@ -8,7 +8,6 @@ import random
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from naive import NaiveState
 
@@ -20,15 +19,6 @@ IN_BATCH = {
     *("on_grads_reset", "on_batch_begin", "on_forward_pass", "on_loss_compute"),
     *("on_backward_pass", "on_optim_step", "on_batch_end"),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Compute in one thread, in modules that import this: several would wait for each other."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def seed_all(seed):
@@ -273,3 +263,27 @@ def going_on(make_loop, script=three_epochs, *, saver=Exact, every=1):
     assert whole.saved
     for n, file in whole.saved[::every]:
         yield rest_of(whole, n), outcome(gone_on(make_loop, file, script, saver))
+
+
+class Stream:
+    """Be data without a length that know where they stand.
+
+    Args:
+        batches: the batches of an epoch.
+    """
+
+    def __init__(self, batches):
+        self.batches = batches
+        self.at = 0
+
+    def __iter__(self):
+        while self.at < len(self.batches):
+            self.at += 1
+            yield self.batches[self.at - 1]
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]

@@ -32,16 +32,9 @@ from ttl_core import (
 )
 from ttl_core.testing import ComponentConformance, Step
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N_BATCHES = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep other work on the machine from slowing down what is too small for two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Log(LoopComponent):

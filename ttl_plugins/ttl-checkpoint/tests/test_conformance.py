@@ -1,12 +1,12 @@
 """What every component has to do."""
 
 import pytest
-import torch
 
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
 
 
+@pytest.mark.usefixtures("one_thread")
 class InDirectories(ComponentConformance):
     """Give the component of each loop a directory of its own."""
 
@@ -15,13 +15,6 @@ class InDirectories(ComponentConformance):
     @pytest.fixture(autouse=True)
     def _directories(self, tmp_path):
         self.directories = (tmp_path / str(number) for number in range(1000))
-
-    @pytest.fixture(autouse=True)
-    def _one_thread(self):
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # the model is too small for more
-        yield
-        torch.set_num_threads(before)
 
     def make_components(self):
         return [Step(), use("checkpoint", directory=next(self.directories), **self.config)]

@@ -12,21 +12,9 @@ from naive import NaiveFile
 from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
 from ttl_checkpoint.store import CorruptError, verify
-
-from ttl_core import TrainTestLoop
-from ttl_core.testing import ComponentConformance, Step
+from two_epochs import FIRST, SECOND, train
 
 FILES = ("state.pt", "manifest.json")
-FIRST, SECOND = "000001-epoch-1-step-3", "000002-epoch-2-step-6"
-
-
-def train(saving, n_epochs=2):
-    """Train with a saver, and return the loop."""
-    loop = TrainTestLoop(
-        ComponentConformance.make_model(), [Step(), saving], ComponentConformance.make_data()
-    )
-    loop.train(n_epochs)
-    return loop
 
 
 def bits(loop):

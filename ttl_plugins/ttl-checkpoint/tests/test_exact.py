@@ -8,10 +8,10 @@ import torch
 from exact import (
     Naive,
     Outcome,
+    Stream,
     Watch,
     going_on,
     gone_on,
-    one_thread,  # noqa: F401  (it is used by itself)
     outcome,
     rest_of,
     watched,
@@ -23,6 +23,8 @@ from ttl_checkpoint import SeededSampler
 
 from ttl_core import LoopComponent, TrainTestLoop, use
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 INPUTS = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(18) % 2
 
@@ -30,25 +32,6 @@ TARGETS = torch.arange(18) % 2
 def batches():
     """Return a list of five batches."""
     return list(zip(INPUTS.split(4), TARGETS.split(4), strict=True))
-
-
-class Stream:
-    """Be data without a length that know where they stand."""
-
-    def __init__(self):
-        self.at = 0
-
-    def __iter__(self):
-        while self.at < 5:
-            self.at += 1
-            yield batches()[self.at - 1]
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
 
 
 def points(watch):
@@ -142,7 +125,7 @@ def test_goes_on_in_the_same_script(script, config):
 @pytest.mark.parametrize("script", [two_trains, by_steps])
 def test_goes_on_without_a_length(script, has_valid_data):
     """Where data have no length, gradients that wait across epochs are gone on with too."""
-    make = partial(make_loop, train_data=Stream, has_valid_data=has_valid_data)
+    make = partial(make_loop, train_data=partial(Stream, batches()), has_valid_data=has_valid_data)
     for expected, actual in going_on(make, script):
         assert expected == actual
 

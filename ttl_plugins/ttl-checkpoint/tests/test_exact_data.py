@@ -11,10 +11,10 @@ import torch
 from exact import (
     Exact,
     Naive,
+    Stream,
     Watch,
     going_on,
     gone_on,
-    one_thread,  # noqa: F401  (it is used by itself)
     outcome,
     rest_of,
     watched,
@@ -35,6 +35,7 @@ from ttl_checkpoint import SeededSampler, SeededSamples, sample_generator
 from ttl_core import LoopComponent, StateError, TrainTestLoop, use
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),  # by torchdata
 ]
@@ -84,23 +85,11 @@ class Sized:
         return 5
 
 
-class Unsized:
+class Unsized(Stream):
     """Be a custom iterable without a length that knows where it stands."""
 
     def __init__(self):
-        self.at = 0
-
-    def __iter__(self):
-        while self.at < 5:
-            self.at += 1
-            yield INPUTS.split(4)[self.at - 1], TARGETS.split(4)[self.at - 1]
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
+        super().__init__(batches())
 
 
 class SetEpoch(LoopComponent):

@@ -13,7 +13,6 @@ from exact import (
     bits,
     going_on,
     gone_on,
-    one_thread,  # noqa: F401  (it is used by itself)
     outcome,
     read,
     rest_of,
@@ -28,6 +27,7 @@ from ttl_checkpoint import SeededSampler
 from ttl_core import LoopComponent, TrainTestLoop, use
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 

@@ -15,20 +15,9 @@ from naive import NaiveFile
 from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
 from ttl_checkpoint.store import CorruptError, read, verify
+from two_epochs import SECOND, train
 
-from ttl_core import TrainTestLoop, TTLError
-from ttl_core.testing import ComponentConformance, Step
-
-FIRST, SECOND = "000001-epoch-1-step-3", "000002-epoch-2-step-6"
-
-
-def train(saving, n_epochs=2):
-    """Train with a saver, and return the loop."""
-    loop = TrainTestLoop(
-        ComponentConformance.make_model(), [Step(), saving], ComponentConformance.make_data()
-    )
-    loop.train(n_epochs)
-    return loop
+from ttl_core import TTLError
 
 
 @pytest.fixture

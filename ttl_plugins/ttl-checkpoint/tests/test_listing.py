@@ -14,14 +14,7 @@ from ttl_checkpoint.store import Store
 from ttl_core import LoopComponent, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep other work on the machine from slowing down what is too small for two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Log(LoopComponent):

@@ -17,18 +17,11 @@ from ttl_checkpoint import Checkpoint
 
 from ttl_core import LoopComponent, TrainTestLoop
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N_EPOCHS, N_BATCHES = 4, 3
 N_STEPS = N_EPOCHS * N_BATCHES
 RATES = 0.02, 0.05
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep other work on the machine from slowing down what is too small for two threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def public_classes(base):

@@ -128,9 +128,10 @@ class Checkpoint(LoopComponent):
         self.asynchronous = asynchronous
         self.mid_epoch = mid_epoch
         self.on_failure = on_failure
+        self.signals = signals
         self.ignore = ignore
         self._store = Store(directory)
-        self._preemption = Preemption(self._wake) if signals else None
+        self._preemption = Preemption(self._wake)  # which handles nothing before it begins
         self._copy: dict[str, Any] | None = None  # memory to copy into
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[Path] | None = None
@@ -167,7 +168,7 @@ class Checkpoint(LoopComponent):
                 self._has_looked = True
                 self._load(loop)
             result = yield
-            if self._preemption is not None and self._preemption.received is not None:
+            if self._preemption.received is not None:
                 _end(self._preemption.received)  # it came after the last safe point
             return result
         except BaseException as exception:
@@ -193,8 +194,7 @@ class Checkpoint(LoopComponent):
         """
         if not self._is_planned:  # not earlier: the run may go on elsewhere than where it began
             self._plan(loop.global_step)
-        if self._preemption is not None:
-            self._preemption.shield_workers(loop.data)
+        self._preemption.shield_workers(loop.data)
         if loop.is_training and self.mid_epoch:
             self._can_save_inside = True
             try:
@@ -254,12 +254,11 @@ class Checkpoint(LoopComponent):
         except CheckpointError as error:
             self._fail(error)
         self._in_train = True
-        if self._preemption is not None:
+        if self.signals:
             self._preemption.begin()
 
     def _end_run(self) -> None:
-        if self._preemption is not None:
-            self._preemption.end()
+        self._preemption.end()
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = self._writing = self._copy = None
@@ -290,7 +289,7 @@ class Checkpoint(LoopComponent):
         if self._writing is not None and self._writing.done():
             self._finish(loop)
         # read once: one that comes from here on waits for the next safe point
-        received = None if self._preemption is None else self._preemption.received
+        received = self._preemption.received
         reason = self._reason(loop)
         if received is not None:
             reason = "signal"

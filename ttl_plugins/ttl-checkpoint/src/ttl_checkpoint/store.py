@@ -108,7 +108,7 @@ class Store:
         Raises:
             CheckpointError: it cannot be written. Nothing of it is left, and nothing else changed.
         """
-        number = 1 + max((n for n, _ in self._entries()), default=0)
+        number = 1 + max((int(entry["number"]) for entry in self._entries()), default=0)
         name = f"{number:06}-epoch-{about['epoch']}-step-{about['step']}"
         final = self.directory / f"{'crash-' * crash}{name}"
         temporary = self.directory / f"{_TEMPORARY}{name}"
@@ -159,26 +159,28 @@ class Store:
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints to go on from, newest first, be they whole or not."""
-        found = [(n, path) for n, path in self._entries() if not _kind(path)]
-        return [path for _, path in sorted(found, reverse=True)]
+        return [self._path(entry) for entry in reversed(self._entries()) if not entry["kind"]]
 
     def crashes(self) -> list[Path]:
         """Return what was written after exceptions, newest first."""
-        found = [(n, path) for n, path in self._entries() if _kind(path) == "crash-"]
-        return [path for _, path in sorted(found, reverse=True)]
+        entries = reversed(self._entries())
+        return [self._path(entry) for entry in entries if entry["kind"] == "crash-"]
 
     def everything(self) -> list[Path]:
         """Return all of them in order, with those from crashes and those set aside."""
-        return [path for _, path in sorted(self._entries())]
+        return [self._path(entry) for entry in self._entries()]
 
-    def _entries(self) -> Iterator[tuple[int, Path]]:
+    def _path(self, entry: re.Match[str]) -> Path:
+        return self.directory / entry.string
+
+    def _entries(self) -> list[re.Match[str]]:
+        """Return the names that checkpoints have, in the order of their numbers."""
         try:
             names = os.listdir(self.directory)
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
-            if match := _NAME.fullmatch(name):
-                yield int(match["number"]), self.directory / name
+            return []
+        found = [match for name in names if (match := _NAME.fullmatch(name))]
+        return sorted(found, key=lambda entry: (int(entry["number"]), entry.string))
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -289,7 +291,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
         stream = _open_plainly(path / _STATE)
     with stream:
         expected = manifest["files"][_STATE]
-        size, digest = os.fstat(stream.fileno()).st_size, None
+        size = os.fstat(stream.fileno()).st_size
         if extra:
             raise CorruptError(f"{path} is corrupt: {', '.join(sorted(extra))} was added to it")
         if size != expected["bytes"]:
@@ -410,11 +412,6 @@ def _sizes(state: Any) -> dict[int, int]:
     if not isinstance(state, Mapping | list | tuple):
         return {}
     return {key: size for value in values for key, size in _sizes(value).items()}
-
-
-def _kind(path: Path) -> str | None:
-    match = _NAME.fullmatch(path.name)
-    return match["kind"] if match else None
 
 
 def _reason(error: OSError) -> str:
