@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     )
     from ttl_core.hookspecs import hookimpl, hookspec
     from ttl_core.loop import TrainTestLoop
+    from ttl_core.monitor import Monitor, missing_metric_error
+    from ttl_core.sampler import SeededSampler, SeededSamples, sample_generator
+    from ttl_core.variables import optimizer_parameters
 
 __all__ = [
     "ArgumentError",
@@ -31,11 +34,14 @@ __all__ = [
     "ConfigurationError",
     "DuplicateComponentError",
     "LoopComponent",
+    "Monitor",
     "OrderCycleError",
     "OrderWarning",
     "PluginError",
     "RequirementError",
     "RunError",
+    "SeededSampler",
+    "SeededSamples",
     "StateError",
     "TTLError",
     "TrainTestLoop",
@@ -45,15 +51,24 @@ __all__ = [
     "arrange",
     "hookimpl",
     "hookspec",
+    "missing_metric_error",
+    "optimizer_parameters",
+    "sample_generator",
     "use",
 ]
 
 _HOMES = {
     "LoopComponent": "components",
+    "Monitor": "monitor",
+    "SeededSampler": "sampler",
+    "SeededSamples": "sampler",
     "TrainTestLoop": "loop",
     "arrange": "components",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
+    "missing_metric_error": "monitor",
+    "optimizer_parameters": "variables",
+    "sample_generator": "sampler",
     "use": "discovery",
 }
 

@@ -68,6 +68,7 @@ class Hook(NamedTuple):
         """Return a function of these lines, which see `names`."""
         star = ["*"] if self.keyword_only else []
         names["_defaults"] = self.defaults
+        names["__name__"] = __name__  # for warnings, which look for the user's own frame
         optional = [f"{name}=_defaults[{name!r}]" for name in self.defaults]
         parameters = ", ".join([*star, *self.arguments, *optional])
         source = "\n    ".join([f"def {self.point}({parameters}):", *lines])

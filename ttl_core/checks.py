@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import pluggy
 
+from ttl_core.arguments import did_you_mean
 from ttl_core.calls import NO_OPTIONS
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hookspecs import POINTS, CallbackPoints
-from ttl_core.ordering import Hints, did_you_mean, is_name
+from ttl_core.ordering import Hints, is_name
 
 HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
 """A component's hook methods by their own names, with pluggy's options for each."""

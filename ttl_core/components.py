@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar, overload
 
 from ttl_core import discovery
+from ttl_core.arguments import did_you_mean, user_stacklevel
 from ttl_core.checks import hook_methods, provided_points, read_hints
 from ttl_core.discovery import Offer, Spec, use
 from ttl_core.errors import (
@@ -32,7 +33,6 @@ from ttl_core.ordering import (
     Edge,
     Hints,
     arranged,
-    did_you_mean,
     edges,
     free_name,
     kebab_case,
@@ -222,7 +222,7 @@ class ComponentList(list[LoopComponent]):
                     f"loop.components.move({first.name!r}, before={then.name!r}), or "
                     "arrange([...]) around the list",
                     OrderWarning,
-                    stacklevel=users_frame(),
+                    stacklevel=user_stacklevel(),
                 )
 
     def _component(self, item: Item) -> LoopComponent:
@@ -589,13 +589,5 @@ def _warn_of_unknown_names(components: ComponentList) -> None:
                 f"TTL_DISABLE names {name!r}, which is neither installed nor in the loop. "
                 f"{did_you_mean(name, [*present, *discovery.offers()])}",
                 UserWarning,
-                stacklevel=users_frame(),
+                stacklevel=user_stacklevel(),
             )
-
-
-def users_frame() -> int:
-    """Return the stack level, for who calls this, of the first frame outside of the loop."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("ttl_core.", "pluggy.")):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -52,7 +52,7 @@ def refusal(data: Any) -> StateError:
     elif isinstance(data, DataLoader):
         what += f" whose order a {type(_sampler(data)).__name__} decides"
         change = (
-            "Write DataLoader(dataset, ..., sampler=ttl_checkpoint.SeededSampler(dataset)) in "
+            "Write DataLoader(dataset, ..., sampler=ttl_core.SeededSampler(dataset)) in "
             "place of shuffle=True, or torchdata's StatefulDataLoader"
         )
     return StateError(

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
-from ttl_core.ordering import did_you_mean, is_name
+from ttl_core.ordering import is_name
 
 if TYPE_CHECKING:
     import inspect

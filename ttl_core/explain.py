@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ttl_core.arguments import did_you_mean
 from ttl_core.errors import TTLError, UnknownPointError
-from ttl_core.ordering import did_you_mean
 
 if TYPE_CHECKING:
     import pluggy

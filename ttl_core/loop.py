@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
 from ttl_core import data_order, discovery, state
+from ttl_core.arguments import warn_of_renamed_keyword
 from ttl_core.calls import nothing
 from ttl_core.components import ComponentList, Item
 from ttl_core.errors import ArgumentError, RunError, UnsetVariableError
@@ -122,6 +123,7 @@ class TrainTestLoop:
         self.metrics = {}
         self._data: Iterable[Any] = ()
         self._batch_size: Any = None
+        self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._max_steps: int | None = None
         self._place = state.Place()
         self._order: data_order.Order | None = None
@@ -341,8 +343,10 @@ class TrainTestLoop:
         self,
         *,
         copy: bool = True,
+        out: Mapping[str, Any] | None = None,
+        allow_unsafe: bool = False,
         into: Mapping[str, Any] | None = None,
-        anywhere: bool = False,
+        anywhere: bool | None = None,
     ) -> dict[str, Any]:
         """Return all that a run needs to go on from here to the same bits.
 
@@ -353,9 +357,12 @@ class TrainTestLoop:
         Args:
             copy: whether to copy tensors, to the CPU. Without it they are the live ones, which
                 change as training goes on: for who writes them away at once.
-            into: an earlier state that is no longer needed, into whose memory to copy.
-            anywhere: whether to return a state also where no run can go on from it, to look into
-                after a failure. Its "position" is then None, and `load_state_dict` refuses it.
+            out: an earlier state that is no longer needed, whose memory is reused for the copy.
+            allow_unsafe: whether to return a state also where no run can resume from it, to
+                inspect after a failure. Its "position" is then None, and `load_state_dict`
+                refuses it.
+            into: the old name of `out`.
+            anywhere: the old name of `allow_unsafe`.
 
         Returns:
             The state: a dict.
@@ -382,8 +389,14 @@ class TrainTestLoop:
             >>> other.epoch_num, other.global_step
             (3, 9)
         """
+        if into is not None:
+            warn_of_renamed_keyword("into", "out")
+            out = into
+        if anywhere is not None:
+            warn_of_renamed_keyword("anywhere", "allow_unsafe")
+            allow_unsafe = anywhere
         at_safe_point = self._is_safe and self._can_stop and not self.is_validating
-        if not at_safe_point and not anywhere:
+        if not at_safe_point and not allow_unsafe:
             raise RunError(
                 "state_dict() was called where no run could go on from it: components may be "
                 "half-way through a batch. Call it in on_safe_point"
@@ -394,7 +407,7 @@ class TrainTestLoop:
         if self._is_safe and not self.is_validating:
             position = state.position_of(self, self._place, self._order, self._is_stopped)
         taken = state.gather(self, self._components.members(), position)
-        return state.snapshot(taken, into) if copy else taken
+        return state.snapshot(taken, out) if copy else taken
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *, ignore: Iterable[str] = ()) -> None:
         """Let the next train() go on from a state, or the current one, in on_train_begin.
@@ -535,6 +548,15 @@ class TrainTestLoop:
     def data(self, data: Any) -> None:
         self._data = data
         self.n_batches = _length(data)
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """All optimizers that step: what a component set, else `[optimizer]`."""
+        return self._optimizers or [self.optimizer]
+
+    @optimizers.setter
+    def optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers = optimizers
 
     @property
     def batch_size(self) -> Any:

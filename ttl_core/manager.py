@@ -21,10 +21,11 @@ from typing import Any, Literal, cast
 import pluggy
 
 from ttl_core import calls
+from ttl_core.arguments import did_you_mean
 from ttl_core.checks import HookMethods, check_method, spec_arguments
 from ttl_core.errors import ComponentRejectedError, TTLError, UnknownPointError
 from ttl_core.hookspecs import POINTS, CallbackPoints
-from ttl_core.ordering import Hints, did_you_mean
+from ttl_core.ordering import Hints
 
 
 class _Plugin:

@@ -43,18 +43,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return free
 
 
-def did_you_mean(wrong: str, names: Iterable[str]) -> str:
-    """Return a question that offers the nearest of `names`, or nothing.
-
-    >>> did_you_mean("metrisc", ["metrics", "progress"])
-    "Did you mean 'metrics'? "
-    """
-    import difflib  # costs more to import than all of ttl_core, and only errors need it
-
-    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}? " if near else ""
-
-
 class Hints(NamedTuple):
     """Hold what an author says about the place of a component, in entry-point names.
 

@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ttl_core.components import users_frame
+from ttl_core.arguments import did_you_mean, user_stacklevel
 from ttl_core.data_order import (
     Order,
     has_state,
@@ -31,7 +31,6 @@ from ttl_core.data_order import (
 )
 from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.manager import Member
-from ttl_core.ordering import did_you_mean
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -504,7 +503,7 @@ def _warn_of_another_version(member: Member, record: State) -> None:
             f"{member} goes on from the state of {_origin(record)}. If that does not fit, install "
             "that version",
             UserWarning,
-            stacklevel=users_frame(),
+            stacklevel=user_stacklevel(),
         )
 
 
@@ -524,7 +523,7 @@ def _warn_of_another_environment(saved: State) -> None:
             "the run goes on, but may differ in bits from one that was not interrupted: "
             f"{'; '.join(changed)}",
             UserWarning,
-            stacklevel=users_frame(),
+            stacklevel=user_stacklevel(),
         )
 
 

@@ -13,9 +13,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
-from ttl_checkpoint import SeededSampler
 
-from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
 
 class CountMistakes(LoopComponent):

@@ -137,7 +137,7 @@ def test_a_loader_with_a_state_of_its_own_is_accepted():
 
 
 SEEDED = (
-    "Write DataLoader(dataset, ..., sampler=ttl_checkpoint.SeededSampler(dataset)) in place of "
+    "Write DataLoader(dataset, ..., sampler=ttl_core.SeededSampler(dataset)) in place of "
     "shuffle=True, or torchdata's StatefulDataLoader"
 )
 STATEFUL = "Write torchdata's StatefulDataLoader(...) in place of DataLoader(...)"
@@ -256,7 +256,7 @@ def go_on(state, data):
 def test_a_state_inside_an_epoch_of_such_data_is_refused():
     """state_dict() checks it too, at the first safe point."""
     loop = TrainTestLoop(torch.nn.Identity(), [Save()], loader(shuffle=True))
-    with pytest.raises(StateError, match=r"sampler=ttl_checkpoint\.SeededSampler\(dataset\)"):
+    with pytest.raises(StateError, match=r"sampler=ttl_core\.SeededSampler\(dataset\)"):
         loop.train(1)
 
 

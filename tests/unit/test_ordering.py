@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ttl_core.arguments import did_you_mean
 from ttl_core.ordering import (
     Edge,
     Hints,
     arranged,
-    did_you_mean,
     edges,
     free_name,
     is_name,

@@ -38,6 +38,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 make_model, make_data = ComponentConformance.make_model, ComponentConformance.make_data
 
 
+def position_of(loop):
+    """Return the position in a state that may be taken at any point."""
+    return loop.state_dict(allow_unsafe=True)["position"]
+
+
 class Holder(LoopComponent):
     """Have a state of one value.
 
@@ -169,9 +174,11 @@ def test_a_state_is_refused_at_every_other_point(point):
     [p for p in POINTS if p not in ("on_safe_point", "on_train_end", "around_run")],
 )
 def test_a_state_to_look_into_has_no_position(point):
-    """With anywhere=True there is a state at every point, and none of them is to go on from."""
+    """With allow_unsafe=True there is a state at every point, from which no run can resume."""
     positions = []
-    runs_through(point, lambda loop: positions.append(loop.state_dict(anywhere=True)["position"]))
+    runs_through(
+        point, lambda loop: positions.append(loop.state_dict(allow_unsafe=True)["position"])
+    )
     assert positions
     assert {None} == set(positions)
 
@@ -182,7 +189,7 @@ def test_a_state_is_refused_outside_a_run():
     for _ in range(2):
         with pytest.raises(RunError, match="Call it in on_safe_point"):
             loop.state_dict()
-        assert loop.state_dict(anywhere=True)["position"] is None
+        assert loop.state_dict(allow_unsafe=True)["position"] is None
         loop.train(1)
 
 
@@ -200,7 +207,7 @@ def test_a_state_is_refused_in_a_nested_validation():
             if loop.is_validating:
                 with pytest.raises(RunError, match="Call it in on_safe_point"):
                     loop.state_dict()
-                positions.append(loop.state_dict(anywhere=True)["position"])
+                positions.append(loop.state_dict(allow_unsafe=True)["position"])
 
     make_loop(Validate(), valid_data=make_data(1)).train(1)
     assert [None, 1] == positions
@@ -210,7 +217,8 @@ def test_there_is_a_position_after_the_last_safe_point():
     """In on_train_end of a run that came to its end, a state to go on from can still be had."""
     positions = []
     look = act(
-        "on_train_end", lambda loop: positions.append(loop.state_dict(anywhere=True)["position"])
+        "on_train_end",
+        lambda loop: positions.append(loop.state_dict(allow_unsafe=True)["position"]),
     )
     make_loop(look).train(2)
     assert [(2, 6, False)] == [
@@ -226,7 +234,8 @@ def test_a_run_that_was_stopped_at_a_safe_point_has_a_position(point, expected):
     """Stopped elsewhere, a run is half-way through a batch or an epoch when it ends."""
     positions = []
     look = act(
-        "on_train_end", lambda loop: positions.append(loop.state_dict(anywhere=True)["position"])
+        "on_train_end",
+        lambda loop: positions.append(loop.state_dict(allow_unsafe=True)["position"]),
     )
     make_loop(act(point, lambda loop: loop.stop()), look).train(1)
     assert [expected] == [position and position["is_stopped"] for position in positions]
@@ -479,7 +488,7 @@ def test_a_copy_can_reuse_the_memory_of_an_earlier_one():
         def on_safe_point(self, loop):
             earlier = loop.state_dict()
             before = pointers(earlier)
-            again = loop.state_dict(into=earlier)
+            again = loop.state_dict(out=earlier)
             found.append((before == pointers(again), is_same(loop.state_dict(), again)))
 
     make_loop(Look()).train(1)
@@ -625,9 +634,9 @@ def nested_keys(value):
 
 
 def test_a_leaf_is_refused_before_work_starts():
-    """Who asks with anywhere=True in on_train_begin is told there."""
+    """state_dict(allow_unsafe=True) in on_train_begin reports it there."""
     loop = make_loop(
-        Holder(deque()), act("on_train_begin", lambda loop: loop.state_dict(anywhere=True))
+        Holder(deque()), act("on_train_begin", lambda loop: loop.state_dict(allow_unsafe=True))
     )
     with pytest.raises(StateError, match=r"holder\.best is collections\.deque: return list"):
         loop.train(1)
@@ -679,7 +688,7 @@ def containers(inner):
 def test_plain_values_are_accepted_and_come_back(value):
     """Nested plain values and tensors are never refused, and a file gives them back."""
     loop = make_loop(Holder(value))
-    its_state = loop.state_dict(anywhere=True)["components"]["holder"]
+    its_state = loop.state_dict(allow_unsafe=True)["components"]["holder"]
     assert is_same({"best": value}, through_file(its_state))
 
 
@@ -716,7 +725,7 @@ def test_one_leaf_that_is_refused_is_always_found(place, leaf, other):
     path = re.escape(".".join(map(str, ["holder", "best", *place])))
     name = re.escape(f"{type(leaf).__module__}.{type(leaf).__qualname__}")
     with pytest.raises(StateError, match=f"refuses: {path} is {name}: return "):
-        loop.state_dict(anywhere=True)
+        loop.state_dict(allow_unsafe=True)
 
 
 # -- going on: what is taken, and when ------------------------------------------------------
@@ -756,7 +765,7 @@ def test_a_state_to_look_into_is_refused():
     """A state without a position is none to go on from, and the error says what it is for."""
     loop = make_loop()
     with pytest.raises(StateError) as caught:
-        loop.load_state_dict(loop.state_dict(anywhere=True))
+        loop.load_state_dict(loop.state_dict(allow_unsafe=True))
     expected = (
         "the state was not taken at a safe point, so no run can go on from it. It is there to be "
         "looked into: take what you need, as model.load_state_dict(state['model']) does"
@@ -789,7 +798,7 @@ def test_a_state_is_not_loaded_inside_a_validation_or_test():
 def final(loop, n_epochs=2):
     """Return what a run ends with."""
     loop.train(n_epochs)
-    state = loop.state_dict(anywhere=True)
+    state = loop.state_dict(allow_unsafe=True)
     return {name: state[name] for name in ("model", "variables", "components")}
 
 
@@ -1176,7 +1185,7 @@ def test_a_run_that_had_finished_loads_and_returns():
     """Nothing is trained, and the model is the one that the run ended with."""
     points, states = [], []
     whole = make_loop(
-        act("on_train_end", lambda loop: states.append(loop.state_dict(anywhere=True)))
+        act("on_train_end", lambda loop: states.append(loop.state_dict(allow_unsafe=True)))
     )
     whole.train(2)
     loop = make_loop(
@@ -1193,7 +1202,7 @@ def test_a_run_that_was_stopped_loads_and_returns():
     states = []
     make_loop(
         act("on_safe_point", lambda loop: loop.global_step == 4 and loop.stop()),
-        act("on_train_end", lambda loop: states.append(loop.state_dict(anywhere=True))),
+        act("on_train_end", lambda loop: states.append(loop.state_dict(allow_unsafe=True))),
     ).train(9)
     loop = make_loop()
     loop.load_state_dict(states[0])

@@ -112,7 +112,7 @@ class Watch(LoopComponent):
             if point == "on_safe_point" and self.saver and (self.inside or not loop.is_training):
                 self.saved.append(Saved(len(self.log), written(self.saver.save(loop))))
             if point == "on_train_end":
-                self.finals.append(loop.state_dict(anywhere=True))
+                self.finals.append(loop.state_dict(allow_unsafe=True))
                 self.ends.append(bits(self.finals[-1]))
 
         return look

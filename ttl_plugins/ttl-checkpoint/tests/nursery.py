@@ -43,7 +43,8 @@ LIMIT = 60  # seconds, for a run that hangs
 def train(folder, saver, options):
     """Train a small network, with all that has a state and all that draws random numbers."""
     import numpy
-    from ttl_checkpoint import SeededSampler, SeededSamples
+
+    from ttl_core import SeededSampler, SeededSamples
 
     torch.manual_seed(1)
     random.seed(2)

@@ -22,9 +22,9 @@ import traceback
 import torch
 from naive import NaiveFile
 from torch.utils.data import DataLoader, TensorDataset
-from ttl_checkpoint import Checkpoint, SeededSampler
+from ttl_checkpoint import Checkpoint
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, hookimpl
 from ttl_core.testing import Step
 
 N_EPOCHS, N_BATCHES, BATCH_SIZE = 3, 4, 4

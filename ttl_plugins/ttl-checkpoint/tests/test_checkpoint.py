@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import NaiveState
 from torch.utils.data import DataLoader, TensorDataset
-from ttl_checkpoint import Checkpoint, CheckpointError, SeededSampler
+from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.store import Store, read, verify
 
 from ttl_core import (
     ArgumentError,
     LoopComponent,
     RunError,
+    SeededSampler,
     StateError,
     TrainTestLoop,
     hookimpl,
@@ -635,7 +636,7 @@ def test_refuses_data_that_cannot_be_gone_on_with_before_the_first_batch(tmp_pat
     loop = make_loop(tmp_path, data=shuffled(), every=every)
     with pytest.raises(StateError) as caught:
         loop.train(1)
-    assert "sampler=ttl_checkpoint.SeededSampler(dataset)" in str(caught.value)
+    assert "sampler=ttl_core.SeededSampler(dataset)" in str(caught.value)
     expected = "Or save at the ends of epochs only: use('checkpoint', ..., mid_epoch=False)"
     assert expected == caught.value.__notes__[0]
     assert 0 == loop.global_step

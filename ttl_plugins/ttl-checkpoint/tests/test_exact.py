@@ -19,9 +19,8 @@ from exact import (
 )
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from ttl_checkpoint import SeededSampler
 
-from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -30,9 +30,16 @@ from torch.utils.data import (
     TensorDataset,
 )
 from torchdata.stateful_dataloader import StatefulDataLoader
-from ttl_checkpoint import SeededSampler, SeededSamples, sample_generator
 
-from ttl_core import LoopComponent, StateError, TrainTestLoop, use
+from ttl_core import (
+    LoopComponent,
+    SeededSampler,
+    SeededSamples,
+    StateError,
+    TrainTestLoop,
+    sample_generator,
+    use,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -292,7 +299,7 @@ class OwnBatches(BatchSampler):
     """Be a sampler of batches of one's own."""
 
 
-USE_SEEDED = "Write DataLoader(dataset, ..., sampler=ttl_checkpoint.SeededSampler(dataset))"
+USE_SEEDED = "Write DataLoader(dataset, ..., sampler=ttl_core.SeededSampler(dataset))"
 USE_STATEFUL = "Write torchdata's StatefulDataLoader(...) in place of DataLoader(...)"
 USE_LIST = "Give a list of batches, a DataLoader, or something of your own with state_dict()"
 

@@ -22,9 +22,8 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
-from ttl_checkpoint import SeededSampler
 
-from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

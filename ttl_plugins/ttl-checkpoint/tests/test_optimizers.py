@@ -168,7 +168,7 @@ def bits(value):
 def ended(loop):
     """Train to the end, and return in bits what there is then."""
     loop.train(N_EPOCHS)
-    found = loop.state_dict(anywhere=True)
+    found = loop.state_dict(allow_unsafe=True)
     return bits({name: found[name] for name in ("model", "variables")})
 
 

@@ -182,7 +182,7 @@ class Checkpoint(LoopComponent):
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
         self._begin(loop)
-        loop.state_dict(copy=False, anywhere=True)
+        loop.state_dict(copy=False, allow_unsafe=True)
         return result
 
     @hookimpl(trylast=True)  # by then `loop.data` are what will be gone through
@@ -217,7 +217,7 @@ class Checkpoint(LoopComponent):
         if not self._in_train:
             return
         self._is_better(loop)  # what was logged since the last safe point
-        state = loop.state_dict(copy=False, anywhere=True)
+        state = loop.state_dict(copy=False, allow_unsafe=True)
         if state["position"] is not None and _place(state["position"], loop) != self._saved_at:
             self._save(loop, "end")
         self._finish(loop)
@@ -241,7 +241,7 @@ class Checkpoint(LoopComponent):
             exception.add_note(f"checkpoint then failed: {error}")
 
     def _write_crash(self, loop: TrainTestLoop) -> None:
-        state = {**loop.state_dict(copy=False, anywhere=True), "position": None}
+        state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
         path = self._store.write(state, self._about(loop, state, "exception"), crash=True)
         _log.warning("checkpoint: %s holds the state at the failure, to look into", path)
         for old in self._store.crashes()[_N_CRASHES:]:
@@ -358,7 +358,7 @@ class Checkpoint(LoopComponent):
         self._finish(loop)  # one at a time
         self._plan(loop.global_step)
         at_end = reason == "end"
-        state = loop.state_dict(copy=self.asynchronous, into=self._copy, anywhere=at_end)
+        state = loop.state_dict(copy=self.asynchronous, out=self._copy, allow_unsafe=at_end)
         self._saved_at = _place(state["position"], loop)
         about = self._about(loop, state, reason)
         if not self.asynchronous:

@@ -1,4 +1,4 @@
-"""Data whose order, and whose random augmentation, a run can come back to."""
+"""A sampler and a dataset whose order and random augmentation a resumed run can repeat."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ttl_core.arguments import whole_number
+from ttl_core.errors import ArgumentError
+
 
 class SeededIndex(int):
-    """Be the index of a sample that knows the order it is part of, also in a worker.
+    """The index of a sample, with the order that it is part of, also in a worker process.
 
     Attributes:
         seed: the seed of the order.
@@ -34,19 +37,23 @@ class SeededIndex(int):
 
 
 class SeededSampler(Sampler[int]):
-    """Shuffle a dataset in an order that is a function of (seed, epoch).
+    """A sampler that shuffles a dataset in an order that is a function of (seed, epoch).
 
-    That is what lets a run go on in the middle of an epoch: the order can be had again, and what
-    was consumed is skipped without being loaded. Each iteration is an epoch; the next one has the
-    next number.
+    That is what lets a run resume in the middle of an epoch: the order can be repeated, and the
+    samples that were consumed are skipped without being loaded. Each iteration is an epoch; the
+    next one has the next number.
 
     Args:
-        dataset: what has the length.
-        seed: which order.
+        dataset: the dataset, of which only the length is used.
+        seed: the seed of the order, a whole number from 0 to 2**63 - 1.
         shuffle: whether to shuffle. Without it the indices are in order, and still know the epoch.
 
     Attributes:
         epoch: the number of the next iteration.
+
+    Raises:
+        ArgumentError: `seed` is out of range.
+        TypeError: `dataset` has no length.
 
     Example:
         >>> sampler = SeededSampler(range(5), seed=1)
@@ -59,12 +66,12 @@ class SeededSampler(Sampler[int]):
     """
 
     def __init__(self, dataset: Sized, seed: int = 0, *, shuffle: bool = True) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed is {seed!r}, no whole number from 0 to 2**63 - 1")
         if not hasattr(dataset, "__len__"):
             raise TypeError(f"dataset is {dataset!r}, which has no length to shuffle")
         self.dataset = dataset
-        self.seed = seed
+        self.seed = whole_number("seed", seed)
+        if self.seed >= 2**63:
+            raise ArgumentError(f"seed is {seed!r}, but has to be below 2**63")
         self.shuffle = shuffle
         self.epoch = 0
 
@@ -117,7 +124,7 @@ def sample_generator(index: int) -> torch.Generator:
 
 
 class SeededSamples(Dataset[Any]):
-    """Be a dataset whose samples draw the same random numbers wherever they are loaded.
+    """A dataset whose samples draw the same random numbers wherever they are loaded.
 
     While a sample is loaded, the global random streams of Python, NumPy and torch are those of
     (seed, epoch, index); afterwards they are what they were. So augmentation that draws from them

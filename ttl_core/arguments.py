@@ -1,0 +1,153 @@
+"""Checks of arguments, shared by the loop and its components so that all refuse alike."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from ttl_core.errors import ArgumentError
+
+__all__ = [
+    "did_you_mean",
+    "number",
+    "one_of",
+    "user_stacklevel",
+    "warn_of_renamed_keyword",
+    "whole_number",
+]
+
+_Choice = TypeVar("_Choice")
+
+
+def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
+    """Return a whole number, of Python or of NumPy, as an int.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+        minimum: the smallest number that is accepted.
+
+    Raises:
+        ArgumentError: it is no whole number, a bool, or too small.
+
+    Example:
+        >>> whole_number("every", 3, minimum=1)
+        3
+    """
+    try:
+        result = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        result = None
+    if result is None or result < minimum:
+        raise ArgumentError(f"{name} is {value!r}, but has to be a whole number from {minimum}")
+    return result
+
+
+def number(
+    name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf
+) -> float:
+    """Return a number as it is, if it lies in a range.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+        above: what it has to be greater than.
+        at_least: what it has to be no less than.
+
+    Raises:
+        ArgumentError: it is no number, a bool, NaN, or outside the range.
+
+    Example:
+        >>> number("max_norm", 0.5, above=0)
+        0.5
+    """
+    try:
+        is_valid = not isinstance(value, bool | str) and above < value and at_least <= value
+    except TypeError:
+        is_valid = False
+    if not is_valid:
+        limits = [f"above {above:g}"] if above > -math.inf else []
+        limits += [f"at least {at_least:g}"] if at_least > -math.inf else []
+        wanted = " ".join(["a number", *limits])
+        raise ArgumentError(f"{name} is {value!r}, but has to be {wanted}")
+    return value  # type: ignore[no-any-return]
+
+
+def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
+    """Return a value that is one of several choices.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+        choices: what is accepted.
+
+    Raises:
+        ArgumentError: it is none of them.
+
+    Example:
+        >>> one_of("mode", "min", ["min", "max"])
+        'min'
+    """
+    choices = list(choices)
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return choice
+    hint = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
+    accepted = " or ".join(map(repr, choices))
+    raise ArgumentError(f"{name} is {value!r}, but has to be {accepted}. {hint}".rstrip())
+
+
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """Return a question that suggests the nearest of some names, or "" if none is near.
+
+    Args:
+        wrong: what was given.
+        names: what there is.
+
+    Example:
+        >>> did_you_mean("metrisc", ["metrics", "progress"])
+        "Did you mean 'metrics'? "
+    """
+    import difflib  # costs more to import than all of ttl_core, and only errors need it
+
+    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def user_stacklevel() -> int:
+    """Return the `stacklevel` for a warning in the caller that shows the user's own line.
+
+    That is the nearest frame outside of ttl_core, pluggy and the package of the caller.
+
+    Example:
+        >>> import warnings
+        >>> def check():
+        ...     warnings.warn("not what you meant", UserWarning, stacklevel=user_stacklevel())
+    """
+    level, frame = 1, sys._getframe(1)
+    packages = {"ttl_core", "pluggy", _package(frame.f_globals)}
+    while frame.f_back and _package(frame.f_globals) in packages:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _package(namespace: dict[str, Any]) -> str:
+    return str(namespace.get("__name__", "")).partition(".")[0]
+
+
+def warn_of_renamed_keyword(old: str, new: str) -> None:
+    """Warn the user's line that a keyword argument has a new name.
+
+    Args:
+        old: the name that was used.
+        new: the name to use.
+    """
+    warnings.warn(
+        f"the argument {old}= is now called {new}=; the old name works in this version only",
+        FutureWarning,
+        stacklevel=user_stacklevel(),
+    )
