@@ -1,11 +1,12 @@
-"""A training loop put together from components, by name, from anybody's packages."""
+"""A training loop composed of components, by name, from installed packages."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttl_core.components import LoopComponent, arrange
-    from ttl_core.discovery import use
+    from ttl_core.components.arrange import arrange
+    from ttl_core.components.component import LoopComponent
+    from ttl_core.discovery.spec import use
     from ttl_core.errors import (
         ArgumentError,
         ComponentRejectedError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ttl_core.hookspecs import hookimpl, hookspec
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, missing_metric_error
-    from ttl_core.sampler import SeededSampler, SeededSamples, sample_generator
+    from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
     from ttl_core.variables import optimizer_parameters
 
 __all__ = [
@@ -58,23 +59,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LoopComponent": "components",
+    "LoopComponent": "components.component",
     "Monitor": "monitor",
-    "SeededSampler": "sampler",
-    "SeededSamples": "sampler",
+    "SeededSampler": "state.sampler",
+    "SeededSamples": "state.sampler",
     "TrainTestLoop": "loop",
-    "arrange": "components",
+    "arrange": "components.arrange",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "missing_metric_error": "monitor",
     "optimizer_parameters": "variables",
-    "sample_generator": "sampler",
-    "use": "discovery",
+    "sample_generator": "state.sampler",
+    "use": "discovery.spec",
 }
 
 
 def __getattr__(name: str) -> object:
-    # Imported when first used: the loop brings torch, which takes a second, and the command needs
+    # Imported when first used: the loop imports torch, which takes a second, and the command needs
     # nothing but discovery.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

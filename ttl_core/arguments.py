@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from ttl_core.errors import ArgumentError
 
 __all__ = [
     "did_you_mean",
+    "is_component_name",
     "number",
     "one_of",
     "user_stacklevel",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 _Choice = TypeVar("_Choice")
+_COMPONENT_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
@@ -151,3 +154,13 @@ def warn_of_renamed_keyword(old: str, new: str) -> None:
         FutureWarning,
         stacklevel=user_stacklevel(),
     )
+
+
+def is_component_name(text: str) -> bool:
+    """Return whether a text is a component's name by the grammar.
+
+    Example:
+        >>> is_component_name("grad-clip"), is_component_name("Grad_Clip")
+        (True, False)
+    """
+    return _COMPONENT_NAME.fullmatch(text) is not None

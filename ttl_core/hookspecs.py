@@ -15,11 +15,14 @@ hookimpl = pluggy.HookimplMarker("ttl")
 
 
 class CallbackPoints:
-    """Declare every point at which the loop calls its components."""
+    """The points at which the loop calls its components."""
 
     @hookspec
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Surround a whole train(), test() or validate() of its own. Wrappers only."""
+        """Surround a train(), test() or predict(), or a validate() outside of them. Wrappers only.
+
+        A component that is enabled in the middle of a run enters it at the next hook call.
+        """
         return (yield)
 
     @hookspec
@@ -33,13 +36,25 @@ class CallbackPoints:
         return None
 
     @hookspec
+    def on_predict_begin(self, loop: TrainTestLoop) -> object:
+        """Set up prediction. Fires once in a predict(), before its epoch."""
+        return None
+
+    @hookspec
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Surround each epoch of training, validation or testing. Wrappers only."""
+        """Surround each epoch of every phase. Wrappers only.
+
+        It may replace `loop.data` before its yield.
+        A component that is enabled in the middle of an epoch enters it at the next hook call.
+        """
         return (yield)
 
     @hookspec
     def on_epoch_begin(self, loop: TrainTestLoop) -> object:
-        """Prepare an epoch. Fires before its first batch; may replace `loop.data`."""
+        """Prepare an epoch. Fires before its first batch, but not in prediction.
+
+        It may replace `loop.data`.
+        """
         return None
 
     @hookspec
@@ -59,7 +74,7 @@ class CallbackPoints:
 
     @hookspec
     def on_loss_compute(self, loop: TrainTestLoop) -> object:
-        """Compute `loop.loss` from `loop.scores`. Fires in each batch."""
+        """Compute `loop.loss` from `loop.scores`. Fires in each batch, but not in prediction."""
         return None
 
     @hookspec
@@ -74,12 +89,12 @@ class CallbackPoints:
 
     @hookspec
     def on_batch_end(self, loop: TrainTestLoop) -> object:
-        """Use what the batch gave. Fires at the end of each batch."""
+        """Use the results of the batch. Fires at the end of each batch."""
         return None
 
     @hookspec
     def on_epoch_end(self, loop: TrainTestLoop) -> object:
-        """Use what the epoch gave. Fires after its last batch."""
+        """Use the results of the epoch. Fires after its last batch, but not in prediction."""
         return None
 
     @hookspec
@@ -87,8 +102,8 @@ class CallbackPoints:
         """Save, or stop: everything is up to date here. Fires only inside train().
 
         It fires after a training batch that stepped (unless it is known to be the last of its
-        epoch), after each training epoch, and after each validation epoch once `epoch_num` has
-        counted it. Implementations read state and may stop; they change nothing.
+        epoch), after each training epoch, and after its validation once `epoch_num` has counted
+        the epoch. Implementations read state and may stop; they change nothing.
         """
         return None
 
@@ -103,8 +118,13 @@ class CallbackPoints:
         return None
 
     @hookspec
+    def on_predict_end(self, loop: TrainTestLoop) -> object:
+        """Finish prediction. Fires once in a predict(), also after stop()."""
+        return None
+
+    @hookspec
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> object:
-        """Take note of values. Fires whenever somebody calls `loop.log`.
+        """Use logged values. Fires at each call of `loop.log`.
 
         Args:
             loop: the loop.
@@ -116,9 +136,9 @@ class CallbackPoints:
 
     @hookspec
     def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> object:
-        """Take note of a failure. Fires once in a run that is about to fail with `exception`.
+        """React to a failure. Fires once in a run that is about to fail with `exception`.
 
-        It reaches every component, even if one of them fails in it.
+        It is called on every component, even if one of them fails in it.
         """
         return None
 
@@ -128,7 +148,7 @@ POINTS: tuple[str, ...] = tuple(name for name in vars(CallbackPoints) if not nam
 
 
 def since(point: str) -> str:
-    """Return the version of ttl-core in which a point came."""
+    """Return the version of ttl-core that introduced a callback point."""
     return _ADDED_LATER.get(point, "0.1")
 
 

@@ -53,9 +53,9 @@ def test_the_scan_against_entry_points(assert_ratio, tmp_path, monkeypatch):
     """Finding 15 distributions of ours among 500 costs little more than entry_points() alone."""
     install(tmp_path, 500, 15)
     discovery.scan()  # imports what it needs while that is on the path
-    monkeypatch.setattr(discovery, "_newest_scan", None)
+    monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert len(discovery.scan(again=True).offers) == 15
+    assert len(discovery.scan(again=True).components) == 15
     assert len(importlib_metadata.entry_points(group=discovery.GROUP)) == 15
     assert_ratio(
         "the scan, 500 distributions, 15 of them ours",

@@ -100,7 +100,7 @@ def test_hand_made_components_train_without_discovery():
     program = (
         "import torch; from ttl_core import *; from ttl_core import discovery\n"
         "TrainTestLoop(torch.nn.Identity(), [LoopComponent()], [1]).train(1)\n"
-        "print(discovery._newest_scan)"
+        "from ttl_core.discovery import scanning; print(scanning._newest_scan)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "None\n"

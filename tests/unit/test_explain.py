@@ -69,7 +69,7 @@ def recorder(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[ttl.components]\nrecorder = ttl_recorder:Recorder\n")
     (tmp_path / "ttl_recorder.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(discovery, "_newest_scan", None)
+    monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
     yield "recorder"
     sys.modules.pop("ttl_recorder", None)
 

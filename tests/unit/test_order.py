@@ -67,7 +67,7 @@ def ordered(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[ttl.components]\nordered = ttl_ordered:Ordered\n")
     (tmp_path / "ttl_ordered.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(discovery, "_newest_scan", None)
+    monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
     yield "ordered"
     sys.modules.pop("ttl_ordered", None)
 

@@ -397,7 +397,7 @@ def switch(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[ttl.components]\nswitch = ttl_switch:Switch\n")
     (tmp_path / "ttl_switch.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(discovery, "_newest_scan", None)
+    monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
     yield "switch"
     sys.modules.pop("ttl_switch", None)
 
@@ -529,10 +529,10 @@ def test_the_environment_costs_no_scan(loop_of, taking_away, monkeypatch, value)
     monkeypatch.delenv("TTL_DISABLE", raising=False)
     if value is not None:
         taking_away(value)
-    monkeypatch.setattr(discovery, "_newest_scan", None)
+    monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
     loop = loop_of(*map(Named, "ab"))
     loop.components.disable("b")
     loop.components.append(Named("c"))
     loop.components = loop.components[:]
     loop.train(1)
-    assert discovery._newest_scan is None
+    assert scanning._newest_scan is None

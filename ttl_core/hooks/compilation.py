@@ -1,9 +1,9 @@
-"""One hook's implementations in, one cheap callable out.
+"""Compilation of a hook: its implementations in, one callable out.
 
 A hook is written out as the source of a function with one line for each implementation, as
-dataclasses write `__init__`. This is about a fifth faster than a loop over bound methods (each
-line is a call site of its own, which CPython specialises for what it calls), it passes each
-implementation just the arguments that it names, and a traceback's line number says which
+dataclasses write `__init__`. That is about a fifth faster than a loop over bound methods (each
+line is a call site of its own, which CPython specialises for what it calls), it passes to each
+implementation just the arguments that it names, and the line number in a traceback tells which
 implementation failed without a single instruction spent on it before.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 import pluggy
 
 Execute = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool], object]
-"""pluggy's own way to run implementations (last first), which knows wrappers and monitoring."""
+"""pluggy's own way to run implementations (last one first), with wrappers and monitoring."""
 
 _FIRST_LINE = 3
 """The line of a written function on which the first implementation is called."""
@@ -40,22 +40,22 @@ def _compiled(source: str, filename: str) -> CodeType:
 
 
 _LINES = {
-    # what becomes of the results: the first line, the line of each implementation, the last line
+    # for each use of the results: the first line, the line of each implementation, the last line
     "dropped": ("pass", "{call}", "pass"),
     "listed": ("_all = []", "if (_ := {call}) is not None: _all.append(_)", "return _all"),
     "first": ("pass", "if (_ := {call}) is not None: return _", "return None"),
 }
 
 
-class Hook(NamedTuple):
-    """Describe the callable that a hook shall become.
+class Signature(NamedTuple):
+    """How the callable of a hook is called, and what it returns.
 
     Attributes:
-        point: its name.
-        arguments: its arguments, in order, but for those with a default value.
-        defaults: those with one.
-        results: what becomes of what the implementations return.
-        keyword_only: whether it takes its arguments by keyword only.
+        point: the name of the callback point.
+        arguments: its arguments without a default value, in order.
+        defaults: the other arguments, with their default values.
+        results: what becomes of the results of the implementations.
+        keyword_only: whether arguments are passed by keyword only.
     """
 
     point: str
@@ -65,10 +65,10 @@ class Hook(NamedTuple):
     keyword_only: bool
 
     def write(self, lines: Sequence[str], names: dict[str, object]) -> Callable[..., Any]:
-        """Return a function of these lines, which see `names`."""
+        """Return a function with these lines as its body, in which `names` are defined."""
         star = ["*"] if self.keyword_only else []
         names["_defaults"] = self.defaults
-        names["__name__"] = __name__  # for warnings, which look for the user's own frame
+        names["__name__"] = __name__  # for warnings, which skip the frames of this package
         optional = [f"{name}=_defaults[{name!r}]" for name in self.defaults]
         parameters = ", ".join([*star, *self.arguments, *optional])
         source = "\n    ".join([f"def {self.point}({parameters}):", *lines])
@@ -76,95 +76,99 @@ class Hook(NamedTuple):
         return cast(Callable[..., Any], names[self.point])
 
 
-def flat(hook: Hook, implementations: Sequence[pluggy.HookImpl]) -> Callable[..., Any]:
-    """Write a function that calls each implementation in turn, none of them a wrapper."""
-    first, line, last = _LINES[hook.results]
+def noop(_loop: object, *_: object) -> None:
+    """Do nothing: the callable of a hook without implementations."""
+
+
+def compile_single(
+    signature: Signature, implementations: Sequence[pluggy.HookImpl]
+) -> Callable[..., Any] | None:
+    """Return the only implementation itself, or None where a call of it needs code around it.
+
+    The function's own name has to be the point's: only then does a frame of it in a traceback
+    tell which point was called (the frames of one decorator look the same at every point).
+    """
+    match implementations:
+        case [impl] if signature.results == "dropped":
+            code = getattr(impl.function, "__code__", None)
+            is_called_alike = impl.argnames == tuple(signature.arguments)
+            if is_called_alike and code is not None and code.co_name == signature.point:
+                return impl.function
+    return None
+
+
+def compile_plain(
+    signature: Signature, implementations: Sequence[pluggy.HookImpl]
+) -> Callable[..., Any]:
+    """Write a function that calls each implementation in turn, none of which is a wrapper."""
+    first, line, last = _LINES[signature.results]
     called = (f"_{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
     names: dict[str, object] = {f"_{i}": impl.function for i, impl in enumerate(implementations)}
     names["__implementations__"] = tuple(implementations)
-    return hook.write([first, *(line.format(call=call) for call in called), last], names)
+    return signature.write([first, *(line.format(call=call) for call in called), last], names)
 
 
-def wrapped(
-    hook: Hook, implementations: Sequence[pluggy.HookImpl], execute: Execute
+def compile_wrapped(
+    signature: Signature, implementations: Sequence[pluggy.HookImpl], execute: Execute
 ) -> Callable[..., Any]:
-    """Write a function that lets pluggy run the wrappers around a flat call of all others.
+    """Write a function with which pluggy runs the wrappers around a plain call of the others.
 
     Args:
-        hook: the callable to be.
+        signature: how the function is called.
         implementations: wrappers first, outermost first; then the others in order.
         execute: pluggy's way to run them.
     """
     wrappers = [impl for impl in implementations if impl.wrapper]
     others = [impl for impl in implementations if not impl.wrapper]
-    arguments = [*hook.arguments, *hook.defaults]
-    inner = Hook(
-        hook.point,
+    arguments = [*signature.arguments, *signature.defaults]
+    inner = Signature(
+        signature.point,
         arguments,
         defaults={},
-        results="first" if hook.results == "first" else "listed",
+        results="first" if signature.results == "first" else "listed",
         keyword_only=False,
     )
     given = ", ".join(f"{name!r}: {name}" for name in arguments)
-    call = f"return _execute({hook.point!r}, _methods, {{{given}}}, True)"
-    return hook.write(
-        [call], {"_execute": execute, "_methods": _around(flat(inner, others), wrappers)}
-    )
+    call = f"return _execute({signature.point!r}, _methods, {{{given}}}, True)"
+    methods = _in_pluggy_order(compile_plain(inner, others), wrappers)
+    return signature.write([call], {"_execute": execute, "_methods": methods})
 
 
-def surround(
+def call_around(
     point: str,
     wrappers: Sequence[pluggy.HookImpl],
     execute: Execute,
     body: Callable[[], object],
     given: Mapping[str, object],
 ) -> None:
-    """Let pluggy run wrappers, outermost first, around `body`.
+    """Let pluggy run wrappers around `body`.
 
     Args:
-        point: the hook's name.
+        point: the name of the callback point.
         wrappers: the wrappers, outermost first.
         execute: pluggy's way to run them.
         body: what they surround.
-        given: the hook's arguments by name.
+        given: the arguments of the point by name.
     """
-    execute(point, _around(body, wrappers), given, True)
+    execute(point, _in_pluggy_order(body, wrappers), given, True)
 
 
-def nothing(_loop: object, *_: object) -> None:
-    """Be the hook that nobody implements."""
-
-
-def direct(hook: Hook, implementations: Sequence[pluggy.HookImpl]) -> Callable[..., Any] | None:
-    """Return the one implementation itself, where calling it needs nothing around it.
-
-    The function's own name has to be the point's: only then does a frame of it in a traceback
-    say which point was called (one decorator's frames look the same at every point).
-    """
-    match implementations:
-        case [impl] if hook.results == "dropped" and impl.argnames == tuple(hook.arguments):
-            code = getattr(impl.function, "__code__", None)
-            if code is not None and code.co_name == hook.point:
-                return impl.function
-    return None
-
-
-def _around(
+def _in_pluggy_order(
     inner: Callable[..., Any], wrappers: Sequence[pluggy.HookImpl]
 ) -> list[pluggy.HookImpl]:
-    """Return `inner` and the wrappers in the order that pluggy wants: last called first."""
+    """Return `inner` and the wrappers in pluggy's order, in which the last one is called first."""
     return [pluggy.HookImpl(None, "ttl", inner, NO_OPTIONS), *reversed(wrappers)]
 
 
-def running(
+def find_running(
     frame: FrameType, line: int, implementations: Sequence[pluggy.HookImpl]
 ) -> pluggy.HookImpl | None:
-    """Return which of `implementations` a frame of a traceback runs, or is about to call.
+    """Return the implementation that a frame runs, or is about to call, if it is one of some.
 
     Args:
         frame: the frame.
-        line: its line, as the traceback has it (the frame itself may have gone on since).
-        implementations: all of a loop's; where several share one code, the first one wins.
+        line: its line as a traceback has it, as the frame itself may have continued since.
+        implementations: all of a loop's; where several share one code, the first one is returned.
     """
     code = frame.f_code
     if code.co_filename.startswith("<ttl "):

@@ -12,7 +12,17 @@ from ttl_core.errors import TTLError, UnknownPointError
 if TYPE_CHECKING:
     import pluggy
 
-    from ttl_core.manager import HookManager, Member
+    from ttl_core.hooks.manager import HookManager
+    from ttl_core.hooks.member import Member
+
+
+class Explanation(str):
+    """Text whose repr is itself, so that a notebook shows it as it would be printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def table(rows: Iterable[Sequence[str]], gap: str = "  ") -> str:
@@ -104,6 +114,6 @@ def _called(impl: pluggy.HookImpl, manager: HookManager) -> str:
 
 
 def _why_off(member: Member) -> str:
-    if member.is_barred:
+    if member.is_disabled_by_environment:
         return "off, by TTL_DISABLE"
     return "" if member.is_enabled else "off"

@@ -1,23 +1,20 @@
-"""What is rejected when a component joins, and what to write instead."""
+"""The hook methods of a component, and what is rejected in them when it joins a list."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, cast
 
 import pluggy
 
 from ttl_core.arguments import did_you_mean
-from ttl_core.calls import NO_OPTIONS
 from ttl_core.errors import ComponentRejectedError
+from ttl_core.hooks.compilation import NO_OPTIONS
+from ttl_core.hooks.member import HookMethods
 from ttl_core.hookspecs import POINTS, CallbackPoints
-from ttl_core.ordering import Hints, is_name
-
-HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
-"""A component's hook methods by their own names, with pluggy's options for each."""
 
 
 def hook_methods(component: object, who: object) -> HookMethods:
@@ -98,83 +95,6 @@ def check_method(
     problem = _problem(method, str(options["specname"]), options, arguments)
     if problem:
         raise _rejected(who, name, method, problem)
-
-
-def provided_points(component: object, key: str, who: object) -> Mapping[str, Callable[..., Any]]:
-    """Return the callback points that a component brings, by name.
-
-    Args:
-        component: the component.
-        key: its entry point's name, with which the names have to begin.
-        who: how errors name it.
-
-    Raises:
-        ComponentRejectedError: it brings none, or one that cannot be.
-    """
-    namespace = getattr(component, "hookspecs", None)
-    if namespace is None:
-        return {}
-    if not (inspect.ismodule(namespace) or inspect.isclass(namespace)):
-        raise ComponentRejectedError(
-            f"{who} cannot join: its hookspecs are {namespace!r}, no module or class of functions "
-            "marked with @hookspec"
-        )
-    prefix = f"{key.replace('-', '_')}_"
-    points = {
-        name: value
-        for name, value in inspect.getmembers_static(namespace)
-        if getattr(getattr(value, "__func__", value), "ttl_spec", None)
-    }
-    if not points:
-        raise ComponentRejectedError(
-            f"{who} cannot join: its hookspecs {namespace.__name__} hold no function marked with "
-            "@hookspec"
-        )
-    for name, value in points.items():
-        if not name.startswith(prefix) or name in POINTS:
-            raise ComponentRejectedError(
-                f"{who} cannot join: it brings the callback point {name!r}, whose name does not "
-                f"begin with its own. Call it {prefix}{name}"
-            )
-        if getattr(value, "__func__", value).ttl_spec["historic"]:
-            raise ComponentRejectedError(
-                f"{who} cannot join: its callback point {name!r} is historic, and the loop "
-                "replays nothing. Write @hookspec without it"
-            )
-        arguments = inspect.signature(getattr(namespace, name)).parameters
-        kinds = {argument.kind for argument in arguments.values()}
-        if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
-            raise ComponentRejectedError(
-                f"{who} cannot join: its callback point {name!r} has to take plain arguments, "
-                f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
-            )
-    return {name: getattr(namespace, name) for name in points}
-
-
-def read_hints(named: object, who: object) -> Hints:
-    """Return the hints on what an entry point names.
-
-    Args:
-        named: a component class, or a factory of components.
-        who: how errors name it.
-
-    Raises:
-        ComponentRejectedError: a hint is neither a name nor several.
-    """
-    hints: dict[str, tuple[str, ...]] = {}
-    for hint in ("after", "before", "requires"):
-        value = getattr(named, hint, ())
-        names = (
-            tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-        )
-        for name in names:
-            if not isinstance(name, str) or not is_name(name):
-                raise ComponentRejectedError(
-                    f"{who} declares {hint}={value!r}, but {name!r} is no component's name. Write "
-                    f"names of entry points, as in {hint} = ('metrics',)"
-                )
-        hints[hint] = names
-    return Hints(**hints)
 
 
 def spec_arguments(function: Callable[..., Any]) -> tuple[str, ...]:

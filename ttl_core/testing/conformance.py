@@ -1,108 +1,18 @@
-"""The public kit for authors: what every component has to do, as tests to inherit.
-
-It needs pytest: `pip install ttl-core[testing]`.
-"""
+"""The conformance suite: what every component has to do, as tests to inherit."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 import torch
 
-from ttl_core.components import Item, LoopComponent
+from ttl_core.components.component import Item
 from ttl_core.errors import StateError, TTLError
-from ttl_core.hookspecs import POINTS, hookimpl
 from ttl_core.loop import TrainTestLoop
-
-__all__ = ["ComponentConformance", "Step"]
-
-
-class Step(LoopComponent):
-    """Take the steps of training in the plainest way, for components that need some.
-
-    It sets the conventional loop variables as a user's own component would, with SGD on the
-    cross-entropy of (inputs, targets) batches.
-
-    Example:
-        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step()],
-        ...                      ComponentConformance.make_data())
-        >>> loop.train(n_epochs=1)
-        >>> loop.loss.dim()
-        0
-    """
-
-    def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Set `loss_func`, `optimizer` and `scheduler`."""
-        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
-        loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
-
-    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Set `loss_func`, for test() alone too."""
-        loop.loss_func = torch.nn.functional.cross_entropy
-
-    def on_grads_reset(self, loop: TrainTestLoop) -> None:
-        """Clear the gradients."""
-        loop.model.zero_grad()
-
-    def on_forward_pass(self, loop: TrainTestLoop) -> None:
-        """Set `scores`."""
-        loop.scores = loop.model(loop.batch[0])
-
-    def on_loss_compute(self, loop: TrainTestLoop) -> None:
-        """Set `loss` and log it."""
-        loop.loss = loop.loss_func(loop.scores, loop.batch[1])
-        loop.log({"loss": loop.loss})
-
-    def on_backward_pass(self, loop: TrainTestLoop) -> None:
-        """Compute gradients."""
-        loop.loss.backward()
-
-    def on_optim_step(self, loop: TrainTestLoop) -> None:
-        """Update the parameters and the learning rate."""
-        loop.optimizer.step()
-        loop.scheduler.step()
-
-
-MOMENTS = tuple(point for point in POINTS if point != "on_exception")
-"""When a probe may act: in each hook, and before what an around-hook surrounds."""
-
-
-class Probe(LoopComponent):
-    """Do something at some moments of a run.
-
-    Args:
-        act: takes the loop and the name of the moment.
-        *moments: when to act.
-    """
-
-    def __init__(self, act: Callable[[TrainTestLoop, str], object], *moments: str) -> None:
-        self.act = act
-        for point in moments:
-            hook = self._wrapper(point) if point.startswith("around_") else self._plain(point)
-            setattr(self, point, hook)
-
-    def _plain(self, point: str) -> Callable[[TrainTestLoop], None]:
-        def hook(loop: TrainTestLoop) -> None:
-            self.act(loop, point)
-
-        return hook
-
-    def _wrapper(self, point: str) -> Callable[[TrainTestLoop], Generator[None, Any, Any]]:
-        @hookimpl(wrapper=True)
-        def hook(loop: TrainTestLoop) -> Generator[None, Any, Any]:
-            self.act(loop, point)
-            return (yield)
-
-        return hook
-
-
-class PlannedError(Exception):
-    """Be raised by a probe."""
-
+from ttl_core.testing.probes import MOMENTS, PlannedError, Probe
 
 at_every_moment = pytest.mark.parametrize("moment", MOMENTS)
 on_either_side = pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
@@ -160,12 +70,13 @@ class ComponentConformance:
     def _run_all(
         self, loop: TrainTestLoop, tolerating: type[Exception] | tuple[()] = ()
     ) -> list[BaseException]:
-        """Train, validate and test; return what was raised and tolerated."""
+        """Train, validate, test and predict; return what was raised and tolerated."""
         caught: list[BaseException] = []
         for run, arguments in (
             (loop.train, [2]),
             (loop.validate, []),
             (loop.test, [self.make_data(1)]),
+            (loop.predict, [self.make_data(1)]),
         ):
             try:
                 run(*arguments)
@@ -195,6 +106,17 @@ class ComponentConformance:
     def test_validates_alone(self) -> None:
         """validate() works on a loop that has never trained."""
         self._loop().validate()
+
+    def test_predicts_alone(self) -> None:
+        """predict() works on a loop that has never trained, and returns scores of each batch."""
+        assert len(self._loop().predict(self.make_data(2)) or ()) == 2
+
+    def test_validates_on_several_sets(self) -> None:
+        """A run with several named validation sets goes through all its epochs."""
+        loop = self._loop()
+        loop.valid_data = {"one": self.make_data(1), "two": self.make_data(2)}
+        loop.train(n_epochs=2)
+        assert loop.epoch_num == 2
 
     def test_is_made_anew(self) -> None:
         """Two loops get components of their own."""

@@ -1,4 +1,4 @@
-"""Where a run stands in its data: how to note it, and how to come back to it."""
+"""The position of a run in its data: how it is recorded, and how it is restored."""
 
 from __future__ import annotations
 
@@ -10,26 +10,20 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from ttl_core.errors import StateError
+from ttl_core.state.protocol import has_state
 
 Order = dict[str, Any]
-"""From what the order of an epoch's batches follows."""
-
-
-def has_state(value: object) -> bool:
-    """Tell whether a value follows PyTorch's protocol of `state_dict()` and `load_state_dict()`."""
-    return callable(getattr(value, "state_dict", None)) and callable(
-        getattr(value, "load_state_dict", None)
-    )
+"""What the order of an epoch's batches follows from."""
 
 
 def order_of(data: Any) -> Order | None:
-    """Return from what the order of the coming epoch follows, or None if nothing can repeat it.
+    """Return what the order of the next epoch follows from, or None if it cannot be repeated.
 
     Args:
-        data: what is about to be iterated over.
+        data: the data that are about to be iterated over.
     """
     if has_state(data) or isinstance(data, Sequence | torch.Tensor):
-        return {}  # the former is asked itself, at the safe point
+        return {}  # the former have a state of their own, taken at the safe point
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         sampler = _sampler(data)
         if _is_seeded(sampler):
@@ -39,8 +33,8 @@ def order_of(data: Any) -> Order | None:
     return None
 
 
-def refusal(data: Any) -> StateError:
-    """Return the error that says why no run can go on inside an epoch of these data."""
+def not_resumable_error(data: Any) -> StateError:
+    """Return the error that says why no run can resume inside an epoch of these data."""
     what = f"a {type(data).__name__}"
     change = (
         "Give a list of batches, a DataLoader, or something of your own with state_dict() and "
@@ -65,7 +59,7 @@ def refusal(data: Any) -> StateError:
 
 
 def state_in_epoch(data: Any, order: Order, n_batches: int) -> dict[str, Any]:
-    """Return where an epoch stands, by what was consumed; what was fetched ahead does not count.
+    """Return the position in an epoch by the batches consumed, without those fetched ahead.
 
     Args:
         data: the data of the epoch.
@@ -77,18 +71,18 @@ def state_in_epoch(data: Any, order: Order, n_batches: int) -> dict[str, Any]:
 
 
 def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:
-    """Make the iterator of an epoch that goes on where another one stood.
+    """Return an iterator over the rest of an epoch.
 
     Args:
         data: the data of the epoch.
         state: what `state_in_epoch` returned.
 
     Raises:
-        StateError: these data are not of the kind that the state was taken of.
+        StateError: these data are of another type than those of the state.
     """
     n_batches, order = state["n_batches"], order_of(data)
     if order is None:
-        raise refusal(data)
+        raise not_resumable_error(data)
     if has_state(data) != ("loader" in state) or order.keys() != state["order"].keys():
         raise StateError(
             "the state was taken inside an epoch of data of another kind than these, a "
@@ -106,7 +100,7 @@ def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:
 
 
 class _SkippingOnce:
-    """Be a sampler whose first iteration begins later: nothing of what is skipped gets loaded."""
+    """A sampler whose first iteration begins later, so that nothing skipped is loaded."""
 
     def __init__(self, sampler: Any, n: int) -> None:
         self.sampler = sampler
@@ -123,8 +117,8 @@ class _SkippingOnce:
 
 
 def _iterate_skipping(loader: DataLoader[Any], n_batches: int) -> Iterator[Any]:
-    # A DataLoader has no way to begin later, and lets nobody exchange its sampler; but its iterator
-    # takes what is there when it is made.
+    # A DataLoader has no way to begin later, and does not let its sampler be replaced; but its
+    # iterator uses the one that is there when it is made.
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
     own = vars(loader)[name]
     vars(loader)[name] = _SkippingOnce(own, n_batches)
@@ -138,7 +132,11 @@ def _iterate_skipping(loader: DataLoader[Any], n_batches: int) -> Iterator[Any]:
 
 
 def state_between_epochs(data: Any) -> dict[str, Any]:
-    """Return what the next epoch of data depends on, besides global random numbers."""
+    """Return what the next epoch of data depends on, besides global random numbers.
+
+    Args:
+        data: the data, or a mapping of several by name.
+    """
     if isinstance(data, DataLoader):
         return {
             "order": order_of(data) or {},
@@ -146,45 +144,61 @@ def state_between_epochs(data: Any) -> dict[str, Any]:
             # then its next epoch starts no workers, which would draw a random number
             "has_workers": data.persistent_workers and vars(data).get("_iterator") is not None,
         }
-    return {"loader": data.state_dict()} if has_state(data) else {}
+    if has_state(data):
+        return {"loader": data.state_dict()}
+    if isinstance(data, Mapping):
+        return {"sets": {name: state_between_epochs(one) for name, one in data.items()}}
+    return {}
 
 
 def prepare_epochs(data: Any, state: Mapping[str, Any]) -> None:
-    """Bring data to where their next epoch is the one that would have come.
+    """Bring data to where their next epoch is the one that would have been next.
 
     Args:
-        data: the data.
+        data: the data, or a mapping of several by name.
         state: what `state_between_epochs` returned.
     """
     if isinstance(data, DataLoader):
         if state.get("has_workers") and data.persistent_workers:
             iter(data)
         _set_order(data, state.get("order", {}))
-    elif has_state(data) and "loader" in state:
-        data.load_state_dict(state["loader"])
+    elif has_state(data):
+        if "loader" in state:
+            data.load_state_dict(state["loader"])
+    elif isinstance(data, Mapping):
+        for name, one in data.items():
+            prepare_epochs(one, state.get("sets", {}).get(name, {}))
 
 
 def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
-    """Set the generators of data, when everything that draws from them has been made."""
+    """Set the generators of data. Everything that draws from them has to exist already.
+
+    Args:
+        data: the data, or a mapping of several by name.
+        state: what `state_between_epochs` returned.
+    """
     if isinstance(data, DataLoader):
         for generator, its_state in zip(
             _generators(data), state.get("generators", ()), strict=False
         ):
             generator.set_state(its_state)
+    elif isinstance(data, Mapping) and not has_state(data):
+        for name, one in data.items():
+            restore_generators(one, state.get("sets", {}).get(name, {}))
 
 
 # -- samplers -------------------------------------------------------------------------------
 
 
 def _sampler(loader: DataLoader[Any]) -> Any:
-    """Return what decides the order of a loader's samples."""
+    """Return the sampler that determines the order of a loader's samples."""
     if type(loader.batch_sampler) is BatchSampler:
         return loader.batch_sampler.sampler
     return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
 
 
 def _is_seeded(sampler: Any) -> bool:
-    """Tell whether an order is a function of (seed, epoch), as torch's DistributedSampler's is."""
+    """Return whether an order is a function of (seed, epoch), as torch's DistributedSampler's."""
     return all(hasattr(sampler, name) for name in ("seed", "epoch", "set_epoch"))
 
 

@@ -1,0 +1,67 @@
+"""The tensors in a batch or in scores, which may be nested structures of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+
+def length_of_batch(batch: Any) -> int | None:
+    """Return the length of the first tensor in a batch, or None if there is none.
+
+    Args:
+        batch: a tensor, or a nested structure of lists, tuples, mappings and objects.
+
+    Example:
+        >>> length_of_batch({"inputs": torch.ones(4, 2), "targets": torch.ones(4)})
+        4
+    """
+    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    if not isinstance(first, torch.Tensor) or not first.dim():  # not as in most batches
+        first = next(_iterate_tensors(batch, seen=set()), None)
+    return None if first is None else first.size(0)
+
+
+def to_cpu(value: Any) -> Any:
+    """Return a nested structure with its tensors on the CPU, without their graphs.
+
+    Args:
+        value: a tensor, or a nested structure of lists, tuples and mappings.
+
+    Example:
+        >>> to_cpu({"scores": [torch.ones(2, requires_grad=True)]})
+        {'scores': [tensor([1., 1.])]}
+    """
+    match value:
+        case torch.Tensor():
+            return value.detach().to("cpu")
+        case Mapping():
+            return {key: to_cpu(item) for key, item in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return type(value)(*map(to_cpu, value))
+        case list() | tuple():
+            return type(value)(map(to_cpu, value))
+        case _:
+            return value
+
+
+def _iterate_tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
+    """Yield the tensors of a batch that have a length, wherever they are in it."""
+    if isinstance(value, torch.Tensor):
+        if value.dim():
+            yield value
+        return
+    if id(value) in seen or isinstance(value, str | bytes):
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        items = list(value.values())
+    elif isinstance(value, list | tuple):
+        items = list(value)
+    else:
+        slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+        items = [getattr(value, name, None) for name in [*slots, *getattr(value, "__dict__", ())]]
+    for item in items:
+        yield from _iterate_tensors(item, seen)

@@ -1,0 +1,109 @@
+"""`ttl doctor`: what is wrong with the installation, with the fix."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ttl_core import discovery
+from ttl_core.cli.plugins import all_components, find_status, full_name
+from ttl_core.cli.text import indent
+
+
+def diagnose() -> int:
+    """Print what is wrong with the installation, and return the exit status."""
+    problems = list(_problems())
+    for what, fix in problems:
+        print(f"{indent(what, by=0)}\n    {fix}")
+    n_offers = len(all_components())
+    if problems:
+        print(f"\n{len(problems)} found wrong, with {n_offers} components installed")
+    else:
+        print(f"nothing found wrong, with {n_offers} components installed")
+    return int(bool(problems))
+
+
+def _problems() -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the installation, each with the fix."""
+    for component in all_components():
+        status, problem = find_status(component, check=True)
+        if problem is not None:
+            fixes = {
+                "ambiguous": f"write use({full_name(component)!r}), or uninstall one of them",
+                "incompatible": f"pip install --upgrade ttl-core {component.distribution}",
+                "broken": f"pip install --upgrade --force-reinstall {component.distribution}",
+            }
+            yield f"{component} is {status}: {problem}", fixes[status]
+    for place, reason in discovery.scan().broken.items():
+        yield f"{place} cannot be read: {reason}", "reinstall that distribution, or remove it"
+    for checkout in discovery.stale_checkouts():
+        changed = sorted(checkout.undeclared | checkout.gone)
+        yield (
+            f"the editable checkout {checkout.path} of {checkout.distribution} has changed its "
+            f"components since it was installed: {', '.join(changed)}",
+            checkout.fix,
+        )
+    yield from _shadowed()
+    yield from _unmet_requirements()
+    yield from _leftovers()
+
+
+def _shadowed() -> Iterator[tuple[str, str]]:
+    for dist in discovery.distributions():
+        with contextlib.suppress(Exception):  # what cannot be read is said elsewhere
+            is_ours = f"[{discovery.GROUP}]" in (dist.read_text("entry_points.txt") or "")
+            if is_ours and discovery.is_shadowed(dist, dist.name):
+                yield (
+                    f"{dist.name} {dist.version} in {discovery.metadata_path(dist)} is shadowed by "
+                    "another copy that is found first",
+                    "uninstall both, until pip finds none, and install the one that you want",
+                )
+
+
+def _unmet_requirements() -> Iterator[tuple[str, str]]:
+    for name in sorted({"ttl-core", *(component.distribution for component in all_components())}):
+        dist = discovery.installed_distribution(name)
+        for line in (dist and dist.requires) or []:
+            found = _unmet(line)
+            if found is not None:
+                yield f"{name} requires {line}, and installed is {found}", f"pip install '{line}'"
+
+
+def _unmet(line: str) -> str | None:
+    """Return what is installed instead of what a requirement wants, or None if it is met."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return None  # said as incompatible
+    if requirement.name == "ttl-core":
+        return None  # likewise
+    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        return None
+    found = discovery.installed_distribution(requirement.name)
+    try:
+        version = found.version if found else "none"
+    except (KeyError, OSError):
+        version = "none that can be read"
+    if found and not version.startswith("none"):
+        return None if requirement.specifier.contains(version, prereleases=True) else version
+    return version
+
+
+def _leftovers() -> Iterator[tuple[str, str]]:
+    for place in dict.fromkeys(sys.path):
+        folder = Path(place or ".")
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            is_half = path.suffix == ".dist-info" and path.is_dir()
+            if path.name.startswith("~"):
+                yield f"{path} was left over by an interrupted pip", f"remove {path}"
+            elif is_half and not (path / "METADATA").exists():
+                yield (
+                    f"{path} has no METADATA: an uninstallation was interrupted",
+                    f"remove {path}, and reinstall what you need of it",
+                )

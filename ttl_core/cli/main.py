@@ -1,0 +1,89 @@
+"""The command `ttl`: its arguments, and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ttl_core.errors import TTLError
+
+_EXIT = """\
+exit status:
+  0  all is well
+  1  something is wrong with what is installed, or the name is not installed
+  2  the command was not understood
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command `ttl`.
+
+    Args:
+        arguments: its arguments; by default those of the process.
+
+    Returns:
+        The exit status: 0, or 1 where something is wrong. argparse exits with 2 by itself.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ttl",
+        description="Show which components are installed for ttl, and what is wrong with them.",
+        epilog=_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    plugins = commands.add_parser("plugins", help="list the installed components")
+    plugins.add_argument("--json", action="store_true", help="as JSON")
+    plugins.add_argument("--check", action="store_true", help="import each, in its own process")
+    plugins.set_defaults(run=_list_plugins)
+
+    show = commands.add_parser("show", help="show one component: configuration, points, hints")
+    show.add_argument("name", metavar="NAME", help="its name, or distribution/name")
+    show.set_defaults(run=_show)
+
+    hooks = commands.add_parser("hooks", help="list the callback points of the core")
+    hooks.set_defaults(run=_list_hooks)
+
+    doctor = commands.add_parser("doctor", help="find what is wrong with the installation")
+    doctor.set_defaults(run=_diagnose)
+
+    given = parser.parse_args(arguments)
+    try:
+        status = int(given.run(given))
+        sys.stdout.flush()
+    except TTLError as error:
+        print(f"ttl: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `ttl plugins | head`; Python would complain once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+# each command is imported when it is run: start-up takes most of the time of `ttl plugins`
+
+
+def _list_plugins(given: argparse.Namespace) -> int:
+    from ttl_core.cli.plugins import list_plugins
+
+    return list_plugins(given.json, given.check)
+
+
+def _show(given: argparse.Namespace) -> int:
+    from ttl_core.cli.show import show_component
+
+    return show_component(given.name)
+
+
+def _list_hooks(_: argparse.Namespace) -> int:
+    from ttl_core.cli.hooks import list_hooks
+
+    return list_hooks()
+
+
+def _diagnose(_: argparse.Namespace) -> int:
+    from ttl_core.cli.doctor import diagnose
+
+    return diagnose()

@@ -1,0 +1,43 @@
+"""Text for a terminal: width, indentation, cut lines, and summaries of docstrings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+
+
+def summary(documented: object) -> str:
+    """Return the first paragraph of the docstring of a class or function."""
+    import inspect
+
+    return (inspect.getdoc(documented) or "undocumented").partition("\n\n")[0]
+
+
+def indent(text: str, by: int = 4, *, break_long: bool = False) -> str:
+    """Return text wrapped and indented.
+
+    Args:
+        text: the text.
+        by: the number of spaces.
+        break_long: whether to break long words, which cannot be copied and pasted then.
+    """
+    wrapper = textwrap.TextWrapper(
+        min(terminal_width(), 100) - by, break_long_words=break_long, break_on_hyphens=False
+    )
+    lines = [line for part in text.splitlines() for line in wrapper.wrap(part) or [""]]
+    return textwrap.indent("\n".join(lines), " " * by)
+
+
+def terminal_width() -> int:
+    """Return the number of columns of the terminal; 80 where there is none."""
+    return os.get_terminal_size().columns if sys.stdout.isatty() else 80
+
+
+def cut(text: str) -> str:
+    """Return text with each line cut to the width of the terminal."""
+    width = terminal_width()
+    return "\n".join(
+        line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+        for line in text.splitlines()
+    )

@@ -1,0 +1,1 @@
+"""Components: their base class, and the list that holds them with names, order and toggling."""

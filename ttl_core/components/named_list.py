@@ -1,0 +1,148 @@
+"""A list of components whose operations take names, and that is changed in one place."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Self, SupportsIndex, TypeVar, overload
+
+from ttl_core.arguments import did_you_mean
+from ttl_core.components.component import Item, LoopComponent
+from ttl_core.errors import DuplicateComponentError, UnknownNameError
+
+_Result = TypeVar("_Result")
+
+
+class NamedList(list[LoopComponent]):
+    """A list of components in which a name works like an index or a component.
+
+    Components are compared by identity. Every operation that changes the list goes through
+    `_edit`, and every new item through `_enter` or `_enter_all`.
+    """
+
+    @abstractmethod
+    def _name_of(self, component: LoopComponent) -> str:
+        """Return the name of a component in the list."""
+
+    @abstractmethod
+    def _enter(self, item: Item) -> LoopComponent:
+        """Return the component that an item is or names, checked and known to the list."""
+
+    @abstractmethod
+    def _enter_all(self, items: Iterable[Item]) -> list[LoopComponent]:
+        """Return the components that items are or name."""
+
+    @abstractmethod
+    def _edit(self, change: Callable[[list[LoopComponent]], _Result]) -> _Result:
+        """Apply a change to the list, or refuse it as a whole; return what `change` returns."""
+
+    def names(self) -> list[str]:
+        """Return the names of the components, in order."""
+        return [self._name_of(component) for component in self]
+
+    def index(self, item: Item, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize) -> int:
+        """Return where a component stands.
+
+        Args:
+            item: the component, or its name.
+            start: where to begin to look.
+            stop: where to end.
+
+        Raises:
+            UnknownNameError: it is not there. As for every list, this is a ValueError.
+        """
+        for i in range(*slice(start, stop).indices(len(self))):
+            if self._is(self[i], item):
+                return i
+        names = self.names()
+        hint = did_you_mean(item, names) if isinstance(item, str) else ""
+        raise UnknownNameError(
+            f"no component {item!r} is in the list. {hint}It holds: {', '.join(names) or 'none'}"
+        )
+
+    def _is(self, component: LoopComponent, item: object) -> bool:
+        if isinstance(item, str):
+            return self._name_of(component) == item
+        return component is item
+
+    def _at(self, key: Any) -> Any:
+        return self.index(key) if isinstance(key, str) else key
+
+    def __contains__(self, item: object) -> bool:
+        return any(self._is(component, item) for component in self)
+
+    def count(self, item: Item) -> int:
+        """Return how often a component stands in the list, given itself or its name."""
+        return sum(self._is(component, item) for component in self)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> LoopComponent: ...
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[LoopComponent]: ...
+    def __getitem__(self, key: SupportsIndex | str | slice) -> Any:
+        return super().__getitem__(self._at(key))
+
+    @overload
+    def __setitem__(self, key: SupportsIndex | str, value: Item) -> None: ...
+    @overload
+    def __setitem__(self, key: slice, value: Iterable[Item]) -> None: ...
+    def __setitem__(self, key: SupportsIndex | str | slice, value: Any) -> None:
+        if isinstance(key, str) and self.count(key) > 1:
+            raise DuplicateComponentError(
+                f"{key!r} stands twice in the list, so its name does not say which one to replace. "
+                "To swap two, use indices, or move()"
+            )
+        at = self._at(key)
+        new = self._enter_all(value) if isinstance(key, slice) else self._enter(value)
+        self._edit(lambda after: after.__setitem__(at, new))
+
+    def __delitem__(self, key: SupportsIndex | str | slice) -> None:
+        self._edit(lambda after: after.__delitem__(self._at(key)))
+
+    def __iadd__(self, items: Iterable[Item]) -> Self:  # type: ignore[override,misc]
+        self.extend(items)
+        return self
+
+    def __imul__(self, times: SupportsIndex) -> Self:
+        self._edit(lambda after: after.__imul__(times))
+        return self
+
+    def append(self, item: Item) -> None:
+        """Put a component at the end."""
+        self.extend([item])
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Put components at the end."""
+        new = self._enter_all(items)
+        self._edit(lambda after: after.extend(new))
+
+    def insert(self, index: SupportsIndex | str, item: Item) -> None:
+        """Put a component before the one at an index, or of a name."""
+        at, new = self._at(index), self._enter(item)
+        self._edit(lambda after: after.insert(at, new))
+
+    def remove(self, item: Item) -> None:
+        """Take out a component, given itself or its name."""
+        del self[self.index(item)]
+
+    def pop(self, key: SupportsIndex | str = -1) -> LoopComponent:
+        """Take out the component at an index, or of a name, and return it."""
+        return self._edit(lambda after: after.pop(self._at(key)))
+
+    def clear(self) -> None:
+        """Take out all components."""
+        del self[:]
+
+    def sort(self, *, key: Callable[[LoopComponent], Any], reverse: bool = False) -> None:  # type: ignore[override]
+        """Sort the components by a key."""
+        self._edit(lambda after: after.sort(key=key, reverse=reverse))
+
+    def reverse(self) -> None:
+        """Turn the order round."""
+        self._edit(lambda after: after.reverse())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)  # a copy belongs to no loop

@@ -1,0 +1,107 @@
+"""What is wrong with an installation: unknown names, incompatible versions, stale checkouts."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from ttl_core.arguments import did_you_mean
+from ttl_core.discovery.scanning import (
+    GROUP,
+    InstalledComponent,
+    distributions,
+    installed_components,
+    installed_distribution,
+    scan,
+)
+
+
+def find_incompatibility(component: InstalledComponent) -> str | None:
+    """Return why a component does not fit the installed ttl-core, or None if it does."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    core = installed_distribution("ttl-core")
+    try:
+        requirements = [Requirement(line) for line in component.requires]
+    except InvalidRequirement as error:
+        return f"has an unreadable requirement: {error}"
+    for wanted in requirements:
+        if core is None or canonicalize_name(wanted.name) != "ttl-core":
+            continue  # without metadata the core runs from its source, of whatever version
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        if not wanted.specifier.contains(core.version, prereleases=True):
+            return f"requires ttl-core{wanted.specifier}, and installed is ttl-core {core.version}"
+    return None
+
+
+def explain_unknown(plugin: str, name: str) -> str:
+    """Return the error text for a name that is not installed, with the most likely reason."""
+    installed = sorted(installed_components())
+    text = f"no component {plugin!r} is installed. {did_you_mean(name, installed)}"
+    others = [component.distribution for component in installed_components().get(name, [])]
+    if others:
+        text += f"{name!r} is offered by {', '.join(others)}. "
+    for checkout in stale_checkouts():
+        if name in checkout.undeclared:
+            return (
+                f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
+                f"it, but was installed before it did. Run: {checkout.fix}"
+            )
+    text += f"Installed are: {', '.join(installed) or 'none'}. Searched was {sys.executable}"
+    for place, reason in scan().broken.items():
+        text += f"\nA distribution in {place} could not be read: {reason}"
+    return text
+
+
+class Checkout(NamedTuple):
+    """An editable checkout that declares other components than it did when it was installed.
+
+    Attributes:
+        distribution: the name of its distribution.
+        path: its directory.
+        undeclared: names that it declares and the installation does not know.
+        gone: names that the installation knows and it does not declare any more.
+    """
+
+    distribution: str
+    path: str
+    undeclared: frozenset[str]
+    gone: frozenset[str]
+
+    @property
+    def fix(self) -> str:
+        """The command that installs it again."""
+        return f"pip install -e {shlex.quote(self.path)}"
+
+
+def stale_checkouts() -> list[Checkout]:
+    """Return the editable checkouts that declare other components than when installed."""
+    import json
+    import tomllib
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    found = []
+    for dist in distributions():
+        try:
+            origin = json.loads(dist.read_text("direct_url.json") or "{}")
+            if not origin.get("dir_info", {}).get("editable"):
+                continue
+            path = Path(url2pathname(urlsplit(origin["url"]).path))
+            project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
+            if "entry-points" in project.get("dynamic", ()):
+                continue  # it does not say there which ones
+            declared = set(project.get("entry-points", {}).get(GROUP, {}))
+            known = {entry_point.name for entry_point in dist.entry_points.select(group=GROUP)}
+            if declared != known:
+                checkout = Checkout(
+                    dist.name, str(path), frozenset(declared - known), frozenset(known - declared)
+                )
+                found.append(checkout)
+        except Exception:  # one that cannot be read tells nothing
+            continue
+    return found

@@ -1,0 +1,121 @@
+"""The scan of installed distributions for components, which imports none of their code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from importlib_metadata import Distribution, EntryPoint
+
+GROUP = "ttl.components"
+
+
+class InstalledComponent(NamedTuple):
+    """An entry point of the group, with the distribution that declares it.
+
+    Attributes:
+        name: the name of the entry point.
+        distribution: the name of the distribution.
+        version: its version.
+        summary: its summary.
+        requires: its requirements, one line each.
+        entry_point: the entry point.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    summary: str
+    requires: tuple[str, ...]
+    entry_point: EntryPoint
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.distribution} {self.version})"
+
+
+class Scan:
+    """The result of one pass over the installed distributions.
+
+    Attributes:
+        components: the installed components, by name.
+        broken: the distributions that cannot be read, by path, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.components: dict[str, list[InstalledComponent]] = {}
+        self.broken: dict[str, str] = {}
+
+
+_newest_scan: Scan | None = None
+
+
+def scan(again: bool = False) -> Scan:
+    """Return the installed components, found once a process, without importing their code.
+
+    Args:
+        again: whether to scan once more, because something may have just been installed.
+    """
+    global _newest_scan
+    if _newest_scan is None or again:
+        _newest_scan = Scan()
+        for dist in distributions():
+            try:
+                for component in _components_of(dist):
+                    several = _newest_scan.components.setdefault(component.name, [])
+                    if component.distribution not in {other.distribution for other in several}:
+                        several.append(component)
+            except Exception as error:  # whatever is wrong with it, the others have to be found
+                _newest_scan.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
+    return _newest_scan
+
+
+def distributions() -> Iterable[Distribution]:
+    """Return all installed distributions, shadowed ones too."""
+    from importlib_metadata import Distribution
+
+    return cast("Iterable[Distribution]", Distribution.discover())
+
+
+def installed_distribution(name: str) -> Distribution | None:
+    """Return the distribution of a name that Python finds first, or None."""
+    from importlib_metadata import Distribution, PackageNotFoundError
+
+    try:
+        return cast("Distribution", Distribution.from_name(name))
+    except PackageNotFoundError:
+        return None
+
+
+def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
+    # Most distributions declare none; this tells without parsing their metadata.
+    if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+        return
+    metadata = dist.metadata  # parsed anew by each attribute of a distribution
+    name, version = metadata["Name"], metadata["Version"]
+    # pip renames what it is about to remove so, and leaves it behind when it is interrupted
+    if metadata_path(dist).name.startswith("~") or is_shadowed(dist, name):
+        return
+    requires = tuple(metadata.get_all("Requires-Dist") or ())
+    for entry_point in dist.entry_points.select(group=GROUP):
+        summary = metadata.get("Summary") or ""
+        yield InstalledComponent(entry_point.name, name, version, summary, requires, entry_point)
+
+
+def metadata_path(dist: Distribution) -> Path:
+    """Return the directory of the metadata of a distribution."""
+    return Path(str(getattr(dist, "_path", None) or dist.locate_file("")))
+
+
+def is_shadowed(dist: Distribution, name: str) -> bool:
+    """Return whether Python finds another copy of a distribution, of this name, first."""
+    first = installed_distribution(name)
+    if first is None or metadata_path(dist).suffix == ".egg-info":
+        return False  # an editable installation by setuptools leaves one in the sources
+    return metadata_path(first).resolve() != metadata_path(dist).resolve()
+
+
+def installed_components() -> dict[str, list[InstalledComponent]]:
+    """Return the installed components, by name."""
+    return scan().components

@@ -1,0 +1,1 @@
+"""From the members of a list to callables: registration, compilation, failures, trace, explain."""

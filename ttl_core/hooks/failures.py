@@ -1,0 +1,158 @@
+"""Failing runs: the note that attributes an exception, and on_exception for every component."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
+
+import pluggy
+
+from ttl_core.errors import TTLError
+from ttl_core.hooks.compilation import call_around, find_running
+from ttl_core.hooks.member import Plugin
+
+if TYPE_CHECKING:
+    from ttl_core.hooks.manager import HookManager
+
+
+class EpochPosition(NamedTuple):
+    """Where an epoch failed.
+
+    Attributes:
+        epoch_desc: its phase.
+        epoch_num: its number.
+        batch_num: the number of the batch under way; None before the first.
+    """
+
+    epoch_desc: str
+    epoch_num: int
+    batch_num: int | None
+
+
+class Attribution:
+    """The attribution of the exceptions of a loop to components, as notes on them.
+
+    An exception is attributed where it leaves an epoch, a validate() or a run; what has been
+    attributed further inside is left as it is.
+
+    Args:
+        find_candidates: returns all implementations that may have raised, the likeliest first.
+    """
+
+    def __init__(self, find_candidates: Callable[[], Sequence[pluggy.HookImpl]]) -> None:
+        self._find_candidates = find_candidates
+        self._attributed: BaseException | None = None
+
+    def reset(self) -> None:
+        """Release the exception of the run that has ended."""
+        self._attributed = None
+
+    def attribute(self, exception: BaseException, position: EpochPosition | None = None) -> None:
+        """Add a note to an exception that says which component raised it, where and when.
+
+        Args:
+            exception: what an epoch or a run is failing with, in an except clause of it.
+            position: where the epoch failed; None outside epochs.
+        """
+        if exception is self._attributed or _find_note(exception) is not None:
+            return
+        self._attributed = exception
+        impl = self._find_deepest(traceback.walk_tb(exception.__traceback__))
+        if impl is not None:
+            note = f"raised by {_where(impl)}"
+        elif isinstance(exception, TTLError):
+            return  # the loop's own error, which is complete
+        elif position is not None:
+            note = "raised by the data, not by a component"
+        else:
+            note = "raised by the loop, not by a component"
+        if position is not None:
+            note += f", {position.epoch_desc} epoch, epoch_num={position.epoch_num}"
+            if position.batch_num is not None:
+                note += f", {'' if impl else 'after '}batch_num={position.batch_num}"
+        add_note(exception, note)
+
+    def attribute_nested(self, exception: BaseException) -> None:
+        """Attribute an exception that leaves a nested validate(), and name what called it.
+
+        Args:
+            exception: the exception, in an except clause of validate().
+        """
+        self.attribute(exception)
+        stack = list(traceback.walk_stack(sys._getframe(1)))
+        caller = self._find_deepest(reversed(stack))
+        index = _find_note(exception)
+        if caller is not None and index is not None:
+            exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
+
+    def _find_deepest(self, frames: Iterable[tuple[FrameType, int]]) -> pluggy.HookImpl | None:
+        """Return the implementation that runs in the innermost of some frames, outermost first."""
+        candidates = self._find_candidates()
+        found: pluggy.HookImpl | None = None
+        for frame, line in frames:
+            # one that is running already is preferred to others that share its code
+            several = [found, *candidates] if found else candidates
+            found = find_running(frame, line, several) or found
+        return found
+
+
+def report_failure(manager: HookManager, loop: object, exception: BaseException) -> None:
+    """Call on_exception of every component; a failure in it becomes a note on `exception`.
+
+    Args:
+        manager: the manager of the loop.
+        loop: the loop.
+        exception: what its run is failing with.
+    """
+    implementations = manager.implementations("on_exception")
+    wrappers = [impl for impl in implementations if impl.wrapper]
+    waiting = [impl for impl in implementations if not impl.wrapper]
+    given = {"loop": loop, "exception": exception}
+
+    @contextlib.contextmanager
+    def noting(component: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as second:
+            what = f"{type(second).__name__}: {second}"
+            add_note(exception, f"{component} then failed in on_exception: {what}")
+
+    def call_waiting() -> None:
+        while waiting:
+            impl = waiting.pop(0)
+            with noting(str(_member(impl))):
+                impl.function(*(given[name] for name in impl.argnames))
+
+    with noting("a wrapper"):
+        if implementations:
+            call_around("on_exception", wrappers, manager.execute, call_waiting, given)
+    call_waiting()  # where a wrapper failed before its yield
+
+
+def add_note(exception: BaseException, note: str) -> None:
+    """Add a note of ttl's to an exception, if it takes notes."""
+    with contextlib.suppress(Exception):  # an exception may have made its notes unusable
+        exception.add_note(f"ttl: {note}")
+
+
+def _find_note(exception: BaseException) -> int | None:
+    """Return the index of the note that attributes an exception, or None."""
+    notes = getattr(exception, "__notes__", None)
+    if isinstance(notes, list):
+        for index, note in enumerate(notes):
+            if str(note).startswith("ttl: raised by"):
+                return index
+    return None
+
+
+def _where(impl: pluggy.HookImpl) -> str:
+    return f"{_member(impl)} in {impl.opts['specname']}"
+
+
+def _member(impl: pluggy.HookImpl) -> object:
+    assert isinstance(impl.plugin, Plugin)
+    return impl.plugin.member

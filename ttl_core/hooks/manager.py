@@ -1,0 +1,277 @@
+"""The pluggy manager of a loop: the members of its list, and a compiled callable for each hook."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, cast
+
+import pluggy
+
+from ttl_core.arguments import did_you_mean
+from ttl_core.errors import TTLError, UnknownPointError
+from ttl_core.hooks.around import Scope
+from ttl_core.hooks.compilation import (
+    Execute,
+    Signature,
+    call_around,
+    compile_plain,
+    compile_single,
+    compile_wrapped,
+    noop,
+)
+from ttl_core.hooks.failures import Attribution, report_failure
+from ttl_core.hooks.member import Member, Plugin
+from ttl_core.hooks.provided_points import check_points
+from ttl_core.hooks.trace import is_tracing, tracers
+from ttl_core.hookspecs import POINTS, CallbackPoints
+
+AROUND_POINTS = ("around_run", "around_epoch")
+
+
+class LoopHooks:
+    """The core hooks as attributes: called with positional arguments, they return nothing."""
+
+
+class HookNamespace:
+    """All hooks as attributes: called with keywords, they return the list of results.
+
+    Each is compiled when it is first used.
+    """
+
+    def __init__(self, compile_hook: Callable[[str], Callable[..., Any]]) -> None:
+        self.__compile_hook = compile_hook
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.__compile_hook(name)
+
+
+class HookManager(pluggy.PluginManager):
+    """The manager that registers the members of a loop's list and compiles each hook.
+
+    pluggy registers and checks; the order of registration decides nothing, the list does. When
+    the list changes, all that was compiled is discarded and nothing else is done: the next call
+    of a hook registers new members and compiles that one hook.
+
+    Args:
+        list_members: returns the members in list order, or raises an error about the list.
+        find_provider: says which installed component, if any, provides a callback point.
+
+    Attributes:
+        hooks: the hooks that the loop calls.
+        namespace: the hooks that every caller may use.
+        attribution: attributes the exceptions of runs to components.
+    """
+
+    def __init__(
+        self,
+        list_members: Callable[[], Sequence[Member]],
+        find_provider: Callable[[str], str],
+    ) -> None:
+        super().__init__("ttl")
+        self.add_hookspecs(CallbackPoints)
+        self.hooks: Any = LoopHooks()
+        self.namespace: Any = HookNamespace(self._compile_public)
+        self.attribution = Attribution(self._find_candidates)
+        self._list_members = list_members
+        self._find_provider = find_provider
+        self._members: dict[object, Member] = {}
+        self._spec_namespaces: list[Any] = []
+        self._scopes: list[Scope] = []  # the run and the epochs under way, outermost first
+        # a component that left in the middle of its own hook may still fail in it
+        self._departed: deque[pluggy.HookImpl] = deque(maxlen=256)
+        self._is_traced = is_tracing()
+        if self._is_traced:
+            self.add_hookcall_monitoring(*tracers())
+        self.list_changed()
+
+    # -- from the list to callables ---------------------------------------------------------
+
+    def list_changed(self) -> None:
+        """Discard every compiled hook, because the list or a member has changed."""
+        self._is_current = False
+        for point in POINTS:
+            setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
+        for point in vars(self.hook):
+            vars(self.namespace).pop(point, None)
+
+    def _compile_and_call(self, point: str, *args: object) -> object:
+        self._update()
+        call = self._compile(point, "dropped", keyword_only=False)
+        setattr(self.hooks, point, call)
+        return call(*args)
+
+    def _compile_public(self, point: str) -> Callable[..., Any]:
+        self._update()
+        if not hasattr(self.hook, point):
+            hint = did_you_mean(point, [*POINTS, *vars(self.hook)]) + self._find_provider(point)
+            raise UnknownPointError(
+                f"no component in the list brings the callback point {point!r}. {hint}"
+            )
+        first_only = getattr(self.hook, point).spec.opts["firstresult"]
+        call = self._compile(point, "first" if first_only else "listed", keyword_only=True)
+        setattr(self.namespace, point, call)
+        return call
+
+    def _compile(
+        self, point: str, results: Literal["dropped", "listed", "first"], keyword_only: bool
+    ) -> Callable[..., Any]:
+        implementations = self.implementations(point)
+        if results == "dropped" and point in AROUND_POINTS:
+            return functools.partial(self._surround, point, implementations)
+        if results == "dropped" and not implementations:
+            return noop
+        spec = getattr(self.hook, point).spec
+        signature = Signature(point, spec.argnames, spec.kwargdefaults, results, keyword_only)
+        if any(impl.wrapper for impl in implementations) or (implementations and self._is_traced):
+            return compile_wrapped(signature, implementations, self.execute)
+        return compile_single(signature, implementations) or compile_plain(
+            signature, implementations
+        )
+
+    def implementations(self, point: str) -> list[pluggy.HookImpl]:
+        """Return the active implementations of a point in call order, wrappers first.
+
+        Within wrappers, tryfirst, plain and trylast implementations the order is the list's.
+        """
+        position = {plugin: i for i, plugin in enumerate(self._members)}
+
+        def rank(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
+            return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
+
+        active = (i for i in self._registered(point) if self.member_of(i).is_active)
+        return sorted(active, key=rank)
+
+    def points(self) -> list[str]:
+        """Return all points, the core's first, in firing order."""
+        self._update()
+        return [*POINTS, *(point for point in vars(self.hook) if point not in POINTS)]
+
+    def points_in_use(self) -> list[str]:
+        """Return the points that an active component implements."""
+        return [point for point in self.points() if self.implementations(point)]
+
+    @property
+    def execute(self) -> Execute:
+        """Pluggy's way to run implementations."""
+        return self._hookexec
+
+    # -- registration -----------------------------------------------------------------------
+
+    def _update(self) -> None:
+        """Register the members of the list, and enter what joined or was enabled in mid-run."""
+        if self._is_current:
+            return
+        members: dict[object, Member] = {m.plugin: m for m in self._list_members()}
+        namespaces = _unique(
+            member.component.hookspecs for member in members.values() if member.points
+        )
+        known = self._members
+        if [id(n) for n in namespaces] != [id(n) for n in self._spec_namespaces]:
+            known = {}  # points have come or gone, and with them what registers at all
+        for plugin in self._members.keys() - (members.keys() & known.keys()):
+            self._departed.extend(impl for impl in self._all_registered() if impl.plugin is plugin)
+            self.unregister(plugin)
+        if not known:
+            self._exchange_points(namespaces)
+        self._members = members
+        for plugin in members:
+            if plugin not in known:
+                self.register(plugin)
+        self._is_current = True
+        self._enter_scopes()
+
+    def _exchange_points(self, namespaces: list[Any]) -> None:
+        for point in vars(self.hook).keys() - set(POINTS):
+            delattr(self.hook, point)
+            vars(self.namespace).pop(point, None)
+        for namespace in namespaces:
+            self.add_hookspecs(namespace)
+        self._spec_namespaces = namespaces
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """Return the options that were found when the component joined, if the point is known."""
+        _, options = self._members[plugin].methods.get(name, (None, None))
+        return options if options and hasattr(self.hook, str(options["specname"])) else None
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
+        """Return the options of a hookspec without warnings, which are given once a class."""
+        options = super().parse_hookspec_opts(module_or_class, name)
+        return options and {**options, "warn_on_impl": None, "warn_on_impl_args": None}
+
+    def check(self, members: Sequence[Member]) -> None:
+        """Check the callback points of a list that is about to become the loop's.
+
+        Args:
+            members: all its members.
+
+        Raises:
+            ComponentRejectedError: see `check_points`.
+        """
+        check_points(members, self._find_provider)
+
+    def _registered(self, point: str) -> list[pluggy.HookImpl]:
+        return cast(list[pluggy.HookImpl], getattr(self.hook, point).get_hookimpls())
+
+    def _all_registered(self) -> list[pluggy.HookImpl]:
+        return [impl for point in vars(self.hook) for impl in self._registered(point)]
+
+    def member_of(self, impl: pluggy.HookImpl) -> Member:
+        """Return the member whose implementation this is."""
+        assert isinstance(impl.plugin, Plugin)
+        return impl.plugin.member
+
+    # -- runs and epochs under way ----------------------------------------------------------
+
+    def _surround(
+        self,
+        point: str,
+        wrappers: Sequence[pluggy.HookImpl],
+        loop: object,
+        body: Callable[[], object],
+    ) -> None:
+        """Call a run or an epoch inside the wrappers of all components."""
+        scope = Scope(point, loop, [self.member_of(impl).component for impl in wrappers])
+        inner = functools.partial(scope.run, self._scopes, body)
+        try:
+            if wrappers:
+                call_around(point, wrappers, self.execute, inner, {"loop": loop})
+            else:
+                inner()
+        finally:
+            if scope.late_wrappers:  # the next hook call enters them in the scope around this one
+                self.list_changed()
+
+    def _enter_scopes(self) -> None:
+        """Enter the run and the innermost epoch with components that are not in them yet."""
+        for scope in dict.fromkeys([*self._scopes[:1], *self._scopes[1:][-1:]]):
+            for impl in self.implementations(scope.point):
+                component = self.member_of(impl).component
+                if not scope.has_entered(component):
+                    scope.enter(component, impl)
+
+    # -- when a run fails -------------------------------------------------------------------
+
+    def _find_candidates(self) -> list[pluggy.HookImpl]:
+        """Return every implementation that may have raised; those of disabled ones last."""
+        everyone = [*self._all_registered(), *self._departed]
+        return sorted(everyone, key=lambda impl: not self.member_of(impl).is_active)
+
+    def report_failure(self, loop: object, exception: BaseException) -> None:
+        """Call on_exception of every component.
+
+        Args:
+            loop: the loop.
+            exception: what its run is failing with.
+        """
+        with contextlib.suppress(TTLError):  # the failure may be about the list
+            self._update()
+        report_failure(self, loop, exception)
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list({id(value): value for value in values}.values())

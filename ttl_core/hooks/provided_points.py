@@ -1,0 +1,131 @@
+"""The callback points that components provide, and their match with what others implement."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ttl_core.arguments import did_you_mean
+from ttl_core.errors import ComponentRejectedError
+from ttl_core.hooks.hook_methods import check_method, spec_arguments
+from ttl_core.hooks.member import Member
+from ttl_core.hookspecs import POINTS
+
+
+def provided_points(component: object, key: str, who: object) -> Mapping[str, Callable[..., Any]]:
+    """Return the callback points that a component brings, by name.
+
+    Args:
+        component: the component.
+        key: its entry point's name, with which the names have to begin.
+        who: how errors name it.
+
+    Raises:
+        ComponentRejectedError: it brings none, or one that cannot be.
+    """
+    namespace = getattr(component, "hookspecs", None)
+    if namespace is None:
+        return {}
+    if not (inspect.ismodule(namespace) or inspect.isclass(namespace)):
+        raise ComponentRejectedError(
+            f"{who} cannot join: its hookspecs are {namespace!r}, no module or class of functions "
+            "marked with @hookspec"
+        )
+    prefix = f"{key.replace('-', '_')}_"
+    points = {
+        name: value
+        for name, value in inspect.getmembers_static(namespace)
+        if getattr(getattr(value, "__func__", value), "ttl_spec", None)
+    }
+    if not points:
+        raise ComponentRejectedError(
+            f"{who} cannot join: its hookspecs {namespace.__name__} hold no function marked with "
+            "@hookspec"
+        )
+    for name, value in points.items():
+        if not name.startswith(prefix) or name in POINTS:
+            raise ComponentRejectedError(
+                f"{who} cannot join: it brings the callback point {name!r}, whose name does not "
+                f"begin with its own. Call it {prefix}{name}"
+            )
+        if getattr(value, "__func__", value).ttl_spec["historic"]:
+            raise ComponentRejectedError(
+                f"{who} cannot join: its callback point {name!r} is historic, and the loop "
+                "replays nothing. Write @hookspec without it"
+            )
+        arguments = inspect.signature(getattr(namespace, name)).parameters
+        kinds = {argument.kind for argument in arguments.values()}
+        if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
+            raise ComponentRejectedError(
+                f"{who} cannot join: its callback point {name!r} has to take plain arguments, "
+                f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
+            )
+    return {name: getattr(namespace, name) for name in points}
+
+
+def check_points(members: Sequence[Member], find_provider: Callable[[str], str]) -> None:
+    """Check the callback points that members provide against those that they implement.
+
+    Args:
+        members: all members of a list.
+        find_provider: says which installed component, if any, provides a callback point.
+
+    Raises:
+        ComponentRejectedError: two provide the same point, no component provides one that is
+            implemented, or an implementation does not fit.
+    """
+    brought: dict[str, tuple[Member, Callable[..., Any]]] = {}
+    for member in members:
+        for point, spec in member.points.items():
+            other, other_spec = brought.setdefault(point, (member, spec))
+            if other_spec is not spec:
+                raise ComponentRejectedError(
+                    f"{member} cannot join: it brings the callback point {point!r}, and so "
+                    f"does {other}. Take one of them out"
+                )
+    for member in members:
+        for point in brought.keys() - member.methods.keys():
+            if inspect.isroutine(inspect.getattr_static(member.component, point, None)):
+                raise ComponentRejectedError(
+                    f"{member} cannot join: its {point} has the name of a callback point of "
+                    f"{brought[point][0]}, but is not marked. Put @hookimpl above it"
+                )
+        for name, (method, options) in member.methods.items():
+            point = str(options["specname"])
+            if point in brought:
+                spec = brought[point][1]
+                check_method(method, name, options, spec_arguments(spec), member)
+                _warn_if_deprecated(member, method, point, spec)
+            elif point not in POINTS and not options["optionalhook"]:
+                hint = did_you_mean(point, [*POINTS, *brought]) + find_provider(point)
+                raise ComponentRejectedError(
+                    f"{member} cannot join: its {name} is no callback point of the core or of "
+                    f"a component in the list. {hint}"
+                )
+
+
+_warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""The deprecations that were reported already, by component class."""
+
+
+def _warn_if_deprecated(
+    member: Member, method: Callable[..., Any], point: str, spec: Callable[..., Any]
+) -> None:
+    """Warn of a deprecation in a hookspec, once a class and where its author sees it."""
+    options = spec.ttl_spec  # type: ignore[attr-defined]
+    inner = inspect.unwrap(method)
+    code = getattr(inner, "__func__", inner).__code__
+    reported = _warned.setdefault(type(member.component), set())
+    about = {point: options["warn_on_impl"]}
+    for argument, warning in (options["warn_on_impl_args"] or {}).items():
+        if argument in code.co_varnames[: code.co_argcount]:
+            about[f"{point}({argument})"] = warning
+    for what, warning in about.items():
+        if warning is not None and what not in reported:
+            reported.add(what)
+            text = f"{member} implements {what}, which is deprecated: {warning}"
+            # not a DeprecationWarning, which Python shows for code in __main__ only
+            warnings.warn_explicit(text, FutureWarning, code.co_filename, code.co_firstlineno)

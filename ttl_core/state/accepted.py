@@ -1,0 +1,92 @@
+"""The types that a state may hold: those that `torch.load(weights_only=True)` accepts."""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ttl_core.errors import StateError
+
+_PLAIN = {type(None), bool, float, complex, str, torch.Tensor, torch.nn.Parameter}
+_CONTAINERS = {dict, OrderedDict, list, tuple}
+_ADVICE = {
+    "numpy.ndarray": "torch.from_numpy(...)",
+    "torch._C.Generator": "its get_state()",
+    "collections.deque": "list(...)",
+    "collections.defaultdict": "dict(...)",
+}
+
+
+def check_accepted(value: Any, path: str, owner: str) -> None:
+    """Check that `torch.load(weights_only=True)` accepts a nested value.
+
+    Args:
+        value: the value.
+        path: its name, with which paths to its leaves begin.
+        owner: the object whose state it is, for the error.
+
+    Raises:
+        StateError: it does not; the message gives the path to the leaf, its type and the fix.
+    """
+    for leaf_path, leaf in _leaves(value, path):
+        if not _is_accepted(leaf):
+            cls = type(leaf)
+            raise StateError(
+                f"{owner} has state that torch.load(weights_only=True) refuses: {leaf_path} is "
+                f"{cls.__module__}.{cls.__qualname__}: return {_advice(leaf)}"
+            )
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a nested value that need a check, each with its path."""
+    if type(value) not in _CONTAINERS:
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not _is_plain(key):
+                yield f"the key {key!r} of {path}", key
+            yield from _leaves(item, f"{path}.{key}")
+    else:
+        for i, item in enumerate(value):
+            if not _is_plain(item):
+                yield from _leaves(item, f"{path}.{i}")
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is int and value.bit_length() < 1024)
+
+
+def _is_accepted(value: Any) -> bool:
+    if _is_plain(value):
+        return True
+    stream = io.BytesIO()
+    try:
+        torch.save(value, stream)
+        stream.seek(0)
+        torch.load(stream, weights_only=True)
+    except Exception:
+        return False
+    return True
+
+
+def _advice(value: Any) -> str:
+    cls = type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if name in _ADVICE:
+        return _ADVICE[name]
+    if hasattr(value, "__fspath__"):
+        return "str(...)"
+    if hasattr(value, "item"):  # a scalar of NumPy
+        return f"{type(value.item()).__name__}(...)"
+    if hasattr(value, "__dataclass_fields__"):
+        return "dataclasses.asdict(...)"
+    if hasattr(cls, "__members__"):
+        return "its value"
+    for base in (dict, list, tuple, str, int, float):
+        if isinstance(value, base):
+            return f"{base.__name__}(...)"
+    return "plain Python values and tensors, and make it anew from them when they are loaded"

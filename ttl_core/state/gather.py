@@ -1,0 +1,117 @@
+"""Collection of the state of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttl_core.hooks.member import Member
+from ttl_core.state.accepted import check_accepted
+from ttl_core.state.data_order import state_between_epochs
+from ttl_core.state.protocol import State, has_state
+from ttl_core.state.random_numbers import random_state
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+VERSION = 1
+"""The version of the format of a state."""
+
+
+def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | None) -> State:
+    """Return the state of a loop, with its live tensors.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        position: the position of the run; None where no run can resume.
+
+    Raises:
+        StateError: something in it is of a type that `torch.load(weights_only=True)` refuses.
+    """
+    components = {}
+    for member in members:
+        if has_state(member.component):
+            with noting_component(member, "state_dict"):
+                components[member.name] = member.component.state_dict()
+    variables = {n: value.state_dict() for n, value in stateful_variables(loop, members).items()}
+    variables = {name: its_state for name, its_state in variables.items() if its_state}
+    state: State = {
+        "version": VERSION,
+        "position": position,
+        "model": loop.model.state_dict(),
+        "variables": variables,
+        "metrics": dict(loop.metrics),
+        "components": components,
+        "random": random_state(),
+        "data": {
+            name: state_between_epochs(data)
+            for name, data in (("train", loop.train_data), ("valid", loop.valid_data))
+        },
+        "environment": environment(),
+        "manifest": loop.manifest(),
+    }
+    for member in members:
+        if member.name in components:
+            check_accepted(components[member.name], member.name, str(member))
+    for name, value in variables.items():
+        check_accepted(value, name, f"the loop variable {name!r}")
+    for name in ("model", "metrics", "data", "position"):
+        check_accepted(state[name], name, f"the {name}")
+    return state
+
+
+def public_variables(loop: TrainTestLoop) -> dict[str, Any]:
+    """Return the loop variables by name, those of `optimizers` one by one."""
+    found = {name: value for name, value in vars(loop).items() if not name.startswith("_")}
+    for i, optimizer in enumerate(vars(loop)["_optimizers"]):
+        found[f"optimizers.{i}"] = optimizer
+    return found
+
+
+def stateful_variables(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
+    """Return the loop variables that have state, each object once.
+
+    Args:
+        loop: the loop.
+        members: the members of its list, whose components are no variables.
+    """
+    seen = {id(value) for value in (loop.model, loop.train_data, loop.valid_data, loop.data)}
+    seen |= {id(member.component) for member in members}
+    found: dict[str, Any] = {}
+    for name, value in public_variables(loop).items():
+        is_candidate = name != "hook" and not isinstance(value, type) and id(value) not in seen
+        if is_candidate and has_state(value):
+            seen.add(id(value))
+            found[name] = value
+    return found
+
+
+@contextlib.contextmanager
+def noting_component(member: Member, method: str) -> Iterator[None]:
+    """Attribute an exception inside a with block to a method of a component.
+
+    Args:
+        member: the member of the component.
+        method: the name of the method.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"ttl: raised by {member} in {method}")
+        raise
+
+
+def environment() -> State:
+    """Return what the bits of a run depend on, besides its state."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+    }

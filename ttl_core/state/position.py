@@ -1,0 +1,130 @@
+"""The position of a run: what the loop is doing, and how far a train() call has come."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+from ttl_core.errors import ArgumentError, RunError
+from ttl_core.state.data_order import Order, state_in_epoch
+from ttl_core.state.protocol import State
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+
+class Stage(enum.Enum):
+    """What a loop is doing."""
+
+    IDLE = enum.auto()
+    """No run is under way."""
+    STARTING = enum.auto()
+    """The begin point of a run has not ended: a state may still be loaded."""
+    RUNNING = enum.auto()
+    """Epochs are under way."""
+    SAFE_POINT = enum.auto()
+    """At a safe point, or behind the last epoch of a train(): a run can resume from here."""
+    ENDING = enum.auto()
+    """The end point of a run, or on_exception: nothing is left to stop."""
+    ENDING_SAFELY = enum.auto()
+    """The same behind a safe point: a run can resume from there."""
+
+    @property
+    def is_stoppable(self) -> bool:
+        """Whether stop() ends a run."""
+        return self in (Stage.STARTING, Stage.RUNNING, Stage.SAFE_POINT)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a run can resume from the current position."""
+        return self in (Stage.SAFE_POINT, Stage.ENDING_SAFELY)
+
+
+@dataclass
+class TrainingProgress:
+    """Progress within one train() call, besides what the loop variables count.
+
+    Attributes:
+        train_num: the number of the train() call of its loop, from 1.
+        first_epoch: the value of `epoch_num` when it began.
+        first_step: the value of `global_step` when it began.
+        n_epochs_done: how many of its epochs have ended.
+        is_trained: whether the training part of the current epoch has ended.
+        has_stepped: whether the last batch, if there was one, made an optimization step.
+        is_stopped: whether stop() has ended the call.
+    """
+
+    train_num: int = 0
+    first_epoch: int = 0
+    first_step: int = 0
+    n_epochs_done: int = 0
+    is_trained: bool = False
+    has_stepped: bool = True
+    is_stopped: bool = False
+
+
+_COUNTERS = ("epoch_num", "global_step", "optim_step_num")
+
+
+def position_of(loop: TrainTestLoop, progress: TrainingProgress, order: Order | None) -> State:
+    """Return the position of a run, at a safe point or behind its last one.
+
+    Args:
+        loop: the loop.
+        progress: the progress of its train() call.
+        order: what the order of the batches of the current epoch follows from.
+    """
+    counters = {name: getattr(loop, name) for name in _COUNTERS}
+    position = {**asdict(progress), **counters, "epoch": None}
+    if loop.is_training:  # inside an epoch, a safe point follows a step
+        position["has_stepped"] = True
+        position["epoch"] = state_in_epoch(loop.data, order or {}, loop.batch_num + 1)
+    return position
+
+
+def restore_position(loop: TrainTestLoop, progress: TrainingProgress, position: State) -> None:
+    """Set the counters and the progress of a run to those of a position.
+
+    Args:
+        loop: the loop.
+        progress: the progress of its train() call.
+        position: what `position_of` returned.
+    """
+    for field in fields(progress):
+        setattr(progress, field.name, position[field.name])
+    for name in _COUNTERS:
+        setattr(loop, name, position[name])
+
+
+def check_reachable(
+    position: State, train_num: int, n_epochs: int | None, n_optim_steps: int | None
+) -> None:
+    """Check that a train() call comes to a position.
+
+    Args:
+        position: what `position_of` returned.
+        train_num: the number of the call.
+        n_epochs: how many epochs it has.
+        n_optim_steps: how many optimization steps it has.
+
+    Raises:
+        RunError: it is a later call.
+        ArgumentError: it has fewer epochs or steps than that.
+    """
+    if position["train_num"] < train_num:
+        raise RunError(
+            f"the state was taken in train() number {position['train_num']} of its loop, but this "
+            f"is number {train_num}. Load it before that one, in a new loop"
+        )
+    is_begun = position["epoch"] is not None or position["is_trained"]
+    reached = {
+        "n_epochs": (n_epochs, position["n_epochs_done"] + is_begun, "epochs"),
+        "n_optim_steps": (n_optim_steps, position["optim_step_num"], "optimization steps"),
+    }
+    for name, (given, done, what) in reached.items():
+        if given is not None and given < done and not position["is_stopped"]:
+            raise ArgumentError(
+                f"{name} is {given}, but the state was taken after {done} {what} of this train() "
+                "had begun, and they count from its beginning"
+            )

@@ -1,0 +1,235 @@
+"""Restoring the state of a run, when everything that it belongs to exists."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ttl_core.arguments import did_you_mean, user_stacklevel
+from ttl_core.errors import StateError
+from ttl_core.hooks.member import Member
+from ttl_core.state.data_order import prepare_epochs, restore_generators
+from ttl_core.state.gather import (
+    VERSION,
+    environment,
+    noting_component,
+    public_variables,
+    stateful_variables,
+)
+from ttl_core.state.protocol import State, has_state
+from ttl_core.state.random_numbers import restore_random
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+_PARTS = {
+    *("version", "position", "model", "variables", "metrics", "components", "random", "data"),
+    *("environment", "manifest"),
+}
+
+
+def check_kind(state: Any) -> None:
+    """Check that a value is a state that a run can resume from.
+
+    Raises:
+        StateError: it is not.
+    """
+    if not isinstance(state, Mapping) or not state.keys() >= _PARTS:
+        raise StateError(
+            f"{_short(state)} is no state of a loop: load_state_dict() takes what state_dict() "
+            "returned"
+        )
+    if state["version"] != VERSION:
+        raise StateError(
+            f"the state is of version {state['version']!r}, this ttl-core reads version {VERSION}. "
+            "Use the version of ttl-core that wrote it"
+        )
+    if state["position"] is None:
+        raise StateError(
+            "the state was not taken at a safe point, so no run can go on from it. It is there to "
+            "be looked into: take what you need, as model.load_state_dict(state['model']) does"
+        )
+
+
+def restore(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> None:
+    """Restore a state: model, optimizers, schedulers, the rest, and random numbers last.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        state: what `gather` returned.
+        ignore: names of components and loop variables whose state may be missing or unused.
+
+    Raises:
+        StateError: the state does not fit.
+    """
+    # the model first: where it does not fit, its optimizer does not either
+    _check_model(loop, state["model"])
+    variables = _matching_variables(loop, members, state["variables"], ignore)
+    components = _matching_components(members, state, ignore)
+    _load_model(loop, state)
+    for name, value in variables.items():
+        value.load_state_dict(state["variables"][name])
+    loop.metrics.clear()
+    loop.metrics.update(state["metrics"])
+    _load_components(components, state)
+    if state["position"]["epoch"] is None:  # else they are under way
+        prepare_epochs(loop.train_data, state["data"]["train"])
+    prepare_epochs(loop.valid_data, state["data"]["valid"])
+    _warn_of_another_environment(state["environment"])
+    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+        restore_generators(data, state["data"][name])
+    restore_random(state["random"])
+
+
+def restore_for_testing(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> None:
+    """Restore the model and the components, for a test before training resumes."""
+    _check_model(loop, state["model"])
+    components = _matching_components(members, state, ignore)
+    _load_model(loop, state)
+    _load_components(components, state)
+
+
+def _load_components(members: Mapping[str, Member], state: State) -> None:
+    for name, member in members.items():
+        with noting_component(member, "load_state_dict"):
+            member.component.load_state_dict(state["components"][name])
+
+
+def _load_model(loop: TrainTestLoop, state: State) -> None:
+    try:
+        loop.model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise StateError(f"the model does not fit the state: {error}") from error
+
+
+def _check_model(loop: TrainTestLoop, saved: State) -> None:
+    own = loop.model.state_dict()
+    problems = [f"it has {name}, the state has not" for name in own.keys() - saved.keys()]
+    problems += [f"the state has {name}, it has not" for name in saved.keys() - own.keys()]
+    for name in own.keys() & saved.keys():
+        shapes = [getattr(tensors[name], "shape", None) for tensors in (own, saved)]
+        if shapes[0] != shapes[1] and not is_lazy(own[name]):
+            problems.append(f"{name} has {_sizes(shapes[0])}, in the state {_sizes(shapes[1])}")
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise StateError(
+            f"the model does not fit the state: {'; '.join(sorted(problems)[:5])}{more}. Make the "
+            "model that the state was taken of"
+        )
+
+
+def _sizes(shape: torch.Size | None) -> str:
+    return "no shape" if shape is None else f"shape {tuple(shape)}"
+
+
+def _matching_variables(
+    loop: TrainTestLoop, members: Sequence[Member], saved: State, ignore: Collection[str]
+) -> dict[str, Any]:
+    """Return the loop variables to load, optimizers and then schedulers first."""
+    there = stateful_variables(loop, members)
+    named = public_variables(loop)
+    found: dict[str, Any] = {}
+    for name in saved:
+        value = named.get(name)
+        if has_state(value):
+            _check_groups(name, value, saved[name])
+            found[name] = value
+        elif name not in ignore:
+            raise StateError(
+                f"the state holds the loop variable {name!r}, which nobody has set by the end of "
+                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Put back "
+                f"the component that sets it, or go on without it: ignore=[{name!r}]"
+            )
+    known = {id(value) for value in found.values()}
+    for name, value in there.items():
+        if id(value) not in known and name not in ignore and value.state_dict():
+            raise StateError(
+                f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
+                f"holds none for it. To let it start afresh: ignore=[{name!r}]"
+            )
+    optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
+    schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
+    return optimizers | schedulers | found
+
+
+def _check_groups(name: str, value: Any, saved: State) -> None:
+    if not isinstance(value, Optimizer) or "param_groups" not in saved:
+        return
+    sizes = [len(group["params"]) for group in value.param_groups]
+    saved_sizes = [len(group["params"]) for group in saved["param_groups"]]
+    if sizes != saved_sizes:
+        raise StateError(
+            f"the loop variable {name!r}, a {type(value).__name__}, has parameter groups with "
+            f"{sizes} parameters, but the state was taken with {saved_sizes}. Make it with the "
+            "same groups in on_train_begin"
+        )
+
+
+def _matching_components(
+    members: Sequence[Member], state: State, ignore: Collection[str]
+) -> dict[str, Member]:
+    """Return the members to load, by name; warn of those of another version."""
+    saved, records = state["components"], {record["name"]: record for record in state["manifest"]}
+    there = {member.name: member for member in members if has_state(member.component)}
+    for name in saved.keys() - there.keys() - set(ignore):
+        raise StateError(
+            f"the state holds component {name!r} ({_origin(records[name])}), but no component of "
+            f"that name with state is in the list. {did_you_mean(name, there)}Put it back, or go "
+            f"on without it: ignore=[{name!r}]"
+        )
+    for name, member in there.items():
+        if name in saved:
+            _warn_of_another_version(member, records[name])
+        elif name not in ignore:
+            raise StateError(
+                f"{member} has state, but the state holds none for it: it was not in the list. To "
+                f"let it start afresh: ignore=[{name!r}]"
+            )
+    return {name: member for name, member in there.items() if name in saved}
+
+
+def _warn_of_another_version(member: Member, record: State) -> None:
+    now = member.record()
+    if (record["distribution"], record["version"]) != (now["distribution"], now["version"]):
+        warnings.warn(
+            f"{member} goes on from the state of {_origin(record)}. If that does not fit, install "
+            "that version",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+
+
+def _origin(record: State) -> str:
+    by = " ".join(filter(None, (record["distribution"], record["version"])))
+    return by or f"class {record['class']}"
+
+
+def _warn_of_another_environment(saved: State) -> None:
+    changed = [
+        f"{what} {saved[what]}, now {now}"
+        for what, now in environment().items()
+        if now != saved[what]
+    ]
+    if changed:
+        warnings.warn(
+            "the run goes on, but may differ in bits from one that was not interrupted: "
+            f"{'; '.join(changed)}",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"a {type(value).__name__}"
