@@ -11,9 +11,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset
+from ttl_core.sampler import SeededIndex
 
 from ttl_core import ArgumentError, SeededSampler, SeededSamples, sample_generator
-from ttl_core.sampler import SeededIndex
 
 seeds = st.integers(0, 2**63 - 1)
 epochs = st.integers(0, 1000)
