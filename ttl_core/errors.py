@@ -21,11 +21,11 @@ __all__ = [
 
 
 class TTLError(Exception):
-    """Be the root of every error that ttl raises on purpose."""
+    """The root of the errors of ttl."""
 
 
 class UnknownNameError(TTLError, LookupError, ValueError):
-    """Say that a name is not installed, or not in the list.
+    """A name is not installed, or not in the list.
 
     It is a LookupError for `components["name"]` and a ValueError for
     `components.index("name")` and `components.remove("name")`, as a list raises them.
@@ -33,48 +33,48 @@ class UnknownNameError(TTLError, LookupError, ValueError):
 
 
 class ComponentRejectedError(TTLError, TypeError):
-    """Say why an object cannot join a list of components."""
+    """An object cannot join a list of components."""
 
 
 class DuplicateComponentError(TTLError, ValueError):
-    """Say that one component object stands twice in a list."""
+    """One component object is in a list twice."""
 
 
 class RequirementError(TTLError, ValueError):
-    """Say which component needs which other one that is absent or disabled."""
+    """A component requires another one that is absent or disabled."""
 
 
 class OrderCycleError(TTLError, ValueError):
-    """Say which hints contradict one another, and who declared them."""
+    """Declared hints contradict one another."""
 
 
 class UnknownPointError(TTLError, AttributeError):
-    """Say who brings a callback point that nobody in the list brings."""
+    """No component in the list provides a callback point."""
 
 
 class ConfigurationError(TTLError, TypeError):
-    """Say which configuration a component was given and which it accepts."""
+    """A component does not accept its configuration."""
 
 
 class PluginError(TTLError, ImportError):
-    """Say which installed component cannot be loaded, from which distribution, and why."""
+    """An installed component cannot be loaded."""
 
 
 class ArgumentError(TTLError, ValueError):
-    """Say which argument of the loop has which unusable value."""
+    """An argument has an unusable value."""
 
 
 class RunError(TTLError, RuntimeError):
-    """Say that something was asked for at a time when it cannot be done."""
+    """A method was called at a time when it cannot be."""
 
 
 class StateError(TTLError, ValueError):
-    """Say what in a state cannot be saved, or does not fit the loop that shall go on from it."""
+    """A state cannot be saved, or does not fit the loop that is to resume from it."""
 
 
 class UnsetVariableError(TTLError, AttributeError):
-    """Say which loop variable nobody has set, and who should have."""
+    """A loop variable is read that no component has set."""
 
 
 class OrderWarning(UserWarning):
-    """Warn that a list contradicts what the author of a component declared."""
+    """A list contradicts a hint that the author of a component declared."""

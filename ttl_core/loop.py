@@ -46,7 +46,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
     Raises:
         ComponentRejectedError: something in `components` is no component, or cannot be called.
         UnknownNameError: a name in `components` is not installed.
-        ArgumentError: the model is no module, or data are not iterable.
+        ArgumentError: the model is no torch.nn.Module, or data are not iterable.
 
     Attributes:
         model: the model.

@@ -94,7 +94,7 @@ class Monitor:
             return float(value)
         except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for several
             raise RunError(
-                f"{component!r} monitors {self.metric!r}, which is no single number: {value!r}"
+                f"{component!r} monitors {self.metric!r}, which is not a single number: {value!r}"
             ) from None
 
 

@@ -167,7 +167,7 @@ class LoopVariables:
         valid_data: an iterable of batches for validation, a mapping of several by name, or None.
 
     Raises:
-        ArgumentError: the model is no module, or data are not iterable.
+        ArgumentError: the model is no torch.nn.Module, or data are not iterable.
     """
 
     model: torch.nn.Module
@@ -200,7 +200,7 @@ class LoopVariables:
         # Without a __dict__ of its own, CPython 3.11 makes each access slower once vars() was read.
         self.__dict__ = {}
         if not isinstance(model, torch.nn.Module):
-            raise ArgumentError(f"model is {model!r}, no torch.nn.Module")
+            raise ArgumentError(f"model is {model!r}, but has to be a torch.nn.Module")
         self.model = model
         self.train_data = check_data("train_data", train_data)
         self.valid_data = check_data("valid_data", valid_data, may_be_named=True)
@@ -291,7 +291,7 @@ class LoopVariables:
         known = f" ({variable.meaning}; set by {variable.set_by})" if variable else ""
         enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
         error = UnsetVariableError(
-            f"nobody has set the loop variable {name!r}{known}. "
+            f"no component has set the loop variable {name!r}{known}. "
             f"Enabled components: {', '.join(enabled) or 'none'}"
         )
         error.name, error.obj = name, self  # from which Python suggests a name

@@ -17,11 +17,11 @@ def diagnose() -> int:
     problems = list(_problems())
     for what, fix in problems:
         print(f"{indent(what, by=0)}\n    {fix}")
-    n_offers = len(all_components())
+    n_components = len(all_components())
     if problems:
-        print(f"\n{len(problems)} found wrong, with {n_offers} components installed")
+        print(f"\n{len(problems)} problems found, with {n_components} components installed")
     else:
-        print(f"nothing found wrong, with {n_offers} components installed")
+        print(f"no problems found, with {n_components} components installed")
     return int(bool(problems))
 
 
@@ -52,13 +52,13 @@ def _problems() -> Iterator[tuple[str, str]]:
 
 def _shadowed() -> Iterator[tuple[str, str]]:
     for dist in discovery.distributions():
-        with contextlib.suppress(Exception):  # what cannot be read is said elsewhere
+        with contextlib.suppress(Exception):  # one that cannot be read is reported elsewhere
             is_ours = f"[{discovery.GROUP}]" in (dist.read_text("entry_points.txt") or "")
             if is_ours and discovery.is_shadowed(dist, dist.name):
                 yield (
                     f"{dist.name} {dist.version} in {discovery.metadata_path(dist)} is shadowed by "
                     "another copy that is found first",
-                    "uninstall both, until pip finds none, and install the one that you want",
+                    "uninstall it until pip finds no copy, and install it again",
                 )
 
 
@@ -78,7 +78,7 @@ def _unmet(line: str) -> str | None:
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
-        return None  # said as incompatible
+        return None  # reported as incompatible
     if requirement.name == "ttl-core":
         return None  # likewise
     if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -101,7 +101,7 @@ def _leftovers() -> Iterator[tuple[str, str]]:
         for path in sorted(folder.iterdir()):
             is_half = path.suffix == ".dist-info" and path.is_dir()
             if path.name.startswith("~"):
-                yield f"{path} was left over by an interrupted pip", f"remove {path}"
+                yield f"{path} is left over from an interrupted pip", f"remove {path}"
             elif is_half and not (path / "METADATA").exists():
                 yield (
                     f"{path} has no METADATA: an uninstallation was interrupted",

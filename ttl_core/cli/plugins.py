@@ -66,7 +66,10 @@ def find_status(component: InstalledComponent, check: bool) -> tuple[str, str | 
         check: whether to import it, in a process of its own.
     """
     if not is_component_name(component.name):
-        return "broken", "its name is not made of small letters, digits and single dashes"
+        return (
+            "broken",
+            "its name is not small letters, digits and single dashes",
+        )
     incompatibility = discovery.find_incompatibility(component)
     if incompatibility:
         return "incompatible", incompatibility

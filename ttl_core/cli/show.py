@@ -28,7 +28,7 @@ def show_component(name: str) -> int:
     if isinstance(factory, type) and not issubclass(factory, LoopComponent):
         raise PluginError(
             f"component {component}: its entry point {component.entry_point.value!r} names the "
-            f"class {factory.__qualname__}, which is no LoopComponent"
+            f"class {factory.__qualname__}, which is not a LoopComponent"
         )
     print(f"{component.name}  ({component.distribution} {component.version})")
     print(indent(summary(factory)))
@@ -38,7 +38,7 @@ def show_component(name: str) -> int:
     if isinstance(factory, type):
         print(indent("\n".join(implemented_points(factory)) or "none"))
     else:
-        print(indent("known when it has been made: its entry point is a function"))
+        print(indent("known when it has been created: its entry point is a function"))
     hints = read_hints(factory, f"component {component}")
     rows = [[hint, ", ".join(names)] for hint, names in hints._asdict().items() if names]
     if rows:

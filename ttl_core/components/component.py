@@ -58,7 +58,7 @@ def check_is_component(item: object) -> None:
         )
     if not isinstance(item, LoopComponent):
         raise ComponentRejectedError(
-            f"{item!r} is a {type(item).__name__}, no component. A list takes instances of "
+            f"{item!r} is a {type(item).__name__}, not a component. A list takes instances of "
             "LoopComponent, names of installed components, and use(...)"
         )
 

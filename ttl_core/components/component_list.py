@@ -94,8 +94,8 @@ class ComponentList(NamedList):
         for i, component in enumerate(self):
             if any(self[j] is component for j in range(i)):
                 raise DuplicateComponentError(
-                    f"{members[id(component)]} stands twice in the list, the second time at {i}, "
-                    "and would be called twice. Take one out, or put in a second object"
+                    f"{members[id(component)]} is in the list twice, the second time at {i}, "
+                    "and would be called twice. Remove one, or add a second object"
                 )
         self._check(list(members.values()))
         # not earlier: swapping two components takes one of them out for a moment
@@ -147,7 +147,7 @@ class ComponentList(NamedList):
     def _enter_all(self, items: Iterable[Item]) -> list[LoopComponent]:
         if isinstance(items, str | Spec | LoopComponent) or not isinstance(items, Iterable):
             raise ComponentRejectedError(
-                f"{items!r} is no list of components. Write [{items!r}] to give one"
+                f"{items!r} is not a list of components. Write [{items!r}] to give one"
             )
         return [self._enter(item) for item in items]
 
@@ -216,7 +216,7 @@ class ComponentList(NamedList):
             if member.is_disabled_by_environment:
                 raise RunError(
                     f"{member} cannot be enabled: the environment variable TTL_DISABLE="
-                    f"{environment.variable()} takes it away"
+                    f"{environment.variable()} disables it"
                 )
         self._toggle(members, to=True)
 

@@ -9,12 +9,12 @@ from ttl_core.errors import ComponentRejectedError
 from ttl_core.hooks.member import Hints
 
 
-def read_hints(named: object, who: object) -> Hints:
+def read_hints(named: object, owner: object) -> Hints:
     """Return the hints that an entry point's class or factory declares.
 
     Args:
         named: a component class, or a factory of components.
-        who: how errors name it.
+        owner: the component as errors name it.
 
     Raises:
         ComponentRejectedError: a hint is neither a name nor several.
@@ -28,8 +28,8 @@ def read_hints(named: object, who: object) -> Hints:
         for name in names:
             if not isinstance(name, str) or not is_component_name(name):
                 raise ComponentRejectedError(
-                    f"{who} declares {hint}={value!r}, but {name!r} is no component's name. Write "
-                    f"names of entry points, as in {hint} = ('metrics',)"
+                    f"{owner} declares {hint}={value!r}, but {name!r} is not a component's name. "
+                    f"Write names of entry points, as in {hint} = ('metrics',)"
                 )
         hints[hint] = names
     return Hints(**hints)

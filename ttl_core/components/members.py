@@ -46,8 +46,9 @@ def create_member(item: Item) -> Member:
     component, factory, origin = discovery.create(item)
     if not isinstance(component, LoopComponent):
         raise PluginError(
-            f"component {origin}: its entry point {origin.entry_point.value!r} made {component!r}, "
-            f"which is no LoopComponent. Report it to the author of {origin.distribution}"
+            f"component {origin}: its entry point {origin.entry_point.value!r} returned "
+            f"{component!r}, which is not a LoopComponent. Report it to the author of "
+            f"{origin.distribution}"
         )
     member = Member(
         component,
@@ -104,12 +105,12 @@ def check_requirements(members: Sequence[Member]) -> None:
                 continue
             if not found:
                 raise RequirementError(
-                    f"{member} requires {key!r}, which is not in the list. Put {key!r} in, or take "
-                    f"{member.name!r} out first"
+                    f"{member} requires {key!r}, which is not in the list. Add {key!r}, or remove "
+                    f"{member.name!r} first"
                 )
             fix = f"Enable {found[0].name!r}"
             if found[0].is_disabled_by_environment:
-                fix = f"Take it out of TTL_DISABLE={environment.variable()}"
+                fix = f"Remove it from TTL_DISABLE={environment.variable()}"
             raise RequirementError(
                 f"{member} requires {key!r}, which is disabled. {fix}, or disable "
                 f"{member.name!r} first"
@@ -130,8 +131,8 @@ def warn_of_order(members: Sequence[Member], warned: set[tuple[str, str]]) -> No
             warned.add(pair)
             author, other = (then, first) if constraint.hint == "after" else (first, then)
             warnings.warn(
-                f"{then.name!r} stands before {first.name!r}, but {author} declares "
-                f"{constraint.hint}={other.key!r}. If that was not meant, write "
+                f"{then.name!r} is before {first.name!r} in the list, but {author} declares "
+                f"{constraint.hint}={other.key!r}. To change the order, write "
                 f"loop.components.move({first.name!r}, before={then.name!r}), or "
                 "arrange([...]) around the list",
                 OrderWarning,

@@ -42,15 +42,15 @@ class NamedList(list[LoopComponent]):
         return [self._name_of(component) for component in self]
 
     def index(self, item: Item, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize) -> int:
-        """Return where a component stands.
+        """Return the index of a component.
 
         Args:
             item: the component, or its name.
-            start: where to begin to look.
-            stop: where to end.
+            start: where to begin the search.
+            stop: where to end it.
 
         Raises:
-            UnknownNameError: it is not there. As for every list, this is a ValueError.
+            UnknownNameError: it is not in the list. As for every list, this is a ValueError.
         """
         for i in range(*slice(start, stop).indices(len(self))):
             if self._is(self[i], item):
@@ -73,7 +73,7 @@ class NamedList(list[LoopComponent]):
         return any(self._is(component, item) for component in self)
 
     def count(self, item: Item) -> int:
-        """Return how often a component stands in the list, given itself or its name."""
+        """Return how often a component, given itself or its name, is in the list."""
         return sum(self._is(component, item) for component in self)
 
     @overload
@@ -92,7 +92,7 @@ class NamedList(list[LoopComponent]):
     def __setitem__(self, key: SupportsIndex | str | slice, value: Any) -> None:
         if isinstance(key, str) and self.count(key) > 1:
             raise DuplicateComponentError(
-                f"{key!r} stands twice in the list, so its name does not say which one to replace. "
+                f"{key!r} is in the list twice, so its name does not say which one to replace. "
                 "To swap two, use indices, or move()"
             )
         at = self._at(key)
@@ -111,29 +111,29 @@ class NamedList(list[LoopComponent]):
         return self
 
     def append(self, item: Item) -> None:
-        """Put a component at the end."""
+        """Add a component at the end."""
         self.extend([item])
 
     def extend(self, items: Iterable[Item]) -> None:
-        """Put components at the end."""
+        """Add components at the end."""
         new = self._enter_all(items)
         self._edit(lambda after: after.extend(new))
 
     def insert(self, index: SupportsIndex | str, item: Item) -> None:
-        """Put a component before the one at an index, or of a name."""
+        """Insert a component before the one at an index, or of a name."""
         at, new = self._at(index), self._enter(item)
         self._edit(lambda after: after.insert(at, new))
 
     def remove(self, item: Item) -> None:
-        """Take out a component, given itself or its name."""
+        """Remove a component, given itself or its name."""
         del self[self.index(item)]
 
     def pop(self, key: SupportsIndex | str = -1) -> LoopComponent:
-        """Take out the component at an index, or of a name, and return it."""
+        """Remove the component at an index, or of a name, and return it."""
         return self._edit(lambda after: after.pop(self._at(key)))
 
     def clear(self) -> None:
-        """Take out all components."""
+        """Remove all components."""
         del self[:]
 
     def sort(self, *, key: Callable[[LoopComponent], Any], reverse: bool = False) -> None:  # type: ignore[override]
@@ -141,7 +141,7 @@ class NamedList(list[LoopComponent]):
         self._edit(lambda after: after.sort(key=key, reverse=reverse))
 
     def reverse(self) -> None:
-        """Turn the order round."""
+        """Reverse the order."""
         self._edit(lambda after: after.reverse())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -51,7 +51,7 @@ def explain_unknown(plugin: str, name: str) -> str:
                 f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
                 f"it, but was installed before it did. Run: {checkout.fix}"
             )
-    text += f"Installed are: {', '.join(installed) or 'none'}. Searched was {sys.executable}"
+    text += f"Installed: {', '.join(installed) or 'none'}. Searched: {sys.executable}"
     for place, reason in scan().broken.items():
         text += f"\nA distribution in {place} could not be read: {reason}"
     return text

@@ -91,8 +91,9 @@ def load(origin: InstalledComponent) -> Factory:
         ) from error
     if not callable(factory):
         raise PluginError(
-            f"component {origin} cannot be made: its entry point {origin.entry_point.value!r} is "
-            f"{factory!r}, no class or function. Report it to the author of {origin.distribution}"
+            f"component {origin} cannot be created: its entry point {origin.entry_point.value!r} "
+            f"is {factory!r}, not a class or function. Report it to the author of "
+            f"{origin.distribution}"
         )
     return factory  # type: ignore[no-any-return]
 
@@ -125,7 +126,7 @@ def create(spec: Spec) -> Created:
     try:
         return Created(factory(**spec.config), factory, origin)
     except Exception as error:
-        error.add_note(f"ttl: raised while making component {origin} from {spec!r}")
+        error.add_note(f"ttl: raised while creating component {origin} from {spec!r}")
         raise
 
 
@@ -159,8 +160,8 @@ def find_provider(point: str) -> str:
     ]
     if providers:
         names = " or ".join(str(component) for component in providers)
-        return f"Its name says that it belongs to {names}: put that into the list. "
-    return "Nothing that is installed has a name with which it begins. "
+        return f"Its name begins with that of {names}: add that to the list. "
+    return "No installed component has a name that it begins with. "
 
 
 def distribution_of(cls: type) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What runs when, and why, as text."""
+"""Explanations: the call order of each point, and the reasons for it, as text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def explain_list(members: Sequence[Member], manager: HookManager) -> str:
     if not members:
         return "no components"
     rows = [
-        [f"{i:2}", member.name, member.origin(), _why_off(member)]
+        [f"{i:2}", member.name, member.origin(), _why_disabled(member)]
         for i, member in enumerate(members)
     ]
     text = table([[" #", "component", "from", ""], *rows])
@@ -73,7 +73,7 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     """Return the implementations of a point, or of all, in call order, each with its reason.
 
     Args:
-        point: the name of the point, or None for all that somebody implements.
+        point: the name of the point, or None for all that are implemented.
         members: the members of the list, in order.
         manager: the manager of their loop.
 
@@ -84,11 +84,11 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     known = manager.points()
     if point is None:
         texts = [explain_points(p, members, manager) for p in in_use]
-        nothing = "nobody implements any callback point" if members else "no components"
+        nothing = "no callback point is implemented" if members else "no components"
         return "\n\n".join(texts) or nothing
     if point not in known:
         raise UnknownPointError(
-            f"{point!r} is no callback point. {did_you_mean(point, known)}"
+            f"{point!r} is not a callback point. {did_you_mean(point, known)}"
             f"The points are: {', '.join(known)}"
         )
     place = {id(member): i for i, member in enumerate(members)}
@@ -96,10 +96,10 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
     for number, impl in enumerate(manager.implementations(point), 1):
         member = manager.member_of(impl)
         if id(member) not in place:
-            continue  # this list is not the one that its loop has now
+            continue  # of another list, where this one is no longer the loop's
         reasons = [f"position {place[id(member)]}", *_options(impl)]
         rows.append([f"{number:3}", member.name, member.origin(), ", ".join(reasons)])
-    return f"{point}\n" + (table(rows) if rows else "  nobody implements it")
+    return f"{point}\n" + (table(rows) if rows else "  not implemented")
 
 
 def _options(impl: pluggy.HookImpl) -> list[str]:
@@ -113,7 +113,7 @@ def _called(impl: pluggy.HookImpl, manager: HookManager) -> str:
     return f"{name} ({', '.join(options)})" if options else name
 
 
-def _why_off(member: Member) -> str:
+def _why_disabled(member: Member) -> str:
     if member.is_disabled_by_environment:
-        return "off, by TTL_DISABLE"
-    return "" if member.is_enabled else "off"
+        return "disabled by TTL_DISABLE"
+    return "" if member.is_enabled else "disabled"

@@ -17,12 +17,12 @@ from ttl_core.hooks.member import HookMethods
 from ttl_core.hookspecs import POINTS, CallbackPoints
 
 
-def hook_methods(component: object, who: object) -> HookMethods:
+def hook_methods(component: object, owner: object) -> HookMethods:
     """Find the hook methods of a component, and check those for core points.
 
     Args:
         component: the component.
-        who: how errors name it; made a string only then.
+        owner: the component as errors name it, converted to text only then.
 
     Returns:
         Its hook methods. The option `specname` of each is the name of its point.
@@ -36,20 +36,23 @@ def hook_methods(component: object, who: object) -> HookMethods:
         if not inspect.isroutine(function):
             if name in POINTS or callable(function):
                 raise _rejected(
-                    who, name, function, f"is a {type(function).__name__}, no function or method"
+                    owner,
+                    name,
+                    function,
+                    f"is a {type(function).__name__}, not a function or method",
                 )
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:
             raise _rejected(
-                who,
+                owner,
                 name,
                 function,
-                f"is no callback point. {did_you_mean(point, POINTS)}"
+                f"is not a callback point. {did_you_mean(point, POINTS)}"
                 f"The points are: {', '.join(POINTS)}",
             )
         method = getattr(component, name)
         if point in POINTS:
-            check_method(method, name, options, _core_arguments(point), who)
+            check_method(method, name, options, _core_arguments(point), owner)
         found[name] = (method, options)
     return found
 
@@ -78,7 +81,7 @@ def check_method(
     name: str,
     options: pluggy.HookimplOpts,
     arguments: Sequence[str],
-    who: object,
+    owner: object,
 ) -> None:
     """Check that a hook method can be called with the arguments of its point.
 
@@ -87,14 +90,14 @@ def check_method(
         name: its own name.
         options: pluggy's options, `specname` among them.
         arguments: the arguments that the point has.
-        who: how errors name the component.
+        owner: the component as errors name it.
 
     Raises:
         ComponentRejectedError: it cannot.
     """
     problem = _problem(method, str(options["specname"]), options, arguments)
     if problem:
-        raise _rejected(who, name, method, problem)
+        raise _rejected(owner, name, method, problem)
 
 
 def spec_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -117,10 +120,10 @@ def _attributes(component: object) -> dict[str, Any]:
     return found
 
 
-def _rejected(who: object, name: str, function: object, problem: str) -> ComponentRejectedError:
+def _rejected(owner: object, name: str, function: object, problem: str) -> ComponentRejectedError:
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     where = f"\n    at {code.co_filename}:{code.co_firstlineno}" if code else ""
-    return ComponentRejectedError(f"{who} cannot join: its {name} {problem}{where}")
+    return ComponentRejectedError(f"{owner} cannot join: its {name} {problem}{where}")
 
 
 def _problem(
@@ -129,11 +132,11 @@ def _problem(
     options: pluggy.HookimplOpts,
     arguments: Sequence[str],
 ) -> str | None:
-    """Return what is wrong with a hook method, with the mend, or None."""
+    """Return what is wrong with a hook method, with the fix, or None."""
     inner = inspect.unwrap(method)
     inner = inner.__func__ if isinstance(inner, MethodType) else inner
     if not isinstance(inner, FunctionType):
-        return f"is a {type(inner).__name__}, no function written in Python"
+        return f"is a {type(inner).__name__}, not a function written in Python"
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         return "is async; the loop calls hooks and does not await them. Write it with plain def"
     if options["hookwrapper"]:
@@ -154,20 +157,20 @@ def _problem(
     is_bound = isinstance(method, MethodType)
     own = names[1:] if is_bound else names
     right = ", ".join([*(["self"] if is_bound else []), *arguments])
-    mend = f"Write:\n    def {inner.__name__}({right}):"
+    fix = f"Write:\n    def {inner.__name__}({right}):"
     takes_anything = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
     if takes_anything and not own and not code.co_kwonlyargcount:
         return (
-            "takes only * arguments, so nobody can tell what to pass; "
-            f"a decorator without functools.wraps does that. {mend}"
+            "takes only * arguments, so the loop cannot tell what to pass; "
+            f"a decorator without functools.wraps does that. {fix}"
         )
     if is_bound and (not names or names[0] in arguments):
-        return f"has no self. {mend}"
+        return f"has no self. {fix}"
     if code.co_kwonlyargcount:
-        return f"has keyword-only arguments, and the loop passes arguments by position. {mend}"
+        return f"has keyword-only arguments, and the loop passes arguments by position. {fix}"
     if inner.__defaults__:
-        return f"has a default value for an argument, which would never be used. {mend}"
+        return f"has a default value for an argument, which would never be used. {fix}"
     unknown = [name for name in own if name not in arguments]
     if unknown:
-        return f"takes {', '.join(unknown)}, which {point} does not have. {mend}"
+        return f"takes {', '.join(unknown)}, which {point} does not have. {fix}"
     return None

@@ -110,7 +110,7 @@ class HookManager(pluggy.PluginManager):
         if not hasattr(self.hook, point):
             hint = did_you_mean(point, [*POINTS, *vars(self.hook)]) + self._find_provider(point)
             raise UnknownPointError(
-                f"no component in the list brings the callback point {point!r}. {hint}"
+                f"no component in the list provides the callback point {point!r}. {hint}"
             )
         first_only = getattr(self.hook, point).spec.opts["firstresult"]
         call = self._compile(point, "first" if first_only else "listed", keyword_only=True)

@@ -15,24 +15,24 @@ from ttl_core.hooks.member import Member
 from ttl_core.hookspecs import POINTS
 
 
-def provided_points(component: object, key: str, who: object) -> Mapping[str, Callable[..., Any]]:
-    """Return the callback points that a component brings, by name.
+def provided_points(component: object, key: str, owner: object) -> Mapping[str, Callable[..., Any]]:
+    """Return the callback points that a component provides, by name.
 
     Args:
         component: the component.
         key: its entry point's name, with which the names have to begin.
-        who: how errors name it.
+        owner: the component as errors name it.
 
     Raises:
-        ComponentRejectedError: it brings none, or one that cannot be.
+        ComponentRejectedError: it provides none, or one that is not possible.
     """
     namespace = getattr(component, "hookspecs", None)
     if namespace is None:
         return {}
     if not (inspect.ismodule(namespace) or inspect.isclass(namespace)):
         raise ComponentRejectedError(
-            f"{who} cannot join: its hookspecs are {namespace!r}, no module or class of functions "
-            "marked with @hookspec"
+            f"{owner} cannot join: its hookspecs are {namespace!r}, not a module or class of "
+            "functions marked with @hookspec"
         )
     prefix = f"{key.replace('-', '_')}_"
     points = {
@@ -42,25 +42,25 @@ def provided_points(component: object, key: str, who: object) -> Mapping[str, Ca
     }
     if not points:
         raise ComponentRejectedError(
-            f"{who} cannot join: its hookspecs {namespace.__name__} hold no function marked with "
+            f"{owner} cannot join: its hookspecs {namespace.__name__} hold no function marked with "
             "@hookspec"
         )
     for name, value in points.items():
         if not name.startswith(prefix) or name in POINTS:
             raise ComponentRejectedError(
-                f"{who} cannot join: it brings the callback point {name!r}, whose name does not "
-                f"begin with its own. Call it {prefix}{name}"
+                f"{owner} cannot join: it provides the callback point {name!r}, whose name does "
+                f"not begin with its own. Call it {prefix}{name}"
             )
         if getattr(value, "__func__", value).ttl_spec["historic"]:
             raise ComponentRejectedError(
-                f"{who} cannot join: its callback point {name!r} is historic, and the loop "
+                f"{owner} cannot join: its callback point {name!r} is historic, and the loop "
                 "replays nothing. Write @hookspec without it"
             )
         arguments = inspect.signature(getattr(namespace, name)).parameters
         kinds = {argument.kind for argument in arguments.values()}
         if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
             raise ComponentRejectedError(
-                f"{who} cannot join: its callback point {name!r} has to take plain arguments, "
+                f"{owner} cannot join: its callback point {name!r} has to take plain arguments, "
                 f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
             )
     return {name: getattr(namespace, name) for name in points}
@@ -77,32 +77,32 @@ def check_points(members: Sequence[Member], find_provider: Callable[[str], str])
         ComponentRejectedError: two provide the same point, no component provides one that is
             implemented, or an implementation does not fit.
     """
-    brought: dict[str, tuple[Member, Callable[..., Any]]] = {}
+    provided: dict[str, tuple[Member, Callable[..., Any]]] = {}
     for member in members:
         for point, spec in member.points.items():
-            other, other_spec = brought.setdefault(point, (member, spec))
+            other, other_spec = provided.setdefault(point, (member, spec))
             if other_spec is not spec:
                 raise ComponentRejectedError(
-                    f"{member} cannot join: it brings the callback point {point!r}, and so "
-                    f"does {other}. Take one of them out"
+                    f"{member} cannot join: it provides the callback point {point!r}, and so "
+                    f"does {other}. Remove one of them"
                 )
     for member in members:
-        for point in brought.keys() - member.methods.keys():
+        for point in provided.keys() - member.methods.keys():
             if inspect.isroutine(inspect.getattr_static(member.component, point, None)):
                 raise ComponentRejectedError(
                     f"{member} cannot join: its {point} has the name of a callback point of "
-                    f"{brought[point][0]}, but is not marked. Put @hookimpl above it"
+                    f"{provided[point][0]}, but is not marked. Put @hookimpl above it"
                 )
         for name, (method, options) in member.methods.items():
             point = str(options["specname"])
-            if point in brought:
-                spec = brought[point][1]
+            if point in provided:
+                spec = provided[point][1]
                 check_method(method, name, options, spec_arguments(spec), member)
                 _warn_if_deprecated(member, method, point, spec)
             elif point not in POINTS and not options["optionalhook"]:
-                hint = did_you_mean(point, [*POINTS, *brought]) + find_provider(point)
+                hint = did_you_mean(point, [*POINTS, *provided]) + find_provider(point)
                 raise ComponentRejectedError(
-                    f"{member} cannot join: its {name} is no callback point of the core or of "
+                    f"{member} cannot join: its {name} is not a callback point of the core or of "
                     f"a component in the list. {hint}"
                 )
 

@@ -89,4 +89,4 @@ def _advice(value: Any) -> str:
     for base in (dict, list, tuple, str, int, float):
         if isinstance(value, base):
             return f"{base.__name__}(...)"
-    return "plain Python values and tensors, and make it anew from them when they are loaded"
+    return "plain Python values and tensors, and recreate it from them when they are loaded"

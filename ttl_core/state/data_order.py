@@ -50,8 +50,8 @@ def not_resumable_error(data: Any) -> StateError:
             "place of shuffle=True, or torchdata's StatefulDataLoader"
         )
     return StateError(
-        f"no run could go on in the middle of an epoch of its data, {what}: nothing repeats the "
-        f"order of their batches. {change}"
+        f"no run could resume in the middle of an epoch of its data, {what}: the order of "
+        f"its batches cannot be repeated. {change}"
     )
 
 

@@ -42,7 +42,7 @@ def check_kind(state: Any) -> None:
     """
     if not isinstance(state, Mapping) or not state.keys() >= _PARTS:
         raise StateError(
-            f"{_short(state)} is no state of a loop: load_state_dict() takes what state_dict() "
+            f"{_short(state)} is not a state of a loop: load_state_dict() takes what state_dict() "
             "returned"
         )
     if state["version"] != VERSION:
@@ -52,8 +52,8 @@ def check_kind(state: Any) -> None:
         )
     if state["position"] is None:
         raise StateError(
-            "the state was not taken at a safe point, so no run can go on from it. It is there to "
-            "be looked into: take what you need, as model.load_state_dict(state['model']) does"
+            "the state was not taken at a safe point, so no run can resume from it. It is there to "
+            "inspect: take what you need, as in model.load_state_dict(state['model'])"
         )
 
 
@@ -124,8 +124,8 @@ def _check_model(loop: TrainTestLoop, saved: State) -> None:
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise StateError(
-            f"the model does not fit the state: {'; '.join(sorted(problems)[:5])}{more}. Make the "
-            "model that the state was taken of"
+            f"the model does not fit the state: {'; '.join(sorted(problems)[:5])}{more}. Create "
+            "the model that the state was taken of"
         )
 
 
@@ -147,16 +147,16 @@ def _matching_variables(
             found[name] = value
         elif name not in ignore:
             raise StateError(
-                f"the state holds the loop variable {name!r}, which nobody has set by the end of "
-                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Put back "
-                f"the component that sets it, or go on without it: ignore=[{name!r}]"
+                f"the state holds the loop variable {name!r}, which is not set at the end of "
+                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
+                f"the component that sets it, or resume without it: ignore=[{name!r}]"
             )
     known = {id(value) for value in found.values()}
     for name, value in there.items():
         if id(value) not in known and name not in ignore and value.state_dict():
             raise StateError(
                 f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
-                f"holds none for it. To let it start afresh: ignore=[{name!r}]"
+                f"holds none for it. To start it from scratch: ignore=[{name!r}]"
             )
     optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
     schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
@@ -185,8 +185,8 @@ def _matching_components(
     for name in saved.keys() - there.keys() - set(ignore):
         raise StateError(
             f"the state holds component {name!r} ({_origin(records[name])}), but no component of "
-            f"that name with state is in the list. {did_you_mean(name, there)}Put it back, or go "
-            f"on without it: ignore=[{name!r}]"
+            f"that name with state is in the list. {did_you_mean(name, there)}Add it, or "
+            f"resume without it: ignore=[{name!r}]"
         )
     for name, member in there.items():
         if name in saved:
@@ -194,7 +194,7 @@ def _matching_components(
         elif name not in ignore:
             raise StateError(
                 f"{member} has state, but the state holds none for it: it was not in the list. To "
-                f"let it start afresh: ignore=[{name!r}]"
+                f"start it from scratch: ignore=[{name!r}]"
             )
     return {name: member for name, member in there.items() if name in saved}
 
@@ -203,7 +203,7 @@ def _warn_of_another_version(member: Member, record: State) -> None:
     now = member.record()
     if (record["distribution"], record["version"]) != (now["distribution"], now["version"]):
         warnings.warn(
-            f"{member} goes on from the state of {_origin(record)}. If that does not fit, install "
+            f"{member} resumes from the state of {_origin(record)}. If that does not fit, install "
             "that version",
             UserWarning,
             stacklevel=user_stacklevel(),
@@ -223,7 +223,7 @@ def _warn_of_another_environment(saved: State) -> None:
     ]
     if changed:
         warnings.warn(
-            "the run goes on, but may differ in bits from one that was not interrupted: "
+            "the run resumes, but may differ in bits from one that was not interrupted: "
             f"{'; '.join(changed)}",
             UserWarning,
             stacklevel=user_stacklevel(),

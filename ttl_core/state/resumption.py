@@ -216,8 +216,8 @@ class ResumableLoop:
             self.check_resumable()
         elif not allow_unsafe:
             raise RunError(
-                "state_dict() was called where no run could go on from it: components may be "
-                "half-way through a batch. Call it in on_safe_point"
+                "state_dict() was called outside of a safe point, where no run can resume: "
+                "components may be halfway through a batch. Call it in on_safe_point"
             )
         taken = self._resumption.take(is_resumable=self._stage.is_resumable)
         return snapshot(taken, out) if copy else taken
@@ -240,7 +240,7 @@ class ResumableLoop:
         check_kind(state_dict)
         if self._stage not in (Stage.IDLE, Stage.STARTING):
             raise RunError(
-                "load_state_dict() was called when the loop was running already. Call it before "
+                "load_state_dict() was called while the loop is running. Call it before "
                 "train(), or in on_train_begin"
             )
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)

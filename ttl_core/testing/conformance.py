@@ -19,7 +19,7 @@ on_either_side = pytest.mark.parametrize("first", [True, False], ids=["before", 
 
 
 class ComponentConformance:
-    """Check what every component has to do. Subclass it in a package's tests.
+    """The conformance suite. Subclass it in the tests of a package.
 
     The component under test is the last one that `make_components` returns; the others are what
     it needs around it. It is tested within that list, and against a control run of the list
@@ -118,7 +118,7 @@ class ComponentConformance:
         loop.train(n_epochs=2)
         assert loop.epoch_num == 2
 
-    def test_is_made_anew(self) -> None:
+    def test_is_created_for_each_loop(self) -> None:
         """Two loops get components of their own."""
         one, other = self._loop(), self._loop()
         assert not {id(component) for component in one.components} & {
@@ -159,9 +159,9 @@ class ComponentConformance:
         assert loop.epoch_num == epochs + 1
 
     @at_every_moment
-    @pytest.mark.parametrize("on", [True, False], ids=["first-on", "first-off"])
-    def test_comes_on_and_off(self, moment: str, on: bool) -> None:
-        """Switched on and off at any point, it raises nothing but what ttl explains."""
+    @pytest.mark.parametrize("on", [True, False], ids=["enabled", "disabled"])
+    def test_can_be_toggled(self, moment: str, on: bool) -> None:
+        """Enabled and disabled at any point, it raises nothing but errors that ttl explains."""
 
         def toggle(*_: object) -> None:
             if loop.components.is_enabled(it):
@@ -179,8 +179,8 @@ class ComponentConformance:
         loop.components.enable(it)
         loop.train(n_epochs=1)
 
-    def test_goes_on_exactly(self) -> None:
-        """From any safe point a new loop goes on to what an uninterrupted run comes to."""
+    def test_resumes_exactly(self) -> None:
+        """From any safe point a new loop resumes to the result of an uninterrupted run."""
         states: list[dict[str, Any]] = []
 
         def take(loop: TrainTestLoop, _: str) -> None:
