@@ -1,4 +1,4 @@
-"""Measure steps on a GPU against loops written by hand; inside a batch nothing may wait for it.
+"""Measure steps on a GPU against loops written by hand. Nothing inside a batch may wait for it.
 
 python measure_gpu.py
 """
@@ -19,7 +19,7 @@ adamw = functools.partial(torch.optim.AdamW, lr=1e-3, fused=True)
 
 
 class ForbidWaiting(LoopComponent):
-    """Raise an error where something inside a batch waits for the GPU."""
+    """A component that makes every wait for the GPU inside a batch an error."""
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop):
