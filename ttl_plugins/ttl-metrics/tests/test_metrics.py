@@ -37,6 +37,16 @@ class Logged(LoopComponent):
         self.calls.append((level, {name: as_number(value) for name, value in metrics.items()}))
 
 
+class LoggedDevices(LoopComponent):
+    """A component that keeps the devices of what was logged."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_log(self, metrics):
+        self.calls.append({str(value.device) for value in metrics.values()})
+
+
 def as_number(value):
     """Return a tensor as a number of Python, and other values as they are."""
     return value.tolist() if isinstance(value, torch.Tensor) else value
@@ -320,23 +330,23 @@ def test_kept_scores_hold_no_graph():
 
 def test_no_value_is_read_from_the_device():
     """Batches may be on a device whose values cannot be read, so nothing waits for it."""
-    component = accuracy()
-    loop = make_loop(component)
+    devices = LoggedDevices()
+    loop = make_loop(accuracy())
+    loop.components.append(devices)
     meta = torch.device("meta")
     scores, targets = torch.empty(2, device=meta), torch.empty(2, dtype=torch.long, device=meta)
     loop.test([(scores, targets, torch.empty((), device=meta))] * 2)
-    assert {meta} == {value.device for value in loop.metrics.values()}
+    assert [{"meta"}] == devices.calls
 
 
 def test_a_device_may_change_between_epochs():
     """Metrics move to the device of the scores."""
+    devices = LoggedDevices()
     loop = make_loop(accuracy())
-    meta = torch.device("meta")
-    devices = []
-    for device in ("cpu", meta):
+    loop.components.append(devices)
+    for device in ("cpu", "meta"):
         loop.test([tuple(value.to(device) for value in batch(1.0))])
-        devices.append({str(value.device) for value in loop.metrics.values()})
-    assert [{"cpu"}, {"meta"}] == devices
+    assert [{"cpu"}, {"meta"}] == devices.calls
 
 
 # -- predictions and named validation sets ------------------------------------------------------

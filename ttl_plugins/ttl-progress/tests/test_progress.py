@@ -103,7 +103,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """Provide the clock that the component reads, which stands at 0 seconds."""
+    """Provide the clock that the component reads, set to 0 seconds."""
     clock = Clock()
     monkeypatch.setattr("ttl_progress.progress.time", clock)
     return clock

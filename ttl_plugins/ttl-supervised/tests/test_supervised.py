@@ -111,7 +111,7 @@ def test_makes_a_new_optimizer_in_each_train():
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "make_batch",
     [
         lambda inputs, targets: (inputs, targets),
         lambda inputs, targets: [inputs, targets],
@@ -120,9 +120,9 @@ def test_makes_a_new_optimizer_in_each_train():
     ],
     ids=["tuple", "list", "dict", "namedtuple"],
 )
-def test_finds_inputs_and_targets(kind):
+def test_finds_inputs_and_targets(make_batch):
     """Pairs and mappings of inputs and targets need no configuration."""
-    loop = make_loop(data=[kind(*batch) for batch in make_data()])
+    loop = make_loop(data=[make_batch(*batch) for batch in make_data()])
     loop.train(3)
     assert_same(trained_by_hand(3), loop.model.state_dict())
 

@@ -115,7 +115,7 @@ class Progress(LoopComponent):
 
     @hookimpl(wrapper=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Print the line of an epoch that was joined in the middle."""
+        """Print the line of an epoch in the middle of which this component was enabled."""
         result = yield
         if self._epochs and self._epochs[-1].is_joined:
             self._epochs[-1].is_complete = True
@@ -123,15 +123,15 @@ class Progress(LoopComponent):
         return result
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
-        """Close what is open, where the run was joined in the middle."""
+        """Close what is open, if this component was enabled in the middle of the run."""
         self._end_run(loop)
 
     def on_test_end(self, loop: TrainTestLoop) -> None:
-        """Close what is open, where the run was joined in the middle."""
+        """Close what is open, if this component was enabled in the middle of the run."""
         self._end_run(loop)
 
     def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
-        """Close what is open, where the run was joined in the middle."""
+        """Close what is open, if this component was enabled in the middle of the run."""
         self._end_run(loop)
 
     # -- epochs -----------------------------------------------------------------------------
