@@ -3,7 +3,7 @@
 pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint scikit-learn
 python digits.py
 
-Press ctrl-C and start it again: it goes on where it was, to the same result.
+Press ctrl-C and start it again: it resumes, to the same result.
 """
 
 import functools
@@ -18,7 +18,7 @@ from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
 
 class CountMistakes(LoopComponent):
-    """Count, while testing, which digits were taken for which. A component is just a class."""
+    """The mistakes in testing: pairs of a digit and a wrong guess. A component is just a class."""
 
     def on_test_begin(self, loop):
         self.mistakes = []
@@ -30,7 +30,7 @@ class CountMistakes(LoopComponent):
 
 
 def make_data(batch_size=64):
-    """Return training, validation and test data: a third of the digits is held out for the test."""
+    """Return training, validation and test data: a third of the digits is for the test."""
     images, digits = load_digits(return_X_y=True)
     images = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     digits = torch.tensor(digits)
@@ -39,7 +39,7 @@ def make_data(batch_size=64):
 
     def loader(indices, shuffle):
         data = TensorDataset(images[indices], digits[indices])
-        # an order that a run which goes on in mid-epoch can have again, unlike that of shuffle=True
+        # a run that is resumed in mid-epoch can repeat this order, unlike that of shuffle=True
         return DataLoader(data, batch_size, sampler=SeededSampler(data) if shuffle else None)
 
     return loader(train, True), loader(valid, False), loader(test, False)
@@ -60,7 +60,7 @@ def make_model():
 
 
 def main(directory="runs/digits"):
-    """Train, test, and say what ran and how well it did."""
+    """Train, test, and print which components ran and how accurate the model is."""
     torch.manual_seed(0)
     train_data, valid_data, test_data = make_data()
     loop = TrainTestLoop(

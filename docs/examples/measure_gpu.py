@@ -1,4 +1,4 @@
-"""Measure steps on a GPU against loops written by hand; inside a batch nothing may wait for it.
+"""Measure steps on a GPU against loops written by hand. Nothing inside a batch may wait for it.
 
 python measure_gpu.py
 """
@@ -19,7 +19,7 @@ adamw = functools.partial(torch.optim.AdamW, lr=1e-3, fused=True)
 
 
 class ForbidWaiting(LoopComponent):
-    """Raise an error where something inside a batch waits for the GPU."""
+    """A component that makes every wait for the GPU inside a batch an error."""
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop):
@@ -63,14 +63,14 @@ def make_by_hand(model, data, n_classes, dtype):
     averages, parameters = list(averaged.module.parameters()), list(model.parameters())
     accuracy = make_accuracy(n_classes).cuda()
     scaler = torch.amp.GradScaler("cuda", enabled=dtype == "fp16")
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    autocast_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
 
     def train():
         optimizer = adamw(parameters)
         total = torch.zeros((), device="cuda")
         model.train()
         for batch_num, (inputs, targets) in enumerate(data):
-            with torch.autocast("cuda", kind):
+            with torch.autocast("cuda", autocast_dtype):
                 scores = model(inputs)
                 loss = mean_loss(scores, targets)
             scaler.scale(loss / EVERY).backward()

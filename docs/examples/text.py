@@ -1,4 +1,4 @@
-"""Train a small character transformer on the reference of Python, which Python itself ships.
+"""Train a small character transformer on the reference of Python, which is part of Python.
 
 pip install ttl-core ttl-supervised ttl-metrics ttl-precision ttl-optim ttl-control ttl-progress
 python text.py
@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ttl_core import TrainTestLoop, arrange, use
 
-LENGTH = 64  # how many characters the network sees at once
+LENGTH = 64  # of a piece of text, in characters
 
 
 class CharTransformer(torch.nn.Module):
-    """Guess each next character from those before it."""
+    """A transformer that predicts each next character from those before it."""
 
     def __init__(self, n_chars, width=96, n_layers=2, n_heads=4):
         super().__init__()
@@ -40,7 +40,7 @@ class CharTransformer(torch.nn.Module):
 
 
 def make_text():
-    """Return the reference, each paragraph once: some topics repeat what others say."""
+    """Return the reference, each paragraph once: some topics repeat paragraphs of others."""
     paragraphs = (p for topic in topics.topics.values() for p in topic.split("\n\n"))
     return "\n\n".join(dict.fromkeys(paragraphs))
 
@@ -57,14 +57,14 @@ def mean_loss(scores, targets):
 
 
 def unigram_loss(train, valid, n_chars):
-    """Return the loss of who only knows how frequent each character is."""
+    """Return the loss of a model that predicts the frequency of each character, in nats."""
     counts = torch.bincount(train, minlength=n_chars) + 1.0
     return float(-(counts / counts.sum()).log()[valid].mean())
 
 
 @torch.no_grad()
 def write(model, chars, start, n, temperature=0.7):
-    """Return a text that goes on for n characters."""
+    """Return a text continued by n characters."""
     codes = torch.tensor([[chars.index(char) for char in start]])
     model.eval()
     for _ in range(n):
@@ -74,7 +74,7 @@ def write(model, chars, start, n, temperature=0.7):
 
 
 def main(n_epochs=5):
-    """Train, and say what ran, how well it did, and what the network writes."""
+    """Train, and print which components ran, the loss, and what the network writes."""
     torch.manual_seed(0)
     text = make_text()
     chars = sorted(set(text))

@@ -1,5 +1,6 @@
 """Components that touch gradients, weights and flow, together, against loops written by hand."""
 
+import functools
 import itertools
 import random
 
@@ -9,6 +10,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ttl_core import LoopComponent, TrainTestLoop, arrange, use
 from ttl_core.testing import ComponentConformance, Step
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EVERY, MAX_NORM, DECAY, WARMUP, PATIENCE = 4, 0.05, 0.9, 5, 1
 SPECS = {
@@ -22,8 +25,8 @@ SPECS = {
 N_EPOCHS = 3
 
 
-class MeanLoss(LoopComponent):
-    """Sum up the validation losses."""
+class SumOfLosses(LoopComponent):
+    """A component that logs the sum of the validation losses."""
 
     def on_epoch_begin(self, loop):
         self.total = 0.0
@@ -37,7 +40,7 @@ class MeanLoss(LoopComponent):
 
 
 class Stop(LoopComponent):
-    """Stop when the validation loss has not improved, as early stopping does."""
+    """A component that stops when the validation loss has not improved, as early stopping does."""
 
     def __init__(self):
         self.best, self.waited, self.losses = float("inf"), 0, []
@@ -54,8 +57,8 @@ class Stop(LoopComponent):
             loop.stop()
 
 
-class Switch(LoopComponent):
-    """Switch components off at the first safe point after some number of steps."""
+class Disable(LoopComponent):
+    """A component that disables others at the first safe point after some number of steps."""
 
     def __init__(self, names, at):
         self.names, self.at = names, at
@@ -71,18 +74,19 @@ def make_data():
     return data[:10], data[10:]
 
 
-def by_hand(names, off=(), off_at=None):
-    """Train as one does without any library.
+@functools.cache
+def by_hand(names, disabled=frozenset(), disabled_at=None):
+    """Train without any library.
 
     Args:
-        names: what to do besides plain steps.
-        off: what to leave off after some number of steps.
-        off_at: that number.
+        names: a frozenset of the techniques to use besides plain steps.
+        disabled: a frozenset of those to leave out after some number of steps.
+        disabled_at: that number.
 
     Returns:
         The weights, the averages and the validation losses.
     """
-    on = set(names)
+    enabled = set(names)
     model = ComponentConformance.make_model()
     train_data, valid_data = make_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -92,12 +96,12 @@ def by_hand(names, off=(), off_at=None):
     losses, best, waited, n_steps, n_pending = [], float("inf"), 0, 0, 0
     for epoch in range(N_EPOCHS):
         model.train()
-        model[0].requires_grad_(not ("freeze" in on and epoch < 1))
+        model[0].requires_grad_(not ("freeze" in enabled and epoch < 1))
         for i, (inputs, targets) in enumerate(train_data):
             if not n_pending:
                 model.zero_grad()
-            every = EVERY if "grad-accumulation" in on else 1
-            with torch.autocast("cpu", torch.bfloat16, enabled="amp" in on):
+            every = EVERY if "grad-accumulation" in enabled else 1
+            with torch.autocast("cpu", torch.bfloat16, enabled="amp" in enabled):
                 loss = torch.nn.functional.cross_entropy(model(inputs), targets)
             (loss / every).backward()
             n_pending += 1
@@ -107,25 +111,25 @@ def by_hand(names, off=(), off_at=None):
                 if parameter.grad is not None:
                     parameter.grad *= every / n_pending
             n_pending = 0
-            if "grad-clip" in on:
+            if "grad-clip" in enabled:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
             lr = optimizer.param_groups[0]["lr"]
-            if "lr-warmup" in on:
+            if "lr-warmup" in enabled:
                 optimizer.param_groups[0]["lr"] = lr * min(1, (n_steps + 1) / WARMUP)
             optimizer.step()
             optimizer.param_groups[0]["lr"] = lr
             scheduler.step()
             n_steps += 1
-            if "ema" in on:
+            if "ema" in enabled:
                 averaged.update_parameters(model)
             is_last = i + 1 == len(train_data)
-            if off_at is not None and n_steps >= off_at and not is_last:
-                on -= set(off)
-        if off_at is not None and n_steps >= off_at:
-            on -= set(off)
-        measured = averaged.module if "ema" in on else model
+            if disabled_at is not None and n_steps >= disabled_at and not is_last:
+                enabled -= disabled
+        if disabled_at is not None and n_steps >= disabled_at:
+            enabled -= disabled
+        measured = averaged.module if "ema" in enabled else model
         measured.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="amp" in on):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="amp" in enabled):
             losses.append(
                 sum(float(torch.nn.functional.cross_entropy(measured(x), y)) for x, y in valid_data)
             )
@@ -146,7 +150,7 @@ def by_name(components):
 
 
 def assert_same(expected, actual, exact=True):
-    """Check weights, averages and losses: the same bits, or to the tolerance of bf16.
+    """Check weights, averages and losses: to the same bits, or to the tolerance of bf16.
 
     For bf16 the tolerance is 1e-3 in weights of order 1, and 1e-2 in losses.
     """
@@ -162,12 +166,12 @@ def assert_same(expected, actual, exact=True):
 
 
 def everything(names):
-    """Return components of these names, with what measures and stops."""
-    return [Step(), MeanLoss(), Stop(), *(SPECS[name] for name in names)]
+    """Return components of these names, with the steps, the validation loss and stopping."""
+    return [Step(), SumOfLosses(), Stop(), *(SPECS[name] for name in names)]
 
 
 def orders(names, n):
-    """Return some orders of names, always the same ones."""
+    """Return some orders of names, the same ones in each run."""
     every = list(itertools.permutations(names))
     return random.Random(0).sample(every, min(n, len(every)))
 
@@ -178,13 +182,13 @@ CORE = ("grad-accumulation", "grad-clip", "ema")
 @pytest.mark.parametrize("names", orders(CORE, 6), ids=" ".join)
 def test_accumulation_clipping_averages_and_stopping_are_the_loop_by_hand(names):
     """In any order, on the CPU in single precision, they give the same bits."""
-    assert_same(by_hand(CORE), by_name(everything(names)))
+    assert_same(by_hand(frozenset(CORE)), by_name(everything(names)))
 
 
 @pytest.mark.parametrize("names", orders((*CORE, "amp"), 8), ids=" ".join)
 def test_the_same_in_mixed_precision(names):
     """With bf16 they give the same to the stated tolerance."""
-    assert_same(by_hand((*CORE, "amp")), by_name(everything(names)), exact=False)
+    assert_same(by_hand(frozenset(names)), by_name(everything(names)), exact=False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -193,11 +197,11 @@ def test_all_of_them_arranged_from_a_shuffled_list(seed):
     names = [name for name in SPECS if name != "amp"]
     components = everything(names)
     random.Random(seed).shuffle(components)
-    assert_same(by_hand(names), by_name(arrange(components)))
+    assert_same(by_hand(frozenset(names)), by_name(arrange(components)))
 
 
 def test_early_stopping_is_of_the_averages():
-    """What is measured and decides the end differs with and without averages."""
+    """The validation losses, which decide when to stop, differ with and without averages."""
     _, _, with_averages = by_name(everything(CORE))
     _, _, without = by_name(everything(CORE[:2]))
     assert with_averages != without
@@ -209,21 +213,21 @@ PAIRS = list(itertools.combinations(SPECS, 2))
 @pytest.mark.parametrize("names", PAIRS, ids=" ".join)
 def test_each_pair_is_the_loop_by_hand(names):
     """Two together, in both orders, do what the loop by hand does with both."""
-    expected = by_hand(names)
+    expected = by_hand(frozenset(names))
     for order in (names, names[::-1]):
         assert_same(expected, by_name(everything(order)), exact="amp" not in names)
 
 
 @pytest.mark.parametrize("at", ["safe point", "between epochs"])
 @pytest.mark.parametrize("names", PAIRS, ids=" ".join)
-def test_each_pair_switched_off_in_mid_run_leaves_the_loop_by_hand(names, at):
-    """After both have gone, in mid-epoch or between epochs, training is plain again.
+def test_each_pair_disabled_in_mid_run_leaves_the_loop_by_hand(names, at):
+    """After both are disabled, in mid-epoch or between epochs, training is plain again.
 
-    Freezing ends with its epoch, so it is not switched off in the middle of one.
+    Freezing ends with its epoch, so it is not disabled in the middle of one.
     """
     per_epoch = 3 if "grad-accumulation" in names else 10
     steps = per_epoch if at == "between epochs" else 2
-    off = [name for name in names if name != "freeze" or at == "between epochs"]
-    components = [*everything(names), Switch(off, steps)]
-    expected = by_hand(names, off, steps)
+    disabled = [name for name in names if name != "freeze" or at == "between epochs"]
+    components = [*everything(names), Disable(disabled, steps)]
+    expected = by_hand(frozenset(names), frozenset(disabled), steps)
     assert_same(expected, by_name(components), exact="amp" not in names)

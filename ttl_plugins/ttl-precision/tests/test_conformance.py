@@ -1,7 +1,11 @@
 """What every component has to do."""
 
+import pytest
+
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestAmp(ComponentConformance):

@@ -1,6 +1,10 @@
 """What every component has to do."""
 
+import pytest
+
 from ttl_core.testing import ComponentConformance, Step
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestProgress(ComponentConformance):

@@ -4,11 +4,10 @@ import io
 import os
 import pty
 import re
-import subprocess
 import sys
-import time
 
 import pytest
+import rich
 import torch
 from rich.console import Console
 from torch import nn
@@ -16,25 +15,29 @@ from ttl_progress import Progress
 
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+needs_predict = pytest.mark.xfail(strict=True, reason="core support for predict is under way")
+needs_named_sets = pytest.mark.xfail(strict=True, reason="core support for named sets is under way")
+
 # -- around the component -----------------------------------------------------------------------
 
 
 class Step(LoopComponent):
-    """Set a loss."""
+    """A component that sets a loss."""
 
     def on_loss_compute(self, loop):
         loop.loss = torch.tensor(0.25, requires_grad=True)
 
 
 class Do(LoopComponent):
-    """Do something at one point."""
+    """A component that performs an action at one point."""
 
     def __init__(self, point, action):
         setattr(self, point, lambda loop: action(loop))
 
 
 class Stream:
-    """Hold data whose length is not known."""
+    """Data of unknown length."""
 
     def __init__(self, data):
         self.data = data
@@ -44,7 +47,7 @@ class Stream:
 
 
 class Value:
-    """Be a number that counts how often it is read."""
+    """A number that counts how often it is read."""
 
     reads = 0
 
@@ -53,8 +56,18 @@ class Value:
         return 0.5
 
 
+class Clock:
+    """A clock that a test sets, in place of the module `time`."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+
 class Screen(io.StringIO):
-    """Be as much of a terminal as rich asks for: lines, and a cursor that moves up and down."""
+    """The part of a terminal that rich uses: lines, and a cursor that moves up and down."""
 
     def __init__(self):
         super().__init__()
@@ -88,16 +101,34 @@ class Screen(io.StringIO):
         return [line.rstrip() for line in self.lines if line.strip()]
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """Provide the clock that the component reads, set to 0 seconds."""
+    clock = Clock()
+    monkeypatch.setattr("ttl_progress.progress.time", clock)
+    return clock
+
+
 @pytest.fixture
 def screen():
-    """Give a terminal of 80 columns."""
+    """Provide a terminal of 80 columns."""
     return Screen()
 
 
 @pytest.fixture
 def bar(screen):
-    """Give a component that shows its bar on the screen."""
+    """Provide a component that shows its bar on the screen."""
     return Progress(console=terminal(screen))
+
+
+@pytest.fixture
+def rest(clock):
+    """Provide a component that makes each batch last long enough for a refresh."""
+
+    def advance(loop):
+        clock.seconds += 0.11
+
+    return Do("on_batch_end", advance)
 
 
 def terminal(screen, width=80):
@@ -115,13 +146,13 @@ def make_loop(*components, n_train=3, n_valid=None):
 
 
 def lines(capsys):
-    """Return what was printed, without the times."""
-    return without_times(capsys.readouterr().out.splitlines())
+    """Return the printed lines."""
+    return capsys.readouterr().out.splitlines()
 
 
-def without_times(lines):
-    """Return lines without how long the epochs took."""
-    return [re.sub(r"  \d+\.\d s", "", line) for line in lines]
+def labels(capsys):
+    """Return the printed labels of epochs."""
+    return [line.partition("  ")[0] for line in lines(capsys)]
 
 
 def ever_shown(screen):
@@ -135,30 +166,29 @@ def ever_shown(screen):
 def test_each_epoch_is_one_plain_line(capsys):
     """Where the output is no terminal, it holds a line an epoch and no control codes."""
     make_loop("progress", n_valid=1).train(n_epochs=2)
-    line = r"{} epoch {}/2  {}  0\.\d s  last loss 0\.25\n"
     expected = "".join(
-        line.format(phase, epoch, count)
+        f"{phase} epoch {epoch}/2  {count}  0.0 s  last loss 0.25\n"
         for epoch in (1, 2)
         for phase, count in (("train", "3 batches"), ("valid", "1 batch"))
     )
-    assert re.fullmatch(expected, capsys.readouterr().out)
+    assert expected == capsys.readouterr().out
 
 
-def test_forced_colours_make_no_terminal(capsys, monkeypatch):
-    """FORCE_COLOR, which build servers set, does not bring control codes into a file."""
+def test_forced_colors_make_no_terminal(capsys, monkeypatch):
+    """FORCE_COLOR, which build servers set, adds no control codes to a file."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     make_loop("progress", n_train=1).train(n_epochs=1)
-    assert ["train epoch 1/1  1 batch  last loss 0.25"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  last loss 0.25"] == lines(capsys)
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["before", "after"])
-def test_values_of_the_epoch_are_shown_wherever_their_component_stands(capsys, place):
+def test_values_of_the_epoch_are_shown_wherever_their_component_is_placed(capsys, place):
     """What is logged in on_epoch_end is on the line, in the order in which it was logged."""
     loop = make_loop("progress", n_train=1)
     values = {"loss": torch.tensor(0.3125), "accuracy": 0.912345, "n": 3, "best": "yes"}
     loop.components.insert(place, Do("on_epoch_end", lambda loop: loop.log(values, "epoch")))
     loop.train(n_epochs=1)
-    expected = "train epoch 1/1  1 batch  loss 0.3125  accuracy 0.9123  n 3  best yes"
+    expected = "train epoch 1/1  1 batch  0.0 s  loss 0.3125  accuracy 0.9123  n 3  best yes"
     assert [expected] == lines(capsys)
 
 
@@ -173,14 +203,14 @@ def test_values_that_a_wrapper_logs_are_shown(capsys):
             return result
 
     make_loop(Late(), "progress", n_train=1).train(n_epochs=1)
-    assert ["train epoch 1/1  1 batch  loss 7"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  loss 7"] == lines(capsys)
 
 
 def test_values_of_a_batch_are_not_those_of_the_epoch(capsys):
     """What is logged at batch level stays off the line."""
     noise = Do("on_batch_end", lambda loop: loop.log({"grad_norm": 9.0}))
     make_loop(noise, "progress", n_train=1).train(n_epochs=1)
-    assert ["train epoch 1/1  1 batch  last loss 0.25"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  last loss 0.25"] == lines(capsys)
 
 
 def test_values_that_are_no_number_are_left_out(capsys):
@@ -188,14 +218,14 @@ def test_values_that_are_no_number_are_left_out(capsys):
     values = {"loss": 1, "matrix": torch.eye(2), "nothing": None}
     log = Do("on_epoch_end", lambda loop: loop.log(values, "epoch"))
     make_loop(log, "progress", n_train=1).train(n_epochs=1)
-    assert ["train epoch 1/1  1 batch  loss 1"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  loss 1"] == lines(capsys)
 
 
 def test_markup_in_a_name_is_text(capsys):
     """Brackets are printed as they are."""
     log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1, "top[bold]:smile:": 2}, "epoch"))
     make_loop(log, "progress", n_train=1).train(n_epochs=1)
-    assert ["train epoch 1/1  1 batch  loss 1  top[bold]:smile: 2"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  loss 1  top[bold]:smile: 2"] == lines(capsys)
 
 
 def test_epochs_count_on_in_a_second_run(capsys):
@@ -203,8 +233,7 @@ def test_epochs_count_on_in_a_second_run(capsys):
     loop = make_loop("progress", n_train=1)
     loop.train(n_epochs=1)
     loop.train(n_epochs=2)
-    labels = [line.partition("  ")[0] for line in lines(capsys)]
-    assert ["train epoch 1/1", "train epoch 2/3", "train epoch 3/3"] == labels
+    assert ["train epoch 1/1", "train epoch 2/3", "train epoch 3/3"] == labels(capsys)
 
 
 def test_only_training_numbers_its_epochs(capsys):
@@ -213,8 +242,7 @@ def test_only_training_numbers_its_epochs(capsys):
     loop.train(n_optim_steps=1)
     loop.validate()
     loop.test([torch.ones(2)])
-    labels = [line.partition("  ")[0] for line in lines(capsys)]
-    assert ["train epoch 1", "valid epoch 1", "valid", "test"] == labels
+    assert ["train epoch 1", "valid epoch 1", "valid", "test"] == labels(capsys)
 
 
 def test_an_empty_epoch_has_no_loss(capsys):
@@ -222,28 +250,31 @@ def test_an_empty_epoch_has_no_loss(capsys):
     loop = make_loop("progress", n_train=1)
     loop.train(n_epochs=1)
     loop.test([])
-    assert ["train epoch 1/1  1 batch  last loss 0.25", "test  0 batches"] == lines(capsys)
+    assert ["train epoch 1/1  1 batch  0.0 s  last loss 0.25", "test  0 batches  0.0 s"] == lines(
+        capsys
+    )
 
 
-def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys):
+def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys, clock):
     """Its time does not count as time of the training epoch."""
 
     def validate(loop):
+        clock.seconds += 90 if loop.is_validating else 0.3
         if loop.is_training and loop.batch_num == 1:
             loop.validate()
-        elif loop.is_validating:
-            time.sleep(0.5)
 
     make_loop(Do("on_batch_end", validate), "progress", n_valid=1).train(n_epochs=1)
-    first, second, _ = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"valid epoch 1/1  1 batch  [01]\.\d s  last loss 0\.25", first)
-    assert re.fullmatch(r"train epoch 1/1  3 batches  0\.[0-4] s  last loss 0\.25", second)
+    assert [
+        "valid epoch 1/1  1 batch  0:01:30  last loss 0.25",
+        "train epoch 1/1  3 batches  0.9 s  last loss 0.25",
+        "valid epoch 1/1  1 batch  0:01:30  last loss 0.25",
+    ] == lines(capsys)
 
 
 def test_a_stopped_epoch_tells_how_far_it_went(capsys):
     """The line of an epoch that stop() ended has both numbers."""
     make_loop("progress", Do("on_safe_point", lambda loop: loop.stop())).train(n_epochs=5)
-    assert ["train epoch 1/5  1/3 batches  last loss 0.25"] == lines(capsys)
+    assert ["train epoch 1/5  1/3 batches  0.0 s  last loss 0.25"] == lines(capsys)
 
 
 def test_a_failed_epoch_tells_how_far_it_went(capsys):
@@ -254,7 +285,7 @@ def test_a_failed_epoch_tells_how_far_it_went(capsys):
 
     with pytest.raises(OSError, match="disk"):
         make_loop("progress", Do("on_safe_point", fail)).train(n_epochs=5)
-    assert ["train epoch 1/5  1/3 batches  last loss 0.25"] == lines(capsys)
+    assert ["train epoch 1/5  1/3 batches  0.0 s  last loss 0.25"] == lines(capsys)
 
 
 def test_values_are_read_once_an_epoch(capsys):
@@ -266,11 +297,47 @@ def test_values_are_read_once_an_epoch(capsys):
     assert 2 == Value.reads
 
 
-# -- switched on and off ------------------------------------------------------------------------
+# -- predictions and named validation sets ------------------------------------------------------
+
+
+@needs_predict
+def test_a_prediction_has_a_line_without_a_loss(capsys):
+    """The loss that training left behind is not shown in the line of a prediction."""
+    loop = make_loop("progress", n_train=1)
+    loop.train(n_epochs=1)
+    loop.predict([torch.ones(2)] * 3)
+    expected = ["train epoch 1/1  1 batch  0.0 s  last loss 0.25", "predict  3 batches  0.0 s"]
+    assert expected == lines(capsys)
+
+
+@needs_predict
+def test_a_prediction_has_a_bar(screen, bar, rest):
+    """The bar of a prediction holds the batches, the rate and the time left."""
+    make_loop(rest, bar).predict([torch.ones(2)] * 3)
+    expected = r"predict [━╸╺ ]+ 2/3 9\.1/s 0:00:00 left"
+    assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
+
+
+@needs_named_sets
+def test_a_named_validation_set_has_its_name_in_the_label(capsys):
+    """Each named set has a line of its own, with the values logged for it."""
+    loop = make_loop("progress", n_train=1)
+    loop.valid_data = {"near": [torch.ones(2)], "far": [torch.ones(2)] * 2}
+    log = Do("on_epoch_end", lambda loop: loop.log({"loss": loop.batch_num}, level="epoch"))
+    loop.components.append(log)
+    loop.train(n_epochs=1)
+    assert [
+        "train epoch 1/1  1 batch  0.0 s  loss 0",
+        "valid near epoch 1/1  1 batch  0.0 s  loss 0",
+        "valid far epoch 1/1  2 batches  0.0 s  loss 1",
+    ] == lines(capsys)
+
+
+# -- enabled and disabled -----------------------------------------------------------------------
 
 
 def test_one_that_is_enabled_in_mid_epoch_shows_the_rest(capsys):
-    """It joins the epoch, says so by no total, and is whole from the next epoch on."""
+    """It joins the epoch, shows no total in it, and shows the next epochs completely."""
     loop = make_loop("progress")
     loop.components.disable("progress")
     log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1}, "epoch"))
@@ -279,14 +346,15 @@ def test_one_that_is_enabled_in_mid_epoch_shows_the_rest(capsys):
         log,
     ]
     loop.train(n_epochs=2)
-    assert ["train epoch 1  3 batches  loss 1", "train epoch 2  3 batches  loss 1"] == (
-        lines(capsys)
-    )
+    assert [
+        "train epoch 1  3 batches  0.0 s  loss 1",
+        "train epoch 2  3 batches  0.0 s  loss 1",
+    ] == lines(capsys)
 
 
 @pytest.mark.parametrize("action", ["stop", "fail"])
 def test_one_that_is_enabled_in_mid_epoch_is_closed_with_the_run(screen, bar, action):
-    """A stop or an exception finds it, though it surrounds nothing."""
+    """A stop or an exception closes it, though no wrapper of it surrounds the run."""
 
     def act(loop):
         loop.components.enable("progress")
@@ -299,43 +367,48 @@ def test_one_that_is_enabled_in_mid_epoch_is_closed_with_the_run(screen, bar, ac
         loop.train(n_epochs=2)
     except AttributeError:
         assert "fail" == action
-    assert ["train epoch 1  1/3 batches  last loss 0.25"] == without_times(screen.shown())
+    assert ["train epoch 1  1/3 batches  0.0 s  last loss 0.25"] == screen.shown()
     assert screen.has_cursor
 
 
 def test_one_that_is_disabled_in_mid_epoch_leaves_no_bar(screen, bar):
-    """What it shows is gone when the epoch ends, and it stays silent."""
+    """What it shows is removed when the epoch ends, and it prints nothing more."""
     disable = Do("on_batch_end", lambda loop: loop.components.disable("progress"))
     make_loop(bar, disable).train(n_epochs=2)
-    assert ["train epoch 1/2  1 batch  last loss 0.25"] == without_times(screen.shown())
+    assert ["train epoch 1/2  1 batch  0.0 s  last loss 0.25"] == screen.shown()
     assert screen.has_cursor
 
 
 # -- the bar ------------------------------------------------------------------------------------
 
 
-def rest(loop):
-    """Take long enough for a refresh."""
-    time.sleep(0.11)
-
-
-def test_bar_shows_the_epoch(screen, bar):
+def test_bar_shows_the_epoch(screen, bar, rest):
     """It holds the phase, the epoch, the batches, the rate, the time left and newest values."""
     log = Do("on_batch_begin", lambda loop: loop.log({"lr": 0.001}))
-    make_loop(log, Do("on_batch_end", rest), bar).train(n_epochs=2)
-    expected = r"train epoch 2/2 [━╸╺ ]+ 2/3 \d\.\d/s 0:00:00 left loss 0\.25  lr 0\.001"
+    make_loop(log, rest, bar).train(n_epochs=2)
+    expected = r"train epoch 2/2 [━╸╺ ]+ 2/3 9\.1/s 0:00:00 left loss 0\.25  lr 0\.001"
     assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
 
 
-def test_bar_shows_what_is_left_of_unknown_data(screen, bar):
+def test_bar_of_data_without_a_length_has_no_time_left(screen, bar, rest):
     """Data without a length have a question mark for their number and no time left."""
-    loop = make_loop(Do("on_batch_end", rest), bar)
+    loop = make_loop(rest, bar)
     loop.test(Stream([torch.ones(2)] * 2))
-    expected = r"test ━+ 2/\? \d\.\d/s +loss 0\.25"
+    expected = r"test ━+ 2/\? 9\.1/s +loss 0\.25"
     assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
 
 
-def test_bar_fits_on_one_line_of_80_columns(screen, bar):
+def test_rate_is_of_the_batches_that_it_has_seen(screen, bar, rest):
+    """In an epoch that was resumed in the middle, the batches before do not count."""
+
+    def skip(loop):
+        loop.batch_num += 100
+
+    make_loop(Do("on_batch_begin", skip), rest, bar).train(n_epochs=1)
+    assert any(" 102/3 9.1/s " in line for line in ever_shown(screen))
+
+
+def test_bar_fits_on_one_line_of_80_columns(screen, bar, rest):
     """Large numbers and many values are cut, and no row is wrapped."""
 
     class Long(LoopComponent):
@@ -344,9 +417,8 @@ def test_bar_fits_on_one_line_of_80_columns(screen, bar):
 
         def on_batch_end(self, loop):
             loop.log({f"a_long_name_{i}": i / 3 for i in range(9)})
-            rest(loop)
 
-    loop = make_loop(Long(), bar, n_train=2)
+    loop = make_loop(Long(), rest, bar, n_train=2)
     loop.epoch_num = 998
     loop.train(n_epochs=1)
     bars = [frame for frame in screen.frames if "2/123456" in "".join(frame)]
@@ -358,21 +430,21 @@ def test_bar_fits_on_one_line_of_80_columns(screen, bar):
     assert max(len(frame[0]) for frame in bars) <= 80
 
 
-def test_bars_of_epochs_in_epochs_stand_below_each_other(screen, bar):
-    """A validation in mid-epoch adds a row, and takes it away again."""
+def test_bars_of_epochs_in_epochs_are_below_each_other(screen, bar, rest):
+    """A validation in mid-epoch adds a row, and removes it again."""
 
     def validate(loop):
         if loop.is_training and loop.batch_num == 1:
             loop.validate()
 
-    make_loop(Do("on_batch_end", rest), bar, Do("on_batch_end", validate), n_valid=2).train(1)
+    make_loop(rest, bar, Do("on_batch_end", validate), n_valid=2).train(1)
     rows = [re.findall(r"(train|valid) epoch 1/1 [━╸╺]", "\n".join(f)) for f in screen.frames]
     changes = [row for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
     assert [["train"], ["train", "valid"], ["train"], [], ["valid"], []] == changes[-6:]
 
 
-def test_bar_is_gone_in_the_end(screen, bar):
-    """Only the lines stay, the cursor is back, and standard output is what it was."""
+def test_bar_is_removed_at_the_end(screen, bar):
+    """Only the lines stay, and the cursor and standard output are restored."""
     before = sys.stdout
     make_loop(bar, n_valid=1).train(n_epochs=1)
     assert ["train", "valid"] == [line.split()[0] for line in screen.shown()]
@@ -381,7 +453,7 @@ def test_bar_is_gone_in_the_end(screen, bar):
     assert before is sys.stdout
 
 
-def test_bar_is_gone_after_ctrl_c(screen, bar):
+def test_bar_is_removed_after_ctrl_c(screen, bar):
     """KeyboardInterrupt passes, and leaves the terminal as it was."""
 
     def interrupt(loop):
@@ -389,11 +461,11 @@ def test_bar_is_gone_after_ctrl_c(screen, bar):
 
     with pytest.raises(KeyboardInterrupt):
         make_loop(bar, Do("on_batch_end", interrupt)).train(n_epochs=1)
-    assert ["train epoch 1/1  1/3 batches  last loss 0.25"] == without_times(screen.shown())
+    assert ["train epoch 1/1  1/3 batches  0.0 s  last loss 0.25"] == screen.shown()
     assert screen.has_cursor
 
 
-def test_what_is_printed_stands_above_the_bar(screen, bar):
+def test_what_is_printed_is_above_the_bar(screen, bar):
     """print() in the middle of an epoch garbles neither its own line nor the bar."""
     make_loop(bar, Do("on_batch_end", lambda loop: print("batch", loop.batch_num))).train(1)
     below = [frame[-1] for frame in screen.frames if "batch 1" in frame]
@@ -401,78 +473,73 @@ def test_what_is_printed_stands_above_the_bar(screen, bar):
     assert re.match("train epoch 1/1  +0/3", below[0])
 
 
-def test_bar_is_refreshed_at_most_ten_times_a_second(bar):
-    """Fast batches do not make values be read more often."""
+def test_bar_is_refreshed_at_most_ten_times_a_second(bar, clock):
+    """In 0.49 seconds of fast batches, values are read for four refreshes and the line."""
     Value.reads = 0
-    started = time.monotonic()
 
     def wait(loop):
         loop.loss = Value()
-        time.sleep(0.001)
+        clock.seconds += 1 / 1024
 
     make_loop(Do("on_batch_end", wait), bar, n_train=500).train(n_epochs=1)
-    assert 2 <= Value.reads <= (time.monotonic() - started) * 10 + 2  # first refresh, last line
+    assert 4 + 1 == Value.reads  # the refresh before the first batch has nothing to read
 
 
-def test_short_epochs_share_the_refreshes(bar):
-    """The limit holds over epochs, too."""
+def test_short_epochs_share_the_refreshes(bar, clock):
+    """In 0.49 seconds of short epochs, values are read for four refreshes and the lines."""
     Value.reads = 0
-    started = time.monotonic()
-    n_epochs = 50
 
     def value(loop):
         loop.loss = Value()
+        clock.seconds += 1 / 1024
 
-    make_loop(Do("on_loss_compute", value), bar).train(n_epochs=n_epochs)
-    assert Value.reads <= n_epochs + (time.monotonic() - started) * 10 + 1
+    make_loop(Do("on_loss_compute", value), bar, n_train=10).train(n_epochs=50)
+    assert 4 + 50 == Value.reads
 
 
-def test_refreshes_may_be_fewer(screen):
+def test_refreshes_may_be_fewer(screen, clock):
     """`refresh_per_second` is the limit."""
     Value.reads = 0
     component = Progress(refresh_per_second=0.01, console=terminal(screen))
 
     def value(loop):
         loop.loss = Value()
-        time.sleep(0.02)
+        clock.seconds += 9
 
     make_loop(Do("on_loss_compute", value), component, n_train=10).train(n_epochs=1)
     assert 1 == Value.reads  # the line's; the one refresh was before the first batch
 
 
-PROGRAM = """
-import torch
-from ttl_core import TrainTestLoop
-loop = TrainTestLoop(torch.nn.Identity(), ["progress"], [torch.ones(2)] * 2)
-loop.train(n_epochs=1)
-"""
-
-
-def test_a_terminal_is_recognised():
-    """A program in a terminal shows the bar without being told to."""
+def test_a_terminal_is_recognized(monkeypatch):
+    """The bar is shown on a standard output that is a terminal, without configuration."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=theirs, env=environment) as done:
-        os.close(theirs)
-        screen, output = Screen(), b""
-        try:
-            while data := os.read(ours, 1000):
-                output += data
-        except OSError:  # how Linux says that the other end is closed
-            os.close(ours)
+    with monkeypatch.context() as patch, os.fdopen(theirs, "w") as stdout:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "80")
+        rich.reconfigure()  # rich checks once what its own console writes to
+        make_loop("progress", n_train=2).train(n_epochs=1)
+    rich.reconfigure()
+    screen, output = Screen(), b""
+    try:
+        while data := os.read(ours, 1000):
+            output += data
+    except OSError:  # Linux raises it where the other end is closed
+        os.close(ours)
     screen.write(output.decode())
-    assert 0 == done.returncode
     assert "0/2" in output.decode()
-    assert ["train epoch 1/1  2 batches"] == without_times(screen.shown())
+    assert ["train epoch 1/1  2 batches  0.0 s  last loss 0.25"] == screen.shown()
 
 
 # -- what it refuses ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [0, -1, 10.5])
-def test_a_rate_out_of_range_is_refused(rate):
-    """The error names the range."""
-    with pytest.raises(ValueError, match=f"is {rate}, but has to be above 0 and at most 10"):
+@pytest.mark.parametrize(
+    ("rate", "limit"), [(0, "a number above 0"), (-1, "a number above 0"), (10.5, "at most 10")]
+)
+def test_a_rate_out_of_range_is_refused(rate, limit):
+    """The error names the limit."""
+    with pytest.raises(ValueError, match=f"refresh_per_second is {rate}, but has to be {limit}"):
         Progress(refresh_per_second=rate)
 
 

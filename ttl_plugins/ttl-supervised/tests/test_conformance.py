@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import pytest
 import torch
 
 from ttl_core import use
 from ttl_core.testing import ComponentConformance
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = use(
     "supervised", loss_func=torch.nn.CrossEntropyLoss(), optimizer=partial(torch.optim.SGD, lr=0.1)
 )

@@ -8,29 +8,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torchmetrics import Metric, MetricCollection
 
-from ttl_core import LoopComponent, RunError
+from ttl_core import ArgumentError, LoopComponent, RunError
+from ttl_metrics.epoch_values import EpochKey, EpochValues
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 Given: TypeAlias = Metric | MetricCollection | Sequence[Metric] | Mapping[str, Metric]
-"""What a phase may be given to measure."""
+"""What can be given as the metrics of a phase."""
 
 
 class Metrics(LoopComponent):
-    """Log each epoch's mean loss and metrics.
+    """The mean loss and metrics of each epoch, logged at its end.
 
     The loss is averaged over the batches by `loop.batch_size` and logged as "train/loss",
-    "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Each phase has
-    its own copy of every metric, so that a validation in mid-epoch leaves the training epoch's
-    alone. A batch whose `loop.loss` is None or unset does not count in the mean, and an epoch in
-    which nothing was gathered logs nothing.
+    "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Those of a named
+    validation set are "valid/<name>/loss" and so on. Each phase has its own copy of every metric,
+    so that a validation in mid-epoch leaves the training epoch's unchanged. A batch whose
+    `loop.loss` is None or unset does not count in the mean, and an epoch in which nothing was
+    gathered logs nothing. Nothing is gathered in prediction.
 
     Args:
-        metrics: what to measure in every phase: a metric, a collection, or metrics by name.
-        train: what to measure in training instead; an empty dict for the loss alone.
-        valid: what to measure in validation instead.
-        test: what to measure in testing instead.
+        metrics: the metrics of every phase: a metric, a collection, or metrics by name.
+        train: the metrics of training instead; an empty dict for the loss alone.
+        valid: the metrics of validation instead, for each set.
+        test: the metrics of testing instead.
         loss: whether to log the mean loss. A second instance in a list has to leave it to the
             first.
         update_with: takes the loop and returns the tuple of what `Metric.update` takes, or None
@@ -41,7 +43,7 @@ class Metrics(LoopComponent):
 
     Raises:
         TypeError: something given as a metric is none, or `update_with` cannot be called.
-        ValueError: `metrics` is given in both ways, or a metric has the name of the loss.
+        ArgumentError: `metrics` is given in both ways, or a metric has the name of the loss.
 
     Example:
         >>> from torchmetrics.classification import MulticlassAccuracy
@@ -71,7 +73,7 @@ class Metrics(LoopComponent):
         **named: Metric,
     ) -> None:
         if metrics is not None and named:
-            raise ValueError(
+            raise ArgumentError(
                 f"metrics are given twice, as metrics={metrics!r} and by name: {', '.join(named)}. "
                 "Put all of them into one dict"
             )
@@ -82,66 +84,69 @@ class Metrics(LoopComponent):
             )
         self.loss = loss
         self.update_with = update_with
-        self._epochs = {}
+        self._phases: dict[str, EpochValues] = {}
         for phase, own in {"train": train, "valid": valid, "test": test}.items():
             common = named if metrics is None else metrics
             what, given = ("metrics", common) if own is None else (phase, own)
             collection = _collection(what, given)
             if loss and "loss" in collection.keys():  # noqa: SIM118  ("in" ignores its prefix)
-                raise ValueError(
+                raise ArgumentError(
                     f"{what} holds a metric named 'loss', the name of the mean loss. Rename it, "
                     "or give loss=False"
                 )
-            self._epochs[phase] = _Epoch(collection)
+            self._phases[phase] = EpochValues(collection)
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Forget what the phase's last epoch gathered; clear `loss` in validation and testing."""
-        self._epochs[loop.epoch_desc].begin(loop.epoch_num)
-        if not loop.is_training:  # where nobody computes one, training's last would be taken for it
+        """Drop what the phase's last epoch gathered; clear `loss` outside training."""
+        if loop.epoch_desc in self._phases:
+            self._phases[loop.epoch_desc].begin(_key(loop))
+        if not loop.is_training:  # without a new one, the last loss of training would count
             loop.loss = None
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Gather the loss and update the metrics, without waiting for the device."""
-        epoch = self._epoch(loop)
+        values = self._values(loop)
+        if values is None:
+            return
         loss = getattr(loop, "loss", None)
-        arguments = self._arguments(loop, loss) if epoch.metrics else None
-        epoch.move_to_device_of(*(arguments or ()), loss)
+        arguments = self._arguments(loop, loss) if values.metrics else None
+        values.move_to_device_of(*(arguments or ()), loss)
         if self.loss and loss is not None:
-            epoch.loss.update(loss, loop.batch_size)
-            epoch.has_loss = True
+            values.add_loss(loss, loop.batch_size)
         if arguments is not None:
-            epoch.metrics.update(*arguments)
-            epoch.has_metrics = True
+            values.update_metrics(*arguments)
 
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
         """Log the mean loss and the metrics at epoch level."""
-        if values := self._epoch(loop).compute():
-            loop.log(values, level="epoch")
+        values = self._values(loop)
+        if values is not None and (finished := values.finish()):
+            loop.log(finished, level="epoch")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the epochs that are under way have gathered, by phase."""
         return {
-            phase: epoch.state_dict()
-            for phase, epoch in self._epochs.items()
-            if epoch.num is not None
+            phase: values.state_dict()
+            for phase, values in self._phases.items()
+            if values.epoch is not None
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what epochs had gathered.
+        """Resume with what epochs had gathered.
 
         Args:
             state: what `state_dict` returned.
         """
-        for phase, epoch in self._epochs.items():
-            epoch.begin(None)
+        for phase, values in self._phases.items():
+            values.begin(None)
             if phase in state:
-                epoch.load_state_dict(state[phase])
+                values.load_state_dict(state[phase])
 
-    def _epoch(self, loop: TrainTestLoop) -> _Epoch:
-        epoch = self._epochs[loop.epoch_desc]
-        if epoch.num != loop.epoch_num:  # this component was switched on in the middle of it
-            epoch.begin(loop.epoch_num)
-        return epoch
+    def _values(self, loop: TrainTestLoop) -> EpochValues | None:
+        """Return the values of the epoch under way; None in prediction."""
+        values = self._phases.get(loop.epoch_desc)
+        if values is not None and values.epoch != (key := _key(loop)):
+            values.begin(key)  # this component was enabled in the middle of the epoch
+        return values
 
     def _arguments(self, loop: TrainTestLoop, loss: Any) -> tuple[Any, ...] | None:
         """Return what to update metrics with, or None to skip this batch."""
@@ -158,7 +163,7 @@ class Metrics(LoopComponent):
                 raise RunError(
                     f"no targets for the metrics were found in loop.batch, a "
                     f"{type(loop.batch).__name__}: expected was a pair, or something that holds "
-                    "'targets' or 'labels'. Tell where they are: "
+                    "'targets' or 'labels'. Say where they are: "
                     "Metrics(..., update_with=lambda loop: (loop.scores, loop.batch[...]))"
                 )
             arguments = None if targets is None else (loop.scores, targets)
@@ -168,83 +173,9 @@ class Metrics(LoopComponent):
         return tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in arguments)
 
 
-class _MeanLoss(Metric):
-    """Average losses by weight.
-
-    torchmetrics' MeanMetric looks for NaN and copies numbers to the device, which waits for it.
-    """
-
-    full_state_update = False
-    total: torch.Tensor
-    weight: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
-        self.add_state("weight", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
-
-    def update(self, loss: Any, weight: Any) -> None:
-        self.total += torch.as_tensor(loss, dtype=self.total.dtype) * weight
-        self.weight += weight
-
-    def compute(self) -> torch.Tensor:
-        return self.total / self.weight
-
-
-class _Epoch:
-    """Hold what the current epoch of one phase has gathered.
-
-    Attributes:
-        num: the `epoch_num` of the epoch; None if none is under way.
-    """
-
-    def __init__(self, metrics: MetricCollection) -> None:
-        self.loss = _MeanLoss()
-        self.metrics = metrics
-        self.metrics.persistent(True)
-        self.device: torch.device | None = None
-        self.begin(None)
-
-    def begin(self, num: int | None) -> None:
-        self.num = num
-        self.loss.reset()
-        self.metrics.reset()
-        self.has_loss = self.has_metrics = False
-
-    def move_to_device_of(self, *values: Any) -> None:
-        device = next((v.device for v in values if isinstance(v, torch.Tensor)), self.device)
-        if device is not None and device != self.device:
-            self.loss.to(device)
-            self.metrics.to(device)
-            self.device = device
-
-    def compute(self) -> dict[str, Any]:
-        self.num = None
-        values = {"loss": self.loss.compute()} if self.has_loss else {}
-        return values | self.metrics.compute() if self.has_metrics else values
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "num": self.num,
-            "has_loss": self.has_loss,
-            "has_metrics": self.has_metrics,
-            "loss": self.loss.state_dict(),
-            "metrics": self.metrics.state_dict(),
-            "counts": [metric.update_count for metric in self._all()],
-        }
-
-    def _all(self) -> list[Metric]:
-        return [self.loss, *self.metrics.values(copy_state=False)]
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.num = state["num"]
-        self.has_loss = state["has_loss"]
-        self.has_metrics = state["has_metrics"]
-        self.loss.load_state_dict(state["loss"])
-        self.metrics.load_state_dict(state["metrics"])
-        for metric, count in zip(self._all(), state["counts"], strict=True):
-            metric._update_count = count  # not in its state, but compute() warns without it
-        self.device = None  # what was loaded lies where it was saved, or on the CPU
+def _key(loop: TrainTestLoop) -> EpochKey:
+    # TODO(lead): loop.data_name, when the core has it
+    return loop.epoch_num, getattr(loop, "data_name", None)
 
 
 def _collection(what: str, given: Any) -> MetricCollection:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from ttl_core import LoopComponent, hookimpl
+from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -19,21 +20,21 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Amp(LoopComponent):
-    """Compute scores and loss in automatic mixed precision, whoever computes them.
+    """Automatic mixed precision for scores and loss, whichever component computes them.
 
     With fp16 the loss is scaled for the backward pass, so that small gradients do not vanish. Right
-    after the backward pass of a batch that steps, the gradients of `loop.optimizer` are true ones
-    again. Where one of them has overflowed there is no step: its gradients are dropped, and the
+    after the backward pass of a batch that steps, the gradients of `loop.optimizers` are unscaled
+    again. If one of them has overflowed there is no step: the gradients are dropped, and the
     epoch's number of such steps is logged as "skipped-steps".
 
     Args:
         dtype: "bf16" or "fp16".
         device_type: "cuda", "cpu" ...; None for that of the model.
-        init_scale: with fp16, by what losses are multiplied at first.
-        growth_interval: with fp16, after how many steps without overflow that is doubled.
+        init_scale: with fp16, by what losses are multiplied at first; above 0.
+        growth_interval: with fp16, after how many steps without overflow the scale is doubled.
 
     Raises:
-        ValueError: `dtype` is another one.
+        ArgumentError: an argument has an unusable value.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -53,12 +54,10 @@ class Amp(LoopComponent):
         init_scale: float = 2.0**16,
         growth_interval: int = 2000,
     ) -> None:
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype is {dtype!r}, neither 'bf16' nor 'fp16'")
-        self.dtype = dtype
+        self.dtype = one_of("dtype", dtype, _DTYPES)
         self.device_type = device_type
-        self.init_scale = init_scale
-        self.growth_interval = growth_interval
+        self.init_scale = number("init_scale", init_scale, above=0)
+        self.growth_interval = whole_number("growth_interval", growth_interval, minimum=1)
         self._device_type = device_type
         self._scaler: torch.amp.GradScaler | None = None
         self._loaded: Mapping[str, Any] = {}
@@ -67,10 +66,10 @@ class Amp(LoopComponent):
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Let no cast of a weight go into or out of an epoch.
+        """Clear the cache of cast weights at both ends of an epoch.
 
-        autocast keeps them while it is on, as it is where validate() is called inside a forward
-        pass. Those of an epoch without gradients have no graph, and may be of other weights.
+        autocast keeps it while it is enabled, as it is where validate() is called inside a forward
+        pass. Casts from an epoch without gradients have no graph, and may be of other weights.
         """
         self._device_type = self.device_type  # the model may have moved
         torch.clear_autocast_cache()
@@ -82,13 +81,13 @@ class Amp(LoopComponent):
     @hookimpl(wrapper=True)
     def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Compute scores in mixed precision."""
-        with torch.autocast(self._type(loop), _DTYPES[self.dtype]):
+        with torch.autocast(self._device_type_of(loop.model), _DTYPES[self.dtype]):
             return (yield)
 
     @hookimpl(wrapper=True)
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Compute the loss in mixed precision."""
-        with torch.autocast(self._type(loop), _DTYPES[self.dtype]):
+        with torch.autocast(self._device_type_of(loop.model), _DTYPES[self.dtype]):
             return (yield)
 
     @hookimpl(wrapper=True)
@@ -108,7 +107,7 @@ class Amp(LoopComponent):
         return result
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Count skipped steps from 0."""
+        """Set the number of skipped steps to 0."""
         if loop.is_training:
             self._n_skipped = 0
 
@@ -124,37 +123,42 @@ class Amp(LoopComponent):
         return {"scaler": self._scaler.state_dict(), "n_skipped": int(self._n_skipped)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with a scale and a number of skipped steps.
+        """Resume with a scale and a number of skipped steps.
 
         Args:
             state: what `state_dict` returned.
         """
-        self._loaded = dict(state)  # until there is a loss, which tells the device
+        self._loaded = dict(state)  # until the first loss shows the device
         self._scaler = None
         self._n_skipped = state.get("n_skipped", 0)
 
-    def _type(self, loop: TrainTestLoop) -> str:
+    def _device_type_of(self, model: torch.nn.Module) -> str:
         if self._device_type is None:
-            first = next(loop.model.parameters(), None)
+            first = next(model.parameters(), None)
             self._device_type = "cpu" if first is None else first.device.type
         return self._device_type
 
     def _unscale(self, loop: TrainTestLoop, scaler: torch.amp.GradScaler) -> None:
-        optimizer = loop.optimizer
-        scaler.unscale_(optimizer)
-        # That the scale shrinks is how a scaler says, in public, that it has found an overflow. It
-        # is updated at once: whether there will be a step does not matter to it.
+        """Unscale the gradients, and skip the step if one of them has overflowed."""
+        optimizers = loop.optimizers
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        # The only public sign of an overflow is that the scale shrinks. It is updated right here,
+        # because it does not depend on whether there will be a step.
         scale = scaler.scale(self._one)
         scaler.update()
         has_overflowed = scaler.scale(self._one) < scale
-        if all(group.get("fused") for group in optimizer.param_groups):
-            _skip_on_device(optimizer, has_overflowed)
+        unfused = [optimizer for optimizer in optimizers if not _is_fused(optimizer)]
+        if not unfused:
+            for optimizer in optimizers:
+                _skip_on_device(optimizer, has_overflowed)
             self._n_skipped = self._n_skipped + has_overflowed
             return
-        self._warn_of_waiting(optimizer, scale.device)
+        self._warn_of_waiting(unfused, scale.device)
         if has_overflowed:
             loop.is_stepping = False
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
             self._n_skipped += 1
 
     def _make_scaler(self, device: torch.device) -> torch.amp.GradScaler:
@@ -167,24 +171,28 @@ class Amp(LoopComponent):
             self._loaded = {}
         return self._scaler
 
-    def _warn_of_waiting(self, optimizer: Optimizer, device: torch.device) -> None:
+    def _warn_of_waiting(self, unfused: Sequence[Optimizer], device: torch.device) -> None:
         if device.type != "cpu" and not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"'amp' with dtype='fp16' waits for the device in every step, to see whether "
-                f"gradients have overflowed: {type(optimizer).__name__} is not fused. Make it with "
-                "fused=True, which looks for itself",
+                "'amp' with dtype='fp16' waits for the device in every step, to read whether "
+                f"gradients have overflowed: {type(unfused[0]).__name__} is not fused. Make it "
+                "with fused=True, which skips the step on the device",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=user_stacklevel(),
             )
 
 
+def _is_fused(optimizer: Optimizer) -> bool:
+    return all(group.get("fused") for group in optimizer.param_groups)
+
+
 def _skip_on_device(optimizer: Any, has_overflowed: torch.Tensor) -> None:
-    """Tell a fused optimizer whether to skip its next step, as `GradScaler.step` does."""
+    """Let a fused optimizer skip its next step on an overflow, as `GradScaler.step` does."""
     optimizer.found_inf = has_overflowed.float()
 
-    def forget(*_: object) -> None:
+    def remove(*_: object) -> None:
         vars(optimizer).pop("found_inf", None)
         handle.remove()
 
-    handle = optimizer.register_step_post_hook(forget)
+    handle = optimizer.register_step_post_hook(remove)

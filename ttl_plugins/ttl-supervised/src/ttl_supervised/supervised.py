@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,21 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ttl_core import LoopComponent, RunError, hookimpl
+from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error
+from ttl_core.arguments import one_of, user_stacklevel
+from ttl_supervised.batches import Batch, split_batch, to_device
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-Batch = tuple[Any, Any]
-"""Inputs and targets; the targets are None where a test batch has none."""
-
 
 class Supervised(LoopComponent):
-    """Take the steps of supervised learning on (inputs, targets) batches.
+    """The steps of supervised learning on (inputs, targets) batches.
 
     It moves the model and the batches to the device, computes scores and loss, and steps the
     optimizer and the scheduler. It sets `loss_func`, `optimizer`, `scheduler`, `batch`, `scores`
-    and `loss`, and logs `loss` for each batch.
+    and `loss`, and logs `loss` for each batch. In prediction it sets `batch` and `scores` alone.
 
     Args:
         loss_func: takes scores and targets and returns the mean loss, a tensor without dimensions.
@@ -34,18 +32,19 @@ class Supervised(LoopComponent):
             optimization steps of this train() (None if unknown) and returns one; None for none.
         scheduler_interval: whether the scheduler steps after each optimization "step" or after
             each training "epoch".
-        monitor: the metric that a ReduceLROnPlateau watches, such as "valid/loss". The scheduler
-            then steps once an epoch, when its validation, if any, has ended.
+        monitor: the metric that a ReduceLROnPlateau monitors, such as "valid/loss", or
+            "valid/<name>/loss" of one of several validation sets. The scheduler then steps once
+            an epoch, after the epoch's last validation, if any.
         split: takes what the data yielded and returns inputs and targets; the targets may be
-            None in testing. By default a batch is a pair, or a mapping with "inputs" and
-            "targets"; a batch of anything else is inputs alone.
-        device: where to train; "auto" for an accelerator where there is one, else the CPU; None
-            to leave the model and the batches where they are.
+            None in testing and prediction. By default a batch is a pair, or a mapping with
+            "inputs" and "targets"; a batch of any other type is inputs alone.
+        device: where to train; "auto" for an accelerator if there is one, else the CPU; None to
+            leave the model and the batches where they are.
         compile: whether to compile the model, in place; or the options of `torch.compile`.
 
     Raises:
-        TypeError: an argument is of a kind that cannot work.
-        ValueError: `scheduler_interval` is neither "step" nor "epoch".
+        TypeError: an argument has a type that cannot work.
+        ArgumentError: `scheduler_interval` is neither "step" nor "epoch".
 
     Example:
         >>> from functools import partial
@@ -83,17 +82,14 @@ class Supervised(LoopComponent):
                 f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
                 "parameters, as functools.partial(torch.optim.Adam, lr=1e-3) does"
             )
-        if scheduler_interval not in ("step", "epoch"):
-            raise ValueError(
-                f"scheduler_interval is {scheduler_interval!r}, neither 'step' nor 'epoch'"
-            )
-        is_made = isinstance(scheduler, LRScheduler)
-        if scheduler is not None and not is_made and not callable(scheduler):
+        one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
+        is_scheduler = isinstance(scheduler, LRScheduler)
+        if scheduler is not None and not is_scheduler and not callable(scheduler):
             raise TypeError(f"scheduler is {scheduler!r}, neither a scheduler nor a factory of one")
-        if is_made and not isinstance(optimizer, torch.optim.Optimizer):
+        if is_scheduler and not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
-                "scheduler is made already, for some optimizer, but optimizer is a factory of "
-                "another one. Give a factory for the scheduler too"
+                "scheduler belongs to an optimizer that exists already, but optimizer is a factory "
+                "of another one. Give a factory for the scheduler too"
             )
         if not isinstance(compile, bool | Mapping):
             raise TypeError(
@@ -105,20 +101,21 @@ class Supervised(LoopComponent):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval if monitor is None else "monitor"
         self.monitor = monitor
-        self.split = split or _split
+        self.split = split or split_batch
         if device == "auto":
             device = _best_device()
         self.device = None if device is None else torch.device(device)
         self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
         self._compiled: torch.nn.Module | None = None
-        self._is_due = False  # whether the scheduler has yet to see the metric of this epoch
-        # at which batch scores and loss were computed: this component may be off in between
+        self._is_due = False  # whether the scheduler has yet to step by the metric of this epoch
+        # the batches of the newest scores and loss: this component may be disabled in between
         self._scored_at: object = None
         self._loss_at: object = None
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device; set `loss_func`, `optimizer` and `scheduler`."""
-        self._prepare(loop)
+        self._prepare_model(loop.model)
+        loop.loss_func = self.loss_func
         loop.optimizer = self.optimizer
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             loop.optimizer = self.optimizer(loop.model.parameters())
@@ -128,13 +125,43 @@ class Supervised(LoopComponent):
         if isinstance(loop.scheduler, ReduceLROnPlateau) != (self.monitor is not None):
             raise TypeError(
                 f"scheduler is {loop.scheduler!r} and monitor is {self.monitor!r}, but a "
-                "ReduceLROnPlateau and a metric for it to watch, such as 'valid/loss', go together"
+                "ReduceLROnPlateau and a metric for it to monitor, such as 'valid/loss', go "
+                "together"
             )
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Drop the scheduler step that was due when an earlier run stopped or failed."""
+        self._is_due = False
+        return (yield)
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have logged by its end
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Step the scheduler by the monitored metric, after the last validation of an epoch.
+
+        In prediction, put the model on the device.
+
+        Raises:
+            RunError: the metric was not logged.
+        """
+        if loop.epoch_desc == "predict":  # on_epoch_begin does not fire in it
+            self._prepare_model(loop.model)
+        result = yield
+        if self.monitor is not None:
+            # a validation in mid-epoch or on its own does not end a training epoch
+            self._is_due |= loop.is_training
+            if self._is_due and _is_last_part(loop):
+                self._is_due = False
+                if self.monitor not in loop.metrics:
+                    raise missing_metric_error("supervised", self.monitor, loop.metrics)
+                loop.scheduler.step(loop.metrics[self.monitor])
+        return result
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device and set `loss_func`, where no train() has done it."""
         if not loop.is_training:
-            self._prepare(loop)
+            self._prepare_model(loop.model)
+            loop.loss_func = self.loss_func
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Clear the gradients."""
@@ -143,7 +170,7 @@ class Supervised(LoopComponent):
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Put the batch on the device."""
         if self.device is not None:
-            loop.batch = _moved(loop.batch, self.device)
+            loop.batch = to_device(loop.batch, self.device)
 
     def on_forward_pass(self, loop: TrainTestLoop) -> None:
         """Set `scores`."""
@@ -164,7 +191,7 @@ class Supervised(LoopComponent):
         else:
             raise ValueError(
                 f"a batch of {loop.epoch_desc} data has no targets: it is a "
-                f"{type(loop.batch).__name__}, not a pair, nor a mapping with 'inputs' and "
+                f"{type(loop.batch).__name__}, neither a pair nor a mapping with 'inputs' and "
                 "'targets'. Say where they are: use('supervised', ..., split=function)"
             )
 
@@ -174,62 +201,60 @@ class Supervised(LoopComponent):
         loop.loss.backward()
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
-        """Update the parameters, and the learning rate where that is done at each step."""
+        """Update the parameters, and the learning rate if it changes at each step."""
         loop.optimizer.step()
         if loop.scheduler is not None and self.scheduler_interval == "step":
             loop.scheduler.step()
 
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
-        """Update the learning rate, where that is done at each epoch."""
+        """Update the learning rate, if it changes at each epoch."""
         if loop.is_training and self.scheduler_interval == "epoch" and loop.scheduler is not None:
             loop.scheduler.step()
 
-    @hookimpl(wrapper=True)
-    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Forget an epoch that was stopped or failed before its metric came."""
-        self._is_due = False
-        return (yield)
-
-    @hookimpl(wrapper=True, tryfirst=True)  # outermost: by then everybody has logged
-    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Update the learning rate by the monitored metric, when the epoch's last part has ended.
-
-        Raises:
-            RunError: nobody has logged the metric.
-        """
-        result = yield
-        if self.monitor is not None:
-            # a validation in mid-epoch or on its own is not the one that ends an epoch
-            self._is_due |= loop.is_training
-            if self._is_due and (loop.is_validating or loop.valid_data is None):
-                self._is_due = False
-                loop.scheduler.step(_newest(self.monitor, loop.metrics))
-        return result
-
     def state_dict(self) -> dict[str, bool]:
-        """Return whether the scheduler has yet to see the metric of this epoch."""
+        """Return whether the scheduler has yet to step by the metric of this epoch."""
         return {"is_due": self._is_due}
 
     def load_state_dict(self, state: Mapping[str, bool]) -> None:
-        """Go on between a training epoch and its validation, or elsewhere.
+        """Resume between a training epoch and its validation, or elsewhere.
 
         Args:
             state: what `state_dict` returned.
         """
         self._is_due = state["is_due"]
 
-    def _prepare(self, loop: TrainTestLoop) -> None:
-        loop.loss_func = self.loss_func
+    def _prepare_model(self, model: torch.nn.Module) -> None:
+        """Put a model on the device, and compile it once."""
         if self.device is not None:
-            loop.model.to(self.device)
-        if self.compile_options is not None and self._compiled is not loop.model:
-            _compile(loop.model, self.compile_options)
-            self._compiled = loop.model
+            model.to(self.device)
+        if self.compile_options is not None and self._compiled is not model:
+            _compile(model, self.compile_options)
+            self._compiled = model
 
 
 def _best_device() -> torch.device:
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return best or torch.device("cpu")
+
+
+def _compile(model: torch.nn.Module, options: Mapping[str, Any]) -> None:
+    if type(model).__module__.startswith("torch.nn.modules."):
+        warnings.warn(
+            f"torch does not compile a bare torch.nn.{type(model).__name__} in place. Put it into "
+            "a module of your own, whose forward() calls it",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+    model.compile(**options)  # in place, so that the names of weights stay
+
+
+def _is_last_part(loop: TrainTestLoop) -> bool:
+    """Return whether a training epoch ends with the current part: with its last validation."""
+    data = loop.valid_data
+    if not isinstance(data, Mapping):
+        return data is None or loop.is_validating
+    # TODO(lead): loop.data_name, when the core has it
+    return loop.is_validating and [getattr(loop, "data_name", None)] == list(data)[-1:]
 
 
 def _position(loop: TrainTestLoop) -> tuple[object, ...]:
@@ -239,51 +264,6 @@ def _position(loop: TrainTestLoop) -> tuple[object, ...]:
 def _require(computed_at: object, loop: TrainTestLoop, what: str) -> None:
     if computed_at != _position(loop):
         raise RunError(
-            f"'supervised' came on in the middle of a batch whose {what} it did not compute. "
-            "Switch it on between batches"
+            f"'supervised' was enabled in the middle of a batch whose {what} it did not compute. "
+            "Enable it between batches"
         )
-
-
-def _compile(model: torch.nn.Module, options: Mapping[str, Any]) -> None:
-    if type(model).__module__.startswith("torch.nn.modules."):
-        warnings.warn(
-            f"torch does not compile a bare torch.nn.{type(model).__name__} in place. Put it into "
-            "a module of yours, whose forward() calls it",
-            UserWarning,
-            stacklevel=2,
-        )
-    model.compile(**options)  # in place, so that the names of weights stay
-
-
-def _newest(monitor: str, metrics: Mapping[str, Any]) -> Any:
-    if monitor not in metrics:
-        near = difflib.get_close_matches(monitor, metrics, n=1)
-        raise RunError(
-            f"'supervised' needs {monitor!r} for its scheduler, but nobody has logged it at epoch "
-            f"level. {f'Did you mean {near[0]!r}? ' if near else ''}Logged were: "
-            f"{', '.join(metrics) or 'none. The component metrics logs the mean loss'}"
-        )
-    return metrics[monitor]
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Return a nested structure with its tensors on the device, without waiting for them."""
-    if hasattr(value, "to"):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _moved(item, device) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_moved(item, device) for item in value))
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(item, device) for item in value)
-    return value
-
-
-def _split(batch: Any) -> Batch:
-    if isinstance(batch, Mapping) and "inputs" in batch:
-        return batch["inputs"], batch.get("targets")
-    if isinstance(batch, list | tuple) and len(batch) == 2:
-        return batch[0], batch[1]
-    if isinstance(batch, list | tuple) and len(batch) == 1:
-        return batch[0], None
-    return batch, None

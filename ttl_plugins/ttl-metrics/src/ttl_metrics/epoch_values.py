@@ -1,0 +1,122 @@
+"""What one epoch gathers: the mean loss and metrics of a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torchmetrics import Metric, MetricCollection
+
+EpochKey = tuple[int, str | None]
+"""What tells the epochs of a phase apart: the loop's `epoch_num` and `data_name`."""
+
+
+class EpochValues:
+    """What the current epoch of one phase has gathered.
+
+    Args:
+        metrics: the metrics of the phase. They belong to this object from then on.
+
+    Attributes:
+        epoch: which epoch is under way; None if there is none.
+    """
+
+    epoch: EpochKey | None
+
+    def __init__(self, metrics: MetricCollection) -> None:
+        self.metrics = metrics
+        self.metrics.persistent(True)
+        self._loss = _MeanLoss()
+        self._device: torch.device | None = None
+        self.begin(None)
+
+    def begin(self, epoch: EpochKey | None) -> None:
+        """Drop what was gathered, and start another epoch.
+
+        Args:
+            epoch: which one; None for none.
+        """
+        self.epoch = epoch
+        self._loss.reset()
+        self.metrics.reset()
+        self._has_loss = self._has_metrics = False
+
+    def move_to_device_of(self, *values: Any) -> None:
+        """Move to the device of the first tensor among some values, if there is one."""
+        device = next((v.device for v in values if isinstance(v, torch.Tensor)), self._device)
+        if device is not None and device != self._device:
+            self._loss.to(device)
+            self.metrics.to(device)
+            self._device = device
+
+    def add_loss(self, loss: Any, weight: Any) -> None:
+        """Add a batch's mean loss and its weight."""
+        self._loss.update(loss, weight)
+        self._has_loss = True
+
+    def update_metrics(self, *arguments: Any) -> None:
+        """Update the metrics with a batch."""
+        self.metrics.update(*arguments)
+        self._has_metrics = True
+
+    def finish(self) -> dict[str, Any]:
+        """End the epoch, and return the values of what was gathered, by name."""
+        self.epoch = None
+        values = {"loss": self._loss.compute()} if self._has_loss else {}
+        return values | self.metrics.compute() if self._has_metrics else values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epoch under way has gathered.
+
+        A loop takes states in training epochs only, so `data_name` is not part of it.
+        """
+        return {
+            "num": None if self.epoch is None else self.epoch[0],
+            "has_loss": self._has_loss,
+            "has_metrics": self._has_metrics,
+            "loss": self._loss.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "counts": [metric.update_count for metric in self._all()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with what an epoch had gathered.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self.epoch = None if state["num"] is None else (state["num"], None)
+        self._has_loss = state["has_loss"]
+        self._has_metrics = state["has_metrics"]
+        self._loss.load_state_dict(state["loss"])
+        self.metrics.load_state_dict(state["metrics"])
+        for metric, count in zip(self._all(), state["counts"], strict=True):
+            metric._update_count = count  # not in its state, but compute() warns without it
+        self._device = None  # the loaded tensors are where they were saved, or on the CPU
+
+    def _all(self) -> list[Metric]:
+        return [self._loss, *self.metrics.values(copy_state=False)]
+
+
+class _MeanLoss(Metric):
+    """The mean of losses, by weight.
+
+    torchmetrics' MeanMetric checks for NaN and copies numbers to the device, which waits for it.
+    """
+
+    full_state_update = False
+    total: torch.Tensor
+    weight: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
+        self.add_state("weight", torch.zeros(()), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, loss: Any, weight: Any) -> None:
+        self.total += torch.as_tensor(loss, dtype=self.total.dtype) * weight
+        self.weight += weight
+
+    def compute(self) -> torch.Tensor:
+        return self.total / self.weight

@@ -1,0 +1,65 @@
+"""The display in a terminal: a row for each epoch under way, below all that is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import rich
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+
+class Display:
+    """Rows below all that is printed in a terminal, and lines in any output.
+
+    Args:
+        console: where to print; None for rich's own console.
+    """
+
+    def __init__(self, console: Console | None) -> None:
+        self._given_console = console
+        self._live: Live | None = None
+
+    def start(self) -> bool:
+        """Start to show rows, if the output is a terminal; return whether it is."""
+        if self._live is None and self._has_terminal():
+            # without a thread: only the loop's own thread reads tensors
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self._live is not None
+
+    def show(self, rows: Iterable[Sequence[RenderableType]]) -> None:
+        """Show rows in place of the present ones, if the display was started."""
+        if self._live is None:
+            return
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        for _ in ("batches", "rate", "time left"):
+            table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, ratio=2)
+        for row in rows:
+            table.add_row(*row)
+        self._live.update(table, refresh=True)
+
+    def stop(self) -> None:
+        """Remove the rows, and leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def print(self, line: str) -> None:
+        """Print a line above the rows, without markup."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    @property
+    def _console(self) -> Console:
+        return self._given_console or rich.get_console()
+
+    def _has_terminal(self) -> bool:
+        # with FORCE_COLOR, rich's own console takes every output for a terminal
+        return self._console.is_interactive and (
+            self._given_console is not None or self._console.file.isatty()
+        )
