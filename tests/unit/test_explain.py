@@ -19,7 +19,6 @@ from ttl_core import (
     DuplicateComponentError,
     LoopComponent,
     UnknownPointError,
-    discovery,
     hookimpl,
     use,
 )

@@ -19,7 +19,6 @@ from ttl_core import (
     TTLError,
     UnknownNameError,
     arrange,
-    discovery,
     hookimpl,
     use,
 )

@@ -14,7 +14,6 @@ from ttl_core import (
     RunError,
     TrainTestLoop,
     UnknownNameError,
-    discovery,
     hookimpl,
     use,
 )

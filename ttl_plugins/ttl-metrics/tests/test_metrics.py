@@ -13,8 +13,6 @@ from ttl_metrics import Metrics
 from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_predict = pytest.mark.xfail(strict=True, reason="core support for predict is under way")
-needs_named_sets = pytest.mark.xfail(strict=True, reason="core support for named sets is under way")
 
 
 class Step(LoopComponent):
@@ -352,7 +350,6 @@ def test_a_device_may_change_between_epochs():
 # -- predictions and named validation sets ------------------------------------------------------
 
 
-@needs_predict
 def test_a_prediction_gathers_and_logs_nothing():
     """The metrics of before are unchanged after a prediction, and nothing new is logged."""
     logged = Logged()
@@ -364,7 +361,6 @@ def test_a_prediction_gathers_and_logs_nothing():
     assert (expected, [("epoch", expected)]) == (numbers(loop), logged.calls)
 
 
-@needs_named_sets
 def test_each_named_validation_set_has_its_own_values():
     """Values are logged under the name of their set, and no set counts in another one."""
     loop = make_loop(accuracy(), [batch(1.0)])
@@ -378,7 +374,6 @@ def test_each_named_validation_set_has_its_own_values():
     } == numbers(loop)
 
 
-@needs_named_sets
 def test_one_that_is_enabled_in_another_named_set_drops_the_first():
     """What an unfinished set gathered does not count in the set in which it is enabled again."""
 

@@ -8,7 +8,6 @@ from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, hookimpl
 from ttl_core.testing import ComponentConformance, Step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_predict = pytest.mark.xfail(strict=True, reason="core support for predict is under way")
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 HUGE = 2.0**120  # a scale with which every gradient overflows
@@ -122,7 +121,6 @@ def test_forward_and_loss_are_in_mixed_precision_in_every_phase(dtype):
     assert [DTYPES[dtype]] * 8 == dtypes.values
 
 
-@needs_predict
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_forward_pass_of_a_prediction_is_in_mixed_precision(dtype):
     """Scores have the chosen type in prediction, too."""

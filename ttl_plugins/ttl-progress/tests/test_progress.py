@@ -16,8 +16,6 @@ from ttl_progress import Progress
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_predict = pytest.mark.xfail(strict=True, reason="core support for predict is under way")
-needs_named_sets = pytest.mark.xfail(strict=True, reason="core support for named sets is under way")
 
 # -- around the component -----------------------------------------------------------------------
 
@@ -300,25 +298,22 @@ def test_values_are_read_once_an_epoch(capsys):
 # -- predictions and named validation sets ------------------------------------------------------
 
 
-@needs_predict
 def test_a_prediction_has_a_line_without_a_loss(capsys):
     """The loss that training left behind is not shown in the line of a prediction."""
     loop = make_loop("progress", n_train=1)
     loop.train(n_epochs=1)
-    loop.predict([torch.ones(2)] * 3)
+    loop.predict([torch.ones(2)] * 3, collect=False)
     expected = ["train epoch 1/1  1 batch  0.0 s  last loss 0.25", "predict  3 batches  0.0 s"]
     assert expected == lines(capsys)
 
 
-@needs_predict
 def test_a_prediction_has_a_bar(screen, bar, rest):
     """The bar of a prediction holds the batches, the rate and the time left."""
-    make_loop(rest, bar).predict([torch.ones(2)] * 3)
+    make_loop(rest, bar).predict([torch.ones(2)] * 3, collect=False)
     expected = r"predict [━╸╺ ]+ 2/3 9\.1/s 0:00:00 left"
     assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
 
 
-@needs_named_sets
 def test_a_named_validation_set_has_its_name_in_the_label(capsys):
     """Each named set has a line of its own, with the values logged for it."""
     loop = make_loop("progress", n_train=1)

@@ -10,8 +10,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_predict = pytest.mark.xfail(strict=True, reason="core support for predict is under way")
-needs_named_sets = pytest.mark.xfail(strict=True, reason="core support for named sets is under way")
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 MSE = torch.nn.MSELoss()
@@ -232,7 +230,6 @@ def test_refuses_a_scheduler_instance_with_an_optimizer_factory():
 # -- prediction ---------------------------------------------------------------------------------
 
 
-@needs_predict
 def test_predicts_without_a_loss():
     """In prediction it sets scores from the inputs of each batch, and no loss."""
     loop = make_loop()
@@ -243,7 +240,6 @@ def test_predicts_without_a_loss():
     assert not hasattr(loop, "loss")
 
 
-@needs_predict
 def test_predicts_batches_without_targets():
     """A prediction needs no targets, with a split function neither."""
     loop = make_loop(split=lambda batch: (batch["x"], batch.get("y")))
@@ -251,7 +247,6 @@ def test_predicts_batches_without_targets():
     assert (8, 1) == scores.shape
 
 
-@needs_predict
 def test_puts_the_model_on_the_device_for_a_prediction_alone():
     """A prediction without training moves the model to the device, as a test does."""
     loop = make_loop(device="meta")
@@ -259,7 +254,6 @@ def test_puts_the_model_on_the_device_for_a_prediction_alone():
     assert torch.device("meta") == next(loop.model.parameters()).device
 
 
-@needs_predict
 def test_compiles_for_a_prediction_alone():
     """A prediction without training runs through the compiled model too."""
     backend = Backend()
@@ -326,7 +320,6 @@ def test_a_metric_of_training_counts_once_where_there_is_validation():
     assert [0.05] == loop.scheduler.get_last_lr()
 
 
-@needs_named_sets
 @pytest.mark.parametrize(("name", "expected"), [("near", [0.05]), ("far", [0.025])])
 def test_a_monitored_metric_may_be_of_one_of_several_validation_sets(name, expected):
     """The scheduler steps once an epoch, after the last set, by the metric of the named one."""

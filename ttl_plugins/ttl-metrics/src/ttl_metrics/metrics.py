@@ -174,8 +174,7 @@ class Metrics(LoopComponent):
 
 
 def _key(loop: TrainTestLoop) -> EpochKey:
-    # TODO(lead): loop.data_name, when the core has it
-    return loop.epoch_num, getattr(loop, "data_name", None)
+    return loop.epoch_num, loop.data_name
 
 
 def _collection(what: str, given: Any) -> MetricCollection:

@@ -23,8 +23,6 @@ class Epoch:
         data_name: the name of its validation set, where there are several, else None.
         number: which epoch it is, as text: "epoch 1/2"; "" outside train().
         started: when, in seconds of time.monotonic, plus the seconds spent in epochs inside it.
-        is_joined: whether the component was enabled in the middle of it, so that around_epoch
-            does not surround it.
         n_before: how many batches had passed before the first that the component has seen; None
             until then.
         n_done: how many batches have passed.
@@ -37,7 +35,6 @@ class Epoch:
     data_name: str | None
     number: str
     started: float
-    is_joined: bool
     n_before: int | None = None
     n_done: int = 0
     is_complete: bool = False

@@ -74,7 +74,9 @@ class Progress(LoopComponent):
         try:
             return (yield)
         finally:
-            self._end_run(loop)
+            self._close_all(loop)
+            self._in_training = False
+            self._n_epochs = None
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Note which epoch will be the last."""
@@ -96,10 +98,8 @@ class Progress(LoopComponent):
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Refresh the bar, if it is time to."""
-        epoch = self._epochs[-1] if self._epochs else None
-        if epoch is None or epoch.phase != loop.epoch_desc:
-            epoch = self._open(loop, is_joined=True)
-        if epoch.n_before is None:  # not 0 where the epoch was resumed in the middle
+        epoch = self._epochs[-1]
+        if epoch.n_before is None:  # not 0 where the epoch was resumed, or joined in the middle
             epoch.n_before = loop.batch_num
         epoch.n_done = loop.batch_num + 1
         now = time.monotonic()
@@ -113,36 +113,13 @@ class Progress(LoopComponent):
                 epoch.values[level].update(metrics)
                 break
 
-    @hookimpl(wrapper=True)
-    def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Print the line of an epoch in the middle of which this component was enabled."""
-        result = yield
-        if self._epochs and self._epochs[-1].is_joined:
-            self._epochs[-1].is_complete = True
-            self._close(loop, self._epochs[-1])
-        return result
-
-    def on_train_end(self, loop: TrainTestLoop) -> None:
-        """Close what is open, if this component was enabled in the middle of the run."""
-        self._end_run(loop)
-
-    def on_test_end(self, loop: TrainTestLoop) -> None:
-        """Close what is open, if this component was enabled in the middle of the run."""
-        self._end_run(loop)
-
-    def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
-        """Close what is open, if this component was enabled in the middle of the run."""
-        self._end_run(loop)
-
     # -- epochs -----------------------------------------------------------------------------
 
-    def _open(self, loop: TrainTestLoop, is_joined: bool = False) -> Epoch:
+    def _open(self, loop: TrainTestLoop) -> Epoch:
         """Start to show an epoch."""
         self._in_training |= loop.is_training
         now = time.monotonic()
-        # TODO(lead): loop.data_name, when the core has it
-        data_name = getattr(loop, "data_name", None)
-        epoch = Epoch(loop.epoch_desc, data_name, self._number(loop), now, is_joined)
+        epoch = Epoch(loop.epoch_desc, loop.data_name, self._number(loop), now)
         self._epochs.append(epoch)
         if now >= self._next_refresh:
             self._refresh(loop, epoch, now)
@@ -168,11 +145,6 @@ class Progress(LoopComponent):
     def _close_all(self, loop: TrainTestLoop) -> None:
         if self._epochs:
             self._close(loop, self._epochs[0])
-
-    def _end_run(self, loop: TrainTestLoop) -> None:
-        self._close_all(loop)
-        self._in_training = False
-        self._n_epochs = None
 
     # -- the display ------------------------------------------------------------------------
 

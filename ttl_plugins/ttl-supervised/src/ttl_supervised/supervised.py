@@ -253,8 +253,7 @@ def _is_last_part(loop: TrainTestLoop) -> bool:
     data = loop.valid_data
     if not isinstance(data, Mapping):
         return data is None or loop.is_validating
-    # TODO(lead): loop.data_name, when the core has it
-    return loop.is_validating and [getattr(loop, "data_name", None)] == list(data)[-1:]
+    return loop.is_validating and loop.data_name == list(data)[-1]
 
 
 def _position(loop: TrainTestLoop) -> tuple[object, ...]:
