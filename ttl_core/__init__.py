@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, missing_metric_error
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
-    from ttl_core.variables import optimizer_parameters
+    from ttl_core.variables.loop_variables import optimizer_parameters
 
 __all__ = [
     "ArgumentError",
@@ -68,7 +68,7 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "missing_metric_error": "monitor",
-    "optimizer_parameters": "variables",
+    "optimizer_parameters": "variables.loop_variables",
     "sample_generator": "state.sampler",
     "use": "discovery.spec",
 }

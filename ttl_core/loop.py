@@ -1,36 +1,30 @@
-"""The loop: when hooks are called, and nothing about what they do."""
+"""The loop: when hooks are called, and nothing about what they do.
+
+Half of this module is documentation, as its methods are what users call.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal, NoReturn, SupportsIndex
+from typing import Any, Literal
 
 import torch
 
 from ttl_core import discovery
-from ttl_core.arguments import one_of, whole_number
+from ttl_core.arguments import one_of
 from ttl_core.batches import to_cpu
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
-from ttl_core.errors import ArgumentError, RunError
+from ttl_core.errors import RunError
 from ttl_core.hooks.compilation import noop
-from ttl_core.hooks.failures import EpochPosition
+from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
-from ttl_core.state.position import Stage
+from ttl_core.state.position import Stage, check_length, check_steps_made
 from ttl_core.state.resumption import ResumableLoop, Resumption
-from ttl_core.variables import (
-    LoopVariables,
-    Phase,
-    length_of,
-    named_sets,
-    require_data,
-)
-
-
-class _StopRun(BaseException):
-    """The exception that travels from stop() to the run that it ends."""
+from ttl_core.variables.data import check_not_in_use, length_of, named_sets, require_data
+from ttl_core.variables.loop_variables import LoopVariables, Phase
 
 
 class TrainTestLoop(LoopVariables, ResumableLoop):
@@ -91,7 +85,6 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
     ) -> None:
         super().__init__(model, train_data, valid_data)
         self._stage = Stage.IDLE
-        self._max_steps: int | None = None
         self._manager = HookManager(lambda: self._components.members(), discovery.find_provider)
         self._hooks = self._manager.hooks
         self.hook = self._manager.namespace
@@ -119,12 +112,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             StateError: the loaded state does not fit.
         """
         length = length_of(require_data("train_data", self.train_data))
-        if (n_epochs is None) == (n_optim_steps is None):
-            raise ArgumentError("train() takes exactly one of n_epochs and n_optim_steps")
-        if n_epochs is not None:
-            n_epochs = whole_number("n_epochs", n_epochs)
-        if n_optim_steps is not None:
-            n_optim_steps = whole_number("n_optim_steps", n_optim_steps)
+        n_epochs, n_optim_steps = check_length(n_epochs, n_optim_steps)
         self._check_idle("train")
         self._resumption.begin_train()
         if self._resumption.is_ahead:
@@ -133,7 +121,6 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if n_epochs is not None and length is not None:
             self.n_optim_steps = n_epochs * length
         self.optim_step_num = 0
-        self._max_steps = n_optim_steps
         self._run(partial(self._train, n_epochs, n_optim_steps), "on_train_end")
 
     def validate(self, data: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None) -> None:
@@ -154,13 +141,18 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         require_data("valid_data", data, may_be_named=True)
         if self.is_validating or self.is_testing or self.is_predicting:
             raise RunError(f"validate() was called inside a {self.epoch_desc} epoch")
-        self._check_not_in_use(data)
+        if self.is_training:
+            check_not_in_use(data, [self.data, self.train_data])
         with self._restored():
             self.n_epochs = 1
             if self._stage is Stage.IDLE:
-                self._run(partial(self._validate_alone, data), None)
-            else:
-                self._validate_nested(data)
+                self._run_evaluation("valid", data, self._evaluation_epoch)
+                return
+            try:
+                self._validate(data)
+            except BaseException as exception:
+                self._manager.attribution.attribute_nested(exception)
+                raise
 
     def test(self, test_data: Iterable[Any]) -> None:
         """Test the model on data.
@@ -175,13 +167,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         require_data("test_data", test_data)
         self._check_idle("test")
         self.n_epochs = 1
-
-        def body() -> None:
-            self._hooks.on_test_begin(self)
-            self._begin_evaluation()
-            self._run_epoch("test", test_data, self._evaluation_epoch)
-
-        self._run(body, "on_test_end")
+        self._run_evaluation("test", test_data, self._evaluation_epoch)
 
     def predict(self, data: Iterable[Any], *, collect: bool = True) -> list[Any] | None:
         """Compute the scores of each batch of data.
@@ -212,32 +198,25 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._check_idle("predict")
         self.n_epochs = 1
         collected: list[Any] | None = [] if collect else None
-
-        def body() -> None:
-            self._hooks.on_predict_begin(self)
-            self._begin_evaluation()
-            self._run_epoch("predict", data, partial(self._prediction_epoch, collected))
-
-        self._run(body, "on_predict_end")
+        self._run_evaluation("predict", data, partial(self._prediction_epoch, collected))
         return collected
 
     def _run(self, body: Callable[[], None], end_point: str | None) -> None:
         """Call the body of a run and the hook that ends it, inside around_run."""
 
         def whole() -> None:
-            with contextlib.suppress(_StopRun):
+            with contextlib.suppress(StopRun):
                 body()
             self._end(end_point)
 
         self._stage = Stage.STARTING
         try:
-            with contextlib.suppress(_StopRun):
+            with contextlib.suppress(StopRun):
                 self._hooks.around_run(self, whole)
             self._end(end_point)  # where a wrapper stopped the run before its body began
         except BaseException as exception:
             self._stage = Stage.ENDING
-            with contextlib.suppress(Exception):  # nothing may hide the exception
-                self._manager.attribution.attribute(exception)
+            self._manager.attribution.attribute(exception)
             self._manager.report_failure(self, exception)
             raise
         finally:
@@ -268,11 +247,12 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if progress.is_stopped:
             self._stage = Stage.SAFE_POINT
             self.stop()
+        epoch = partial(self._training_epoch, n_optim_steps)
         while progress.n_epochs_done != n_epochs:
             if not progress.is_trained:
                 if self.optim_step_num == n_optim_steps:
                     break
-                self._run_epoch("train", self.train_data, self._training_epoch)
+                self._run_epoch("train", self.train_data, epoch)
                 progress.is_trained = True
                 self._safe_point()
             if self.valid_data is not None:
@@ -293,22 +273,18 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         for name, one in named_sets(data):
             self._run_epoch("valid", one, self._evaluation_epoch, name)
 
-    def _validate_alone(self, data: Any) -> None:
-        self._begin_evaluation()
-        self._validate(data)
+    def _run_evaluation(self, phase: Phase, data: Any, epoch: Callable[[], None]) -> None:
+        """Run a validation, test or prediction that is not part of another run."""
 
-    def _validate_nested(self, data: Any) -> None:
-        try:
-            self._validate(data)
-        except _StopRun:
-            raise
-        except BaseException as exception:
-            self._manager.attribution.attribute_nested(exception)
-            raise
+        def body() -> None:
+            if phase != "valid":
+                getattr(self._hooks, f"on_{phase}_begin")(self)
+            self._stage = Stage.RUNNING
+            self._resumption.restore_for_testing()
+            for name, one in named_sets(data) if phase == "valid" else [(None, data)]:
+                self._run_epoch(phase, one, epoch, name)
 
-    def _begin_evaluation(self) -> None:
-        self._stage = Stage.RUNNING
-        self._resumption.restore_for_testing()
+        self._run(body, None if phase == "valid" else f"on_{phase}_end")
 
     # -- epochs -----------------------------------------------------------------------------
 
@@ -326,9 +302,9 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self._hooks.around_epoch(self, epoch)
         self._set_phase(None)
 
-    def _training_epoch(self) -> None:
+    def _training_epoch(self, max_steps: int | None) -> None:
         # the hot loop: what it reads often is in local variables
-        hooks, progress, max_steps = self._hooks, self._resumption.progress, self._max_steps
+        hooks, progress = self._hooks, self._resumption.progress
         at_safe_point, running = Stage.SAFE_POINT, Stage.RUNNING
         is_resumed, steps_before = self._resumption.is_pending, self.optim_step_num
         has_stepped, batch_num = progress.has_stepped, None
@@ -359,7 +335,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                         self._stage = running
             progress.has_stepped = has_stepped
             if not is_resumed:  # a state inside an epoch was taken after a step
-                self._check_for_steps(steps_before)
+                check_steps_made(self.optim_step_num - steps_before, self.epoch_num, max_steps)
             hooks.on_epoch_end(self)
         except BaseException as exception:
             self._attribute(exception, batch_num)
@@ -396,37 +372,14 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             raise
 
     def _attribute(self, exception: BaseException, batch_num: int | None) -> None:
-        if not isinstance(exception, _StopRun):
-            position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num)
-            with contextlib.suppress(Exception):  # nothing may hide the exception
-                self._manager.attribution.attribute(exception, position)
-
-    # -- checks -----------------------------------------------------------------------------
-
-    def _check_for_steps(self, steps_before: int) -> None:
-        if self._max_steps is not None and self.optim_step_num == steps_before:
-            raise RunError(
-                f"train epoch {self.epoch_num} made no optimization step, so "
-                f"n_optim_steps={self._max_steps} would never be reached: its data were empty, or "
-                "is_stepping was cleared in every batch"
-            )
+        position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num)
+        self._manager.attribution.attribute(exception, position)
 
     def _check_idle(self, method: str) -> None:
         if self._stage is not Stage.IDLE:
             raise RunError(
                 f"{method}() was called while this loop is running. Only validate() can be"
             )
-
-    def _check_not_in_use(self, data: Any) -> None:
-        """Check that a training epoch under way does not use the same iterator."""
-        for _, one in named_sets(data):
-            in_use = self.is_training and (one is self.data or one is self.train_data)
-            if in_use and hasattr(one, "__next__"):
-                raise RunError(
-                    f"validate() was given a {type(one).__name__} that the training epoch is "
-                    "using: it would take batches away from it. Give data of its own, such as "
-                    "a list or a second DataLoader"
-                )
 
     # -- what components call ---------------------------------------------------------------
 
@@ -439,7 +392,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         """
         if self._stage.is_stoppable:
             self._resumption.progress.is_stopped = True
-            raise _StopRun
+            raise StopRun
 
     def log(self, metrics: Mapping[str, Any], level: Literal["batch", "epoch"] = "batch") -> None:
         """Hand values to the components that show, write or watch them, through on_log.
@@ -467,44 +420,3 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if level == "epoch":
             self._unread_metrics.update(named)
         on_log(self, named, level)
-
-    # -- the components ---------------------------------------------------------------------
-
-    @property
-    def components(self) -> ComponentList:
-        """The components, in call order. Assigning a list puts it in place of this one."""
-        return self._components
-
-    @components.setter
-    def components(self, items: Iterable[Item]) -> None:
-        self._components = self._components.replaced_by(items)
-
-    def explain(self, point: str | None = None) -> str:
-        """Return the call order of a point, or of all that are implemented, and the reasons.
-
-        Args:
-            point: the name of a callback point; None for all.
-
-        Returns:
-            Text to print: for each implementation the component, its distribution and version,
-            its position in the list, and wrapper, tryfirst or trylast where that decides.
-
-        Raises:
-            UnknownPointError: there is no such point.
-        """
-        return self._components.explain(point)
-
-    def manifest(self) -> list[dict[str, Any]]:
-        """Return what runs, as data that JSON can hold, in call order.
-
-        Returns:
-            For each component its position, name, class, distribution and version (None if it
-            comes from no package), whether it is enabled, and its configuration.
-        """
-        return self._components.manifest()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(
-            "a loop cannot be copied or pickled: it belongs to its components as they belong to "
-            "it. Copy the model, or make a second loop"
-        )

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from ttl_core import TrainTestLoop
-from ttl_core.variables import VARIABLES, LoopVariables
+from ttl_core.variables.declarations import VARIABLES
+from ttl_core.variables.loop_variables import LoopVariables
 
 PAGE = Path(__file__).parents[2] / "docs" / "loop-variables.md"
 

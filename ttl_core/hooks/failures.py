@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ttl_core.hooks.manager import HookManager
 
 
+class StopRun(BaseException):
+    """The exception that travels from stop() to the run that it ends."""
+
+
 class EpochPosition(NamedTuple):
     """Where an epoch failed.
 
@@ -58,9 +62,15 @@ class Attribution:
             exception: what an epoch or a run is failing with, in an except clause of it.
             position: where the epoch failed; None outside epochs.
         """
-        if exception is self._attributed or _find_note(exception) is not None:
+        if isinstance(exception, StopRun) or exception is self._attributed:
             return
         self._attributed = exception
+        with contextlib.suppress(Exception):  # nothing may hide the exception
+            self._attribute(exception, position)
+
+    def _attribute(self, exception: BaseException, position: EpochPosition | None) -> None:
+        if _find_note(exception) is not None:
+            return
         impl = self._find_deepest(traceback.walk_tb(exception.__traceback__))
         if impl is not None:
             note = f"raised by {_where(impl)}"
@@ -83,11 +93,12 @@ class Attribution:
             exception: the exception, in an except clause of validate().
         """
         self.attribute(exception)
-        stack = list(traceback.walk_stack(sys._getframe(1)))
-        caller = self._find_deepest(reversed(stack))
-        index = _find_note(exception)
-        if caller is not None and index is not None:
-            exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
+        with contextlib.suppress(Exception):
+            stack = list(traceback.walk_stack(sys._getframe(1)))
+            caller = self._find_deepest(reversed(stack))
+            index = _find_note(exception)
+            if caller is not None and index is not None:
+                exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
 
     def _find_deepest(self, frames: Iterable[tuple[FrameType, int]]) -> pluggy.HookImpl | None:
         """Return the implementation that runs in the innermost of some frames, outermost first."""

@@ -6,6 +6,7 @@ import enum
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+from ttl_core.arguments import whole_number
 from ttl_core.errors import ArgumentError, RunError
 from ttl_core.state.data_order import Order, state_in_epoch
 from ttl_core.state.protocol import State
@@ -128,3 +129,39 @@ def check_reachable(
                 f"{name} is {given}, but the state was taken after {done} {what} of this train() "
                 "had begun, and they count from its beginning"
             )
+
+
+def check_length(n_epochs: int | None, n_optim_steps: int | None) -> tuple[int | None, int | None]:
+    """Return the length of a train() call, of which exactly one measure has to be given.
+
+    Args:
+        n_epochs: the number of epochs.
+        n_optim_steps: the number of optimization steps.
+
+    Raises:
+        ArgumentError: not exactly one is given, or it is no whole number from 0.
+    """
+    if (n_epochs is None) == (n_optim_steps is None):
+        raise ArgumentError("train() takes exactly one of n_epochs and n_optim_steps")
+    if n_epochs is not None:
+        return whole_number("n_epochs", n_epochs), None
+    return None, whole_number("n_optim_steps", n_optim_steps)
+
+
+def check_steps_made(n_steps: int, epoch_num: int, n_optim_steps: int | None) -> None:
+    """Check that a training epoch brought a train() call nearer to its end.
+
+    Args:
+        n_steps: the number of optimization steps that the epoch made.
+        epoch_num: the number of the epoch.
+        n_optim_steps: the number of steps that the call has; None if it counts epochs.
+
+    Raises:
+        RunError: the call counts steps, and the epoch made none.
+    """
+    if n_optim_steps is not None and n_steps == 0:
+        raise RunError(
+            f"train epoch {epoch_num} made no optimization step, so "
+            f"n_optim_steps={n_optim_steps} would never be reached: its data were empty, or "
+            "is_stepping was cleared in every batch"
+        )
