@@ -104,12 +104,13 @@ def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
     raise ArgumentError(f"{name} is {value!r}, but has to be {accepted}. {hint}".rstrip())
 
 
-def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+def did_you_mean(wrong: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return a question that suggests the nearest of some names, or "" if none is near.
 
     Args:
         wrong: what was given.
         names: what there is.
+        cutoff: how near a name has to be, from 0 to 1 for the same name.
 
     Example:
         >>> did_you_mean("metrisc", ["metrics", "progress"])
@@ -117,7 +118,7 @@ def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     """
     import difflib  # costs more to import than all of ttl_core, and only errors need it
 
-    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=cutoff)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 

@@ -56,7 +56,7 @@ def check_is_component(item: object) -> None:
             f"{item.__qualname__} is a class, not a component. Write {item.__name__}(...), which "
             "makes one"
         )
-    if not isinstance(item, LoopComponent):
+    if not issubclass(type(item), LoopComponent):  # a proxy answers isinstance, and has no hooks
         raise ComponentRejectedError(
             f"{item!r} is a {type(item).__name__}, not a component. A list takes instances of "
             "LoopComponent, names of installed components, and use(...)"

@@ -40,10 +40,15 @@ def _compiled(source: str, filename: str) -> CodeType:
 
 
 _LINES = {
-    # for each use of the results: the first line, the line of each implementation, the last line
+    # for each use of the results: the first line, the line of each implementation, the last line;
+    # {p} is a prefix that no argument has
     "dropped": ("pass", "{call}", "pass"),
-    "listed": ("_all = []", "if (_ := {call}) is not None: _all.append(_)", "return _all"),
-    "first": ("pass", "if (_ := {call}) is not None: return _", "return None"),
+    "listed": (
+        "{p}results = []",
+        "if ({p}result := {call}) is not None: {p}results.append({p}result)",
+        "return {p}results",
+    ),
+    "first": ("pass", "if ({p}result := {call}) is not None: return {p}result", "return None"),
 }
 
 
@@ -64,12 +69,21 @@ class Signature(NamedTuple):
     results: Literal["dropped", "listed", "first"]
     keyword_only: bool
 
+    @property
+    def prefix(self) -> str:
+        """The prefix of the other names in the function, which no argument has."""
+        prefix = "_"
+        while any(name.startswith(prefix) for name in [*self.arguments, *self.defaults]):
+            prefix += "_"
+        return prefix
+
     def write(self, lines: Sequence[str], names: dict[str, object]) -> Callable[..., Any]:
         """Return a function with these lines as its body, in which `names` are defined."""
         star = ["*"] if self.keyword_only else []
-        names["_defaults"] = self.defaults
+        defaults = f"{self.prefix}defaults"
+        names[defaults] = self.defaults
         names["__name__"] = __name__  # for warnings, which skip the frames of this package
-        optional = [f"{name}=_defaults[{name!r}]" for name in self.defaults]
+        optional = [f"{name}={defaults}[{name!r}]" for name in self.defaults]
         parameters = ", ".join([*star, *self.arguments, *optional])
         source = "\n    ".join([f"def {self.point}({parameters}):", *lines])
         exec(_compiled(source, f"<ttl {self.point}>"), names)
@@ -102,10 +116,12 @@ def compile_plain(
 ) -> Callable[..., Any]:
     """Write a function that calls each implementation in turn, none of which is a wrapper."""
     first, line, last = _LINES[signature.results]
-    called = (f"_{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
-    names: dict[str, object] = {f"_{i}": impl.function for i, impl in enumerate(implementations)}
+    p = signature.prefix
+    names: dict[str, object] = {f"{p}{i}": impl.function for i, impl in enumerate(implementations)}
+    calls = (f"{p}{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
+    lines = [first.format(p=p), *(line.format(p=p, call=call) for call in calls), last.format(p=p)]
     names["__implementations__"] = tuple(implementations)
-    return signature.write([first, *(line.format(call=call) for call in called), last], names)
+    return signature.write(lines, names)
 
 
 def compile_wrapped(
@@ -129,9 +145,10 @@ def compile_wrapped(
         keyword_only=False,
     )
     given = ", ".join(f"{name!r}: {name}" for name in arguments)
-    call = f"return _execute({signature.point!r}, _methods, {{{given}}}, True)"
+    p = signature.prefix
+    call = f"return {p}execute({signature.point!r}, {p}methods, {{{given}}}, True)"
     methods = _in_pluggy_order(compile_plain(inner, others), wrappers)
-    return signature.write([call], {"_execute": execute, "_methods": methods})
+    return signature.write([call], {f"{p}execute": execute, f"{p}methods": methods})
 
 
 def call_around(

@@ -35,25 +35,19 @@ def hook_methods(component: object, owner: object) -> HookMethods:
         point = str(options["specname"])
         if not inspect.isroutine(function):
             if name in POINTS or callable(function):
-                raise _rejected(
-                    owner,
-                    name,
-                    function,
-                    f"is a {type(function).__name__}, not a function or method",
-                )
+                problem = f"is a {type(function).__name__}, not a function or method"
+                raise _rejected(owner, name, function, problem)
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:
-            raise _rejected(
-                owner,
-                name,
-                function,
+            problem = (
                 f"is not a callback point. {did_you_mean(point, POINTS)}"
-                f"The points are: {', '.join(POINTS)}",
+                f"The points are: {', '.join(POINTS)}"
             )
+            raise _rejected(owner, name, function, problem)
         method = getattr(component, name)
         if point in POINTS:
             check_method(method, name, options, _core_arguments(point), owner)
-        found[name] = (method, options)
+        found[name] = (adapt(method, is_wrapper=options["wrapper"]), options)
     return found
 
 
@@ -64,11 +58,27 @@ def implemented_points(cls: type) -> list[str]:
     return [*(p for p in POINTS if p in points), *sorted(points - set(POINTS))]
 
 
+def find_mark(attribute: Any, name: str) -> Any:
+    """Return what a marker of pluggy has set on a function, or None.
+
+    Args:
+        attribute: the function, as it is in a class: maybe inside a staticmethod or classmethod,
+            with the mark above or below it.
+        name: the name of the attribute that the marker sets.
+    """
+    return getattr(attribute, name, None) or getattr(_function_of(attribute), name, None)
+
+
+def _function_of(attribute: Any) -> Any:
+    is_inside = isinstance(attribute, staticmethod | classmethod)
+    return attribute.__func__ if is_inside else attribute
+
+
 def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy.HookimplOpts]]:
     """Yield what is, or looks like, a hook method: its name, function and options."""
     for name, static in attributes.items():
-        function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
-        marked = getattr(function, "ttl_impl", None) if inspect.isroutine(function) else None
+        function = _function_of(static)
+        marked = find_mark(static, "ttl_impl") if inspect.isroutine(function) else None
         looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
         if (marked or looks_like_one) and function is not vars(CallbackPoints).get(name):
             options = cast(pluggy.HookimplOpts, dict(marked or NO_OPTIONS))
@@ -100,10 +110,10 @@ def check_method(
         raise _rejected(owner, name, method, problem)
 
 
-def spec_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the arguments of a hookspec, without self."""
-    names = tuple(inspect.signature(function).parameters)
-    return names[1:] if names[:1] == ("self",) else names
+def spec_arguments(spec: Any) -> tuple[str, ...]:
+    """Return the arguments of a hookspec, as it is in a class, without self."""
+    names = tuple(inspect.signature(_function_of(spec)).parameters)
+    return names[1:] if names[:1] in (("self",), ("cls",)) else names
 
 
 @functools.cache
@@ -116,8 +126,18 @@ def _attributes(component: object) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cls in reversed(type(component).__mro__):
         found.update(vars(cls))
-    found.update(getattr(component, "__dict__", {}))
-    return found
+    own = getattr(component, "__dict__", {}).items()
+    return found | {name: value for name, value in own if _is_meant_as_hook(name, value)}
+
+
+def _is_meant_as_hook(name: str, value: Any) -> bool:
+    """Return whether an attribute of an instance is one of its hooks, or a misspelled one.
+
+    Other callables are its own affair, also where their names begin like those of hooks.
+    """
+    if name in POINTS or find_mark(value, "ttl_impl"):
+        return True
+    return name.startswith(("on_", "around_")) and bool(did_you_mean(name, POINTS, cutoff=0.85))
 
 
 def _rejected(owner: object, name: str, function: object, problem: str) -> ComponentRejectedError:
@@ -133,44 +153,97 @@ def _problem(
     arguments: Sequence[str],
 ) -> str | None:
     """Return what is wrong with a hook method, with the fix, or None."""
-    inner = inspect.unwrap(method)
-    inner = inner.__func__ if isinstance(inner, MethodType) else inner
-    if not isinstance(inner, FunctionType):
-        return f"is a {type(inner).__name__}, not a function written in Python"
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+    function = method.__func__ if isinstance(method, MethodType) else method
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return "is async; the loop calls hooks and does not await them. Write it with plain def"
     if options["hookwrapper"]:
         return "is marked hookwrapper=True, pluggy's old style. Write @hookimpl(wrapper=True)"
-    is_generator = inspect.isgeneratorfunction(inner)
     if point.startswith("around_") and not options["wrapper"]:
         return (
             "can only be a wrapper. Put @hookimpl(wrapper=True) above it and yield once, where "
             "the run or the epoch takes place"
         )
-    if is_generator and not options["wrapper"]:
+    if inspect.isgeneratorfunction(function) and not options["wrapper"]:
         return "yields, but is no wrapper. Put @hookimpl(wrapper=True) above it"
-    if options["wrapper"] and not is_generator:
+    if options["wrapper"] and not inspect.isgeneratorfunction(inspect.unwrap(function)):
         return "is marked wrapper=True but never yields. Yield once, where the others are called"
+    return _problem_with_arguments(method, function, point, arguments)
 
-    code = inner.__code__
-    names = code.co_varnames[: code.co_argcount]
+
+def _problem_with_arguments(
+    method: Callable[..., Any], function: Callable[..., Any], point: str, arguments: Sequence[str]
+) -> str | None:
     is_bound = isinstance(method, MethodType)
-    own = names[1:] if is_bound else names
     right = ", ".join([*(["self"] if is_bound else []), *arguments])
-    fix = f"Write:\n    def {inner.__name__}({right}):"
-    takes_anything = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
-    if takes_anything and not own and not code.co_kwonlyargcount:
+    fix = f"Write:\n    def {getattr(function, '__name__', point)}({right}):"
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # as for many functions that are not written in Python
+        return f"has arguments that cannot be read. {fix}"
+    kinds = {parameter.kind for parameter in parameters}
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    open_ended = [str(p) for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    own = [parameter.name for parameter in (named[1:] if is_bound else named)]
+    if open_ended and not own and inspect.Parameter.KEYWORD_ONLY not in kinds:
         return (
             "takes only * arguments, so the loop cannot tell what to pass; "
             f"a decorator without functools.wraps does that. {fix}"
         )
-    if is_bound and (not names or names[0] in arguments):
+    if is_bound and (not named or named[0].name in arguments):
         return f"has no self. {fix}"
-    if code.co_kwonlyargcount:
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
         return f"has keyword-only arguments, and the loop passes arguments by position. {fix}"
-    if inner.__defaults__:
+    if any(parameter.default is not parameter.empty for parameter in named):
         return f"has a default value for an argument, which would never be used. {fix}"
     unknown = [name for name in own if name not in arguments]
     if unknown:
         return f"takes {', '.join(unknown)}, which {point} does not have. {fix}"
+    if open_ended and set(arguments) - set(own):
+        return f"takes {', '.join(open_ended)}, which would receive nothing. {fix}"
     return None
+
+
+def adapt(method: Callable[..., Any], *, is_wrapper: bool) -> Callable[..., Any]:
+    """Return a hook method in the form that pluggy and the compilation of hooks read.
+
+    They read arguments from the code of a function. A method without such code, with a signature
+    of its own, or behind a decorator that changes its kind gets a function around it.
+
+    Args:
+        method: the method.
+        is_wrapper: whether it is marked as a wrapper.
+    """
+    function = method.__func__ if isinstance(method, MethodType) else method
+    inner = inspect.unwrap(function)
+    chain = [function, inner]
+    is_readable = isinstance(inner, FunctionType) and not any(
+        hasattr(one, "__signature__") for one in chain
+    )
+    is_of_one_kind = _kind(function) == _kind(inner)
+    if is_readable and is_of_one_kind:
+        return method
+    try:
+        names = ", ".join(inspect.signature(method).parameters)
+    except (TypeError, ValueError):
+        return method  # which is rejected where its point is known
+    call = f"(yield from _method({names}))" if is_wrapper else f"_run(_method({names}))"
+    name = getattr(function, "__name__", "")
+    name = name if name.isidentifier() else "hook"
+    namespace: dict[str, Any] = {"_method": method, "_run": _check_has_run, "__name__": __name__}
+    exec(f"def {name}({names}):\n    return {call}", namespace)
+    return cast(Callable[..., Any], namespace[name])
+
+
+def _kind(function: Callable[..., Any]) -> tuple[bool, ...]:
+    checks = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return tuple(check(function) for check in checks)
+
+
+def _check_has_run(result: Any) -> Any:
+    """Return the result of a hook behind a decorator that should have run its generator."""
+    if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        raise TypeError(
+            f"the hook returned a {type(result).__name__}, which is not run: its decorator calls "
+            "the function but does not run it to its end"
+        )
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast
@@ -23,6 +24,7 @@ from ttl_core.hooks.compilation import (
     noop,
 )
 from ttl_core.hooks.failures import Attribution, report_failure
+from ttl_core.hooks.hook_methods import find_mark
 from ttl_core.hooks.member import Member, Plugin
 from ttl_core.hooks.provided_points import check_points
 from ttl_core.hooks.trace import is_tracing, tracers
@@ -179,9 +181,16 @@ class HookManager(pluggy.PluginManager):
         if not known:
             self._exchange_points(namespaces)
         self._members = members
-        for plugin in members:
-            if plugin not in known:
-                self.register(plugin)
+        try:
+            for plugin in members:
+                if plugin not in known:
+                    self.register(plugin)
+        except BaseException:
+            for plugin in members:  # so that the next hook call meets the same error
+                if self.is_registered(plugin):
+                    self.unregister(plugin)
+            self._members = {}
+            raise
         self._is_current = True
         self._enter_scopes()
 
@@ -200,8 +209,12 @@ class HookManager(pluggy.PluginManager):
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
         """Return the options of a hookspec without warnings, which are given once a class."""
-        options = super().parse_hookspec_opts(module_or_class, name)
-        return options and {**options, "warn_on_impl": None, "warn_on_impl_args": None}
+        options = find_mark(inspect.getattr_static(module_or_class, name), "ttl_spec")
+        if not options:
+            return None
+        return cast(
+            pluggy.HookspecOpts, {**options, "warn_on_impl": None, "warn_on_impl_args": None}
+        )
 
     def check(self, members: Sequence[Member]) -> None:
         """Check the callback points of a list that is about to become the loop's.

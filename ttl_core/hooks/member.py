@@ -53,7 +53,7 @@ class Member:
         config: the configuration that it was created with, by name.
         hints: what its author declares about its place.
         methods: its hook methods.
-        points: the callback points that it provides.
+        points: the hookspecs of the callback points that it provides.
         name: its name in the list: its own, or one with a number where that was taken.
         was_in_list: whether that name is fixed.
         is_enabled: whether the code enables it.
@@ -68,7 +68,7 @@ class Member:
     config: Mapping[str, Any] = field(default_factory=dict)
     hints: Hints = field(default_factory=Hints)
     methods: HookMethods = field(default_factory=dict)
-    points: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    points: Mapping[str, Any] = field(default_factory=dict)
     was_in_list: bool = False
     is_enabled: bool = True
     is_disabled_by_environment: bool = False

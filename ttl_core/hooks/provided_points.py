@@ -10,13 +10,13 @@ from typing import Any
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ComponentRejectedError
-from ttl_core.hooks.hook_methods import check_method, spec_arguments
+from ttl_core.hooks.hook_methods import check_method, find_mark, spec_arguments
 from ttl_core.hooks.member import Member
 from ttl_core.hookspecs import POINTS
 
 
-def provided_points(component: object, key: str, owner: object) -> Mapping[str, Callable[..., Any]]:
-    """Return the callback points that a component provides, by name.
+def provided_points(component: object, key: str, owner: object) -> Mapping[str, Any]:
+    """Return the hookspecs of the callback points that a component provides, by name.
 
     Args:
         component: the component.
@@ -38,7 +38,7 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
     points = {
         name: value
         for name, value in inspect.getmembers_static(namespace)
-        if getattr(getattr(value, "__func__", value), "ttl_spec", None)
+        if find_mark(value, "ttl_spec")
     }
     if not points:
         raise ComponentRejectedError(
@@ -51,7 +51,7 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
                 f"{owner} cannot join: it provides the callback point {name!r}, whose name does "
                 f"not begin with its own. Call it {prefix}{name}"
             )
-        if getattr(value, "__func__", value).ttl_spec["historic"]:
+        if find_mark(value, "ttl_spec")["historic"]:
             raise ComponentRejectedError(
                 f"{owner} cannot join: its callback point {name!r} is historic, and the loop "
                 "replays nothing. Write @hookspec without it"
@@ -63,7 +63,7 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
                 f"{owner} cannot join: its callback point {name!r} has to take plain arguments, "
                 f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
             )
-    return {name: getattr(namespace, name) for name in points}
+    return points
 
 
 def check_points(members: Sequence[Member], find_provider: Callable[[str], str]) -> None:
@@ -77,7 +77,7 @@ def check_points(members: Sequence[Member], find_provider: Callable[[str], str])
         ComponentRejectedError: two provide the same point, no component provides one that is
             implemented, or an implementation does not fit.
     """
-    provided: dict[str, tuple[Member, Callable[..., Any]]] = {}
+    provided: dict[str, tuple[Member, Any]] = {}
     for member in members:
         for point, spec in member.points.items():
             other, other_spec = provided.setdefault(point, (member, spec))
@@ -111,17 +111,17 @@ _warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 """The deprecations that were reported already, by component class."""
 
 
-def _warn_if_deprecated(
-    member: Member, method: Callable[..., Any], point: str, spec: Callable[..., Any]
-) -> None:
+def _warn_if_deprecated(member: Member, method: Callable[..., Any], point: str, spec: Any) -> None:
     """Warn of a deprecation in a hookspec, once a class and where its author sees it."""
-    options = spec.ttl_spec  # type: ignore[attr-defined]
+    options = find_mark(spec, "ttl_spec")
+    if not (options["warn_on_impl"] or options["warn_on_impl_args"]):
+        return
     inner = inspect.unwrap(method)
     code = getattr(inner, "__func__", inner).__code__
     reported = _warned.setdefault(type(member.component), set())
     about = {point: options["warn_on_impl"]}
     for argument, warning in (options["warn_on_impl_args"] or {}).items():
-        if argument in code.co_varnames[: code.co_argcount]:
+        if argument in inspect.signature(method).parameters:
             about[f"{point}({argument})"] = warning
     for what, warning in about.items():
         if warning is not None and what not in reported:
