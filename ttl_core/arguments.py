@@ -15,6 +15,7 @@ from ttl_core.errors import ArgumentError
 __all__ = [
     "did_you_mean",
     "is_component_name",
+    "kebab_case",
     "number",
     "one_of",
     "user_stacklevel",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _Choice = TypeVar("_Choice")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _COMPONENT_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -165,3 +167,14 @@ def is_component_name(text: str) -> bool:
         (True, False)
     """
     return _COMPONENT_NAME.fullmatch(text) is not None
+
+
+def kebab_case(text: str) -> str:
+    """Return an identifier or a title as a component's name; "component" where nothing is left.
+
+    Example:
+        >>> kebab_case("MainLoop"), kebab_case("EMA"), kebab_case("_My Adam2"), kebab_case("42")
+        ('main-loop', 'ema', 'my-adam2', 'component')
+    """
+    words = re.sub(r"[^A-Za-z0-9]+", "-", _HUMP.sub("-", text)).lower()
+    return re.sub(r"^[^a-z]+", "", words).strip("-") or "component"

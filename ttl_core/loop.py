@@ -85,7 +85,11 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
     ) -> None:
         super().__init__(model, train_data, valid_data)
         self._stage = Stage.IDLE
-        self._manager = HookManager(lambda: self._components.members(), discovery.find_provider)
+        self._manager = HookManager(
+            lambda: self._components.members(),
+            lambda: self._components.current_members(),
+            discovery.find_provider,
+        )
         self._hooks = self._manager.hooks
         self.hook = self._manager.namespace
         self._resumption = Resumption(self, lambda: self._components.members())
@@ -222,7 +226,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         finally:
             self._stage = Stage.IDLE
             self._set_phase(None)
-            self._manager.attribution.reset()
+            self._manager.end_run()
 
     def _end(self, point: str | None) -> None:
         if self._stage.is_stoppable:

@@ -180,7 +180,6 @@ def test_a_decorator_may_turn_a_function_into_a_plain_one(kind):
     assert [kind] == log
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("kind", ["async", "generator"])
 def test_a_decorator_that_does_not_run_it_is_an_error(kind):
     """A generator or coroutine that nothing runs would be a hook that silently does nothing."""

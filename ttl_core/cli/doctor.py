@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ttl_core import discovery
-from ttl_core.cli.plugins import all_components, find_status, full_name
+from ttl_core.cli.plugins import all_components, find_failures, find_status, full_name
 from ttl_core.cli.text import indent
 
 
-def diagnose() -> int:
-    """Print what is wrong with the installation, and return the exit status."""
-    problems = list(_problems())
+def diagnose(seconds: float) -> int:
+    """Print what is wrong with the installation, and return the exit status.
+
+    Args:
+        seconds: how long importing one component may take.
+    """
+    problems = list(dict.fromkeys(_problems(seconds)))
     for what, fix in problems:
         print(f"{indent(what, by=0)}\n    {fix}")
     n_components = len(all_components())
@@ -25,10 +29,12 @@ def diagnose() -> int:
     return int(bool(problems))
 
 
-def _problems() -> Iterator[tuple[str, str]]:
+def _problems(seconds: float) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the installation, each with the fix."""
-    for component in all_components():
-        status, problem = find_status(component, check=True)
+    components = all_components()
+    failures = find_failures(components, seconds)
+    for component in components:
+        status, problem = find_status(component, failures)
         if problem is not None:
             fixes = {
                 "ambiguous": f"write use({full_name(component)!r}), or uninstall one of them",
@@ -65,7 +71,12 @@ def _shadowed() -> Iterator[tuple[str, str]]:
 def _unmet_requirements() -> Iterator[tuple[str, str]]:
     for name in sorted({"ttl-core", *(component.distribution for component in all_components())}):
         dist = discovery.installed_distribution(name)
-        for line in (dist and dist.requires) or []:
+        try:
+            lines = (dist and dist.requires) or []
+        except UnicodeDecodeError as error:
+            yield f"the requirements of {name} cannot be read: {error}", f"reinstall {name}"
+            continue
+        for line in lines:
             found = _unmet(line)
             if found is not None:
                 yield f"{name} requires {line}, and installed is {found}", f"pip install '{line}'"
@@ -74,19 +85,20 @@ def _unmet_requirements() -> Iterator[tuple[str, str]]:
 def _unmet(line: str) -> str | None:
     """Return what is installed instead of what a requirement wants, or None if it is met."""
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
 
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
         return None  # reported as incompatible
-    if requirement.name == "ttl-core":
+    if canonicalize_name(requirement.name) == "ttl-core":
         return None  # likewise
     if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
         return None
     found = discovery.installed_distribution(requirement.name)
     try:
         version = found.version if found else "none"
-    except (KeyError, OSError):
+    except (KeyError, OSError, UnicodeDecodeError):
         version = "none that can be read"
     if found and not version.startswith("none"):
         return None if requirement.specifier.contains(version, prereleases=True) else version
@@ -96,12 +108,21 @@ def _unmet(line: str) -> str | None:
 def _leftovers() -> Iterator[tuple[str, str]]:
     for place in dict.fromkeys(sys.path):
         folder = Path(place or ".")
-        if not folder.is_dir():
+        try:
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        except OSError as error:
+            reason = error.strerror or error
+            yield (
+                f"{folder} is on the path of Python but cannot be read: {reason}",
+                "make it readable",
+            )
             continue
-        for path in sorted(folder.iterdir()):
+        for path in paths:
             is_half = path.suffix == ".dist-info" and path.is_dir()
             if path.name.startswith("~"):
                 yield f"{path} is left over from an interrupted pip", f"remove {path}"
+            elif str(path) in discovery.scan().broken:
+                continue  # reported already
             elif is_half and not (path / "METADATA").exists():
                 yield (
                     f"{path} has no METADATA: an uninstallation was interrupted",

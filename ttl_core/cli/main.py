@@ -11,8 +11,8 @@ from ttl_core.errors import TTLError
 
 _EXIT = """\
 exit status:
-  0  all is well
-  1  something is wrong with what is installed, or the name is not installed
+  0  it did its work
+  1  doctor or plugins --check found something wrong, or a name is not installed
   2  the command was not understood
 """
 
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plugins = commands.add_parser("plugins", help="list the installed components")
     plugins.add_argument("--json", action="store_true", help="as JSON")
     plugins.add_argument("--check", action="store_true", help="import each, in its own process")
+    _add_time_limit(plugins)
     plugins.set_defaults(run=_list_plugins)
 
     show = commands.add_parser("show", help="show one component: configuration, points, hints")
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hooks.set_defaults(run=_list_hooks)
 
     doctor = commands.add_parser("doctor", help="find what is wrong with the installation")
+    _add_time_limit(doctor)
     doctor.set_defaults(run=_diagnose)
 
     given = parser.parse_args(arguments)
@@ -62,13 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _add_time_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long importing one component may take (default: 60)",
+    )
+
+
 # each command is imported when it is run: start-up takes most of the time of `ttl plugins`
 
 
 def _list_plugins(given: argparse.Namespace) -> int:
     from ttl_core.cli.plugins import list_plugins
 
-    return list_plugins(given.json, given.check)
+    return list_plugins(given.json, given.check, given.time_limit)
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -83,7 +95,7 @@ def _list_hooks(_: argparse.Namespace) -> int:
     return list_hooks()
 
 
-def _diagnose(_: argparse.Namespace) -> int:
+def _diagnose(given: argparse.Namespace) -> int:
     from ttl_core.cli.doctor import diagnose
 
-    return diagnose()
+    return diagnose(given.time_limit)

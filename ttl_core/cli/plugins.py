@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttl_core import discovery
@@ -12,14 +13,17 @@ from ttl_core.discovery import InstalledComponent
 from ttl_core.hooks.explain import table
 
 
-def list_plugins(as_json: bool, check: bool) -> int:
+def list_plugins(as_json: bool, check: bool, seconds: float) -> int:
     """Print the installed components, and return the exit status.
 
     Args:
         as_json: whether to print JSON.
         check: whether to import each component, in a process of its own.
+        seconds: how long one import may take.
     """
-    rows = [_row(component, check) for component in all_components()]
+    components = all_components()
+    failures = find_failures(components, seconds) if check else {}
+    rows = [_row(component, failures) for component in components]
     if as_json:
         import json
 
@@ -37,7 +41,7 @@ def list_plugins(as_json: bool, check: bool) -> int:
                 print(f"\n{row['name']} ({row['distribution']})\n{problem}")
     else:
         print(f"no components are installed for {sys.executable}")
-    return int(any(row["status"] in ("broken", "incompatible") for row in rows))
+    return int(check and any(row["status"] in ("broken", "incompatible") for row in rows))
 
 
 def all_components() -> list[InstalledComponent]:
@@ -46,8 +50,26 @@ def all_components() -> list[InstalledComponent]:
     return [component for name in sorted(components) for component in components[name]]
 
 
-def _row(component: InstalledComponent, check: bool) -> dict[str, Any]:
-    status, problem = find_status(component, check)
+def find_failures(
+    components: Sequence[InstalledComponent], seconds: float
+) -> Mapping[str, str | None]:
+    """Import those components that can be, and return how that failed by full name.
+
+    Args:
+        components: the components.
+        seconds: how long one import may take.
+    """
+    from ttl_core.cli.importer import find_import_failures
+
+    return find_import_failures([c for c in components if _is_importable(c)], seconds)
+
+
+def _is_importable(component: InstalledComponent) -> bool:
+    return is_component_name(component.name) and not discovery.find_incompatibility(component)
+
+
+def _row(component: InstalledComponent, failures: Mapping[str, str | None]) -> dict[str, Any]:
+    status, problem = find_status(component, failures)
     return {
         "name": component.name,
         "distribution": component.distribution,
@@ -58,12 +80,14 @@ def _row(component: InstalledComponent, check: bool) -> dict[str, Any]:
     }
 
 
-def find_status(component: InstalledComponent, check: bool) -> tuple[str, str | None]:
+def find_status(
+    component: InstalledComponent, failures: Mapping[str, str | None]
+) -> tuple[str, str | None]:
     """Return the status of a component, and the problem if there is one.
 
     Args:
         component: the component.
-        check: whether to import it, in a process of its own.
+        failures: how importing components failed, by full name.
     """
     if not is_component_name(component.name):
         return (
@@ -73,10 +97,9 @@ def find_status(component: InstalledComponent, check: bool) -> tuple[str, str | 
     incompatibility = discovery.find_incompatibility(component)
     if incompatibility:
         return "incompatible", incompatibility
-    if check:
-        failure = _import_failure(component)
-        if failure:
-            return "broken", failure
+    failure = failures.get(full_name(component))
+    if failure:
+        return "broken", failure
     several = discovery.installed_components()[component.name]
     others = [other.distribution for other in several if other is not component]
     if others:
@@ -87,24 +110,3 @@ def find_status(component: InstalledComponent, check: bool) -> tuple[str, str | 
 def full_name(component: InstalledComponent) -> str:
     """Return the name of a component with that of its distribution."""
     return f"{component.distribution}/{component.name}"
-
-
-def _import_failure(component: InstalledComponent) -> str | None:
-    """Load a component in a process of its own, and return how that failed."""
-    import subprocess
-
-    program = (
-        "import sys; from ttl_core import TTLError, discovery\n"
-        "try: discovery.load(discovery.find(sys.argv[1]))\n"
-        "except TTLError as error: sys.exit(str(error))\n"
-        "print('loaded')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, full_name(component)], capture_output=True, text=True
-    )
-    if done.stdout.endswith("loaded\n"):
-        return None
-    said = done.stderr.strip().splitlines()
-    if done.returncode < 0:
-        return f"importing it killed the process with signal {-done.returncode}"
-    return said[-1] if said else f"importing it ended the process with status {done.returncode}"

@@ -10,7 +10,7 @@ from ttl_core import discovery
 from ttl_core.components.component import Item, check_is_component, own_name
 from ttl_core.components.hints import read_hints
 from ttl_core.components.order import Constraint, constraints, topological_order
-from ttl_core.discovery.spec import Spec
+from ttl_core.discovery.spec import Spec, use
 from ttl_core.errors import OrderCycleError
 from ttl_core.hooks.member import Hints
 
@@ -42,9 +42,9 @@ def arrange(items: Iterable[Item]) -> list[Item]:
     items = list(items)
     keys: list[str] = []
     hints: list[Hints] = []
-    for item in items:
-        if isinstance(item, str | Spec):
-            installed = discovery.find(item if isinstance(item, str) else item.plugin)
+    for item in (use(item) if isinstance(item, str) else item for item in items):
+        if isinstance(item, Spec):
+            installed = discovery.find(item.plugin)
             keys.append(installed.name)
             hints.append(read_hints(discovery.load(installed), f"component {installed}"))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from ttl_core.components.names import kebab_case
+from ttl_core.arguments import kebab_case
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hookspecs import CallbackPoints

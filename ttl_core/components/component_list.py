@@ -52,7 +52,11 @@ class ComponentList(NamedList):
     ) -> None:
         super().__init__()
         self._manager = manager
+        # By the identity of the component. Members are shared with earlier lists of the loop, so
+        # that a component is enabled or disabled in all of them; names are not.
         self._members: dict[int, Member] = dict(previous._members) if previous else {}
+        self._names: dict[int, str] = dict(previous._names) if previous else {}
+        self._entering: dict[int, Member] = {}
         self._warned_pairs: set[tuple[str, str]] = previous._warned_pairs if previous else set()
         self.extend(items)
         environment.warn_of_unknown_names(
@@ -71,64 +75,77 @@ class ComponentList(NamedList):
         return f"[{', '.join(self.names())}]"
 
     def __str__(self) -> str:
-        return explain_list(self._current_members(), self._manager)
+        return explain_list(self.current_members(), self._manager)
 
     def _member_of(self, component: LoopComponent) -> Member:
-        return self._members[id(component)]
+        return self._members.get(id(component)) or self._entering[id(component)]
 
     def _name_of(self, component: LoopComponent) -> str:
-        return self._member_of(component).name
+        return self._names[id(component)]
 
-    def _current_members(self) -> list[Member]:
-        return [self._member_of(component) for component in self]
+    def current_members(self) -> list[Member]:
+        """Return the members in order, by their names in this list, unchecked."""
+        members = [self._member_of(component) for component in self]
+        for member in members:
+            member.name = self._names[id(member.component)]
+        return members
 
     def members(self) -> list[Member]:
-        """Return the members in order, for the manager, and forget those that have left.
+        """Return the members in order, checked against one another, for the manager.
 
         Raises:
             DuplicateComponentError: a component is in the list twice.
             RequirementError: a component is active, but one that it requires is not.
             ComponentRejectedError: no component provides a callback point that is implemented.
         """
-        members = {id(component): self._member_of(component) for component in self}
-        for i, component in enumerate(self):
-            if any(self[j] is component for j in range(i)):
+        members = self.current_members()
+        for i, member in enumerate(members):
+            if member in members[:i]:
                 raise DuplicateComponentError(
-                    f"{members[id(component)]} is in the list twice, the second time at {i}, "
-                    "and would be called twice. Remove one, or add a second object"
+                    f"{member} is in the list twice, the second time at {i}, and would be called "
+                    "twice. Remove one, or add a second object"
                 )
-        self._check(list(members.values()))
-        # not earlier: swapping two components takes one of them out for a moment
-        self._members = members
-        return list(members.values())
+        self._check(members)
+        return members
 
     def manifest(self) -> list[dict[str, Any]]:
         """Return what is in the list as data. See `TrainTestLoop.manifest`."""
         return [
-            {"position": i, **member.record()} for i, member in enumerate(self._current_members())
+            {"position": i, **member.record()} for i, member in enumerate(self.current_members())
         ]
 
     def explain(self, point: str | None = None) -> str:
         """Return the call order of a point and its reasons. See `TrainTestLoop.explain`."""
-        return Explanation(explain_points(point, self._current_members(), self._manager))
+        return Explanation(explain_points(point, self.current_members(), self._manager))
 
     # -- entering ---------------------------------------------------------------------------
 
     def _edit(self, change: Callable[[list[LoopComponent]], _Result]) -> _Result:
+        try:
+            with self._manager.lock:
+                return self._apply(change)
+        finally:
+            self._entering.clear()
+
+    def _apply(self, change: Callable[[list[LoopComponent]], _Result]) -> _Result:
         # a copy first, so that a refused change leaves the list as it was
         after = list(self)
         result = change(after)
         members = {id(component): self._member_of(component) for component in after}
-        names = assign_names(members, present={id(component) for component in self})
+        names = assign_names(members, self._names)
         disabled_names = environment.disabled_names()
         for key, member in members.items():
-            member.is_disabled_by_environment = bool({names[key], member.key} & disabled_names)
-        if len(members) == len(after):  # else half of a swap, checked as a whole
+            member.name = names[key]
+            member.is_disabled_by_environment = bool({member.name, member.key} & disabled_names)
+        # a component that is there twice is half of a swap, which takes the other one out for a
+        # moment: that one is not forgotten, and the list is checked as a whole
+        is_swapping = len(members) < len(after)
+        if not is_swapping:
             self._check(list(members.values()))
-        for key, member in members.items():
-            member.name, member.was_in_list = names[key], True
         warn_of_order(list(members.values()), self._warned_pairs)
         list.__setitem__(self, slice(None), after)
+        self._members = self._members | members if is_swapping else members
+        self._names = self._names | names if is_swapping else names
         self._manager.list_changed()
         return result
 
@@ -141,7 +158,7 @@ class ComponentList(NamedList):
             return item
         member = create_member(item)
         component: LoopComponent = member.component
-        self._members.setdefault(id(component), member)
+        self._entering[id(component)] = member
         return component
 
     def _enter_all(self, items: Iterable[Item]) -> list[LoopComponent]:
@@ -162,7 +179,7 @@ class ComponentList(NamedList):
             item: the component, its name, or a spec.
         """
         component = self._enter(item)
-        members = [*self._current_members(), self._member_of(component)]
+        members = [*self.current_members(), self._member_of(component)]
         at = insertion_index(len(self), constraints_of(members))
         self._edit(lambda after: after.insert(at, component))
 
@@ -258,11 +275,15 @@ class ComponentList(NamedList):
         return [self._member_of(self[self.index(item)]) for item in items]
 
     def _toggle(self, members: list[Member], to: bool) -> None:
+        with self._manager.lock:
+            self._set_enabled(members, to)
+
+    def _set_enabled(self, members: list[Member], to: bool) -> None:
         before = [(member, member.is_enabled) for member in members]
         for member in members:
             member.is_enabled = to
         try:
-            self._check(self._current_members())
+            self._check(self.current_members())
         except RequirementError:
             for member, was_enabled in before:
                 member.is_enabled = was_enabled

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ttl_core import discovery
 from ttl_core.arguments import user_stacklevel
@@ -12,15 +14,37 @@ from ttl_core.components.component import Item, LoopComponent, check_is_componen
 from ttl_core.components.hints import read_hints
 from ttl_core.components.names import free_name
 from ttl_core.components.order import constraints_of
-from ttl_core.discovery import Spec, use
+from ttl_core.discovery import InstalledComponent, Spec, use
 from ttl_core.errors import OrderWarning, PluginError, RequirementError
 from ttl_core.hooks.hook_methods import hook_methods
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.provided_points import provided_points
 
 
+class _Origin(NamedTuple):
+    """What a component was created from.
+
+    Attributes:
+        component: the component, as long as it lives.
+        spec: its spec.
+        factory: what its entry point names.
+        installed: where that is installed.
+    """
+
+    component: weakref.ref[LoopComponent]
+    spec: Spec
+    factory: object
+    installed: InstalledComponent
+
+
+_origins: dict[int, _Origin] = {}
+"""By the identity of the component, as components may be equal to one another or unhashable."""
+
+
 def create_member(item: Item) -> Member:
     """Return the member for a component, for the name of an installed one, or for a spec.
+
+    A component that was created from a spec keeps its name and configuration in every list.
 
     Args:
         item: the component, name or spec.
@@ -33,31 +57,46 @@ def create_member(item: Item) -> Member:
     """
     if isinstance(item, str):
         item = use(item)
-    if not isinstance(item, Spec):
-        check_is_component(item)
-        name = own_name(item)
-        member = Member(
-            item,
-            key=name,
-            own_name=name,
-            find_distribution=lambda: discovery.distribution_of(type(item)),
-        )
-        return _read_declarations(member, type(item))
-    component, factory, origin = discovery.create(item)
+    if isinstance(item, Spec):
+        return _member_of_origin(*_create(item))
+    check_is_component(item)
+    origin = _origins.get(id(item))
+    if origin is not None and origin.component() is item:
+        return _member_of_origin(item, origin)
+    name = own_name(item)
+    member = Member(
+        item,
+        key=name,
+        own_name=name,
+        find_distribution=lambda: discovery.distribution_of(type(item)),
+    )
+    return _read_declarations(member, type(item))
+
+
+def _create(spec: Spec) -> tuple[LoopComponent, _Origin]:
+    component, factory, installed = discovery.create(spec)
     if not isinstance(component, LoopComponent):
         raise PluginError(
-            f"component {origin}: its entry point {origin.entry_point.value!r} returned "
+            f"component {installed}: its entry point {installed.entry_point.value!r} returned "
             f"{component!r}, which is not a LoopComponent. Report it to the author of "
-            f"{origin.distribution}"
+            f"{installed.distribution}"
         )
+    key = id(component)
+    reference = weakref.ref(component, lambda _: _origins.pop(key, None))
+    _origins[key] = _Origin(reference, spec, factory, installed)
+    return component, _origins[key]
+
+
+def _member_of_origin(component: LoopComponent, origin: _Origin) -> Member:
+    installed = origin.installed
     member = Member(
         component,
-        key=origin.name,
-        own_name=item.name or own_name(component, origin.name),
-        find_distribution=lambda: (origin.distribution, origin.version),
-        config=item.config,
+        key=installed.name,
+        own_name=origin.spec.name or own_name(component, installed.name),
+        find_distribution=lambda: (installed.distribution, installed.version),
+        config=origin.spec.config,
     )
-    return _read_declarations(member, factory)
+    return _read_declarations(member, origin.factory)
 
 
 def _read_declarations(member: Member, declared_on: object) -> Member:
@@ -68,24 +107,18 @@ def _read_declarations(member: Member, declared_on: object) -> Member:
     return member
 
 
-def assign_names(members: Mapping[int, Member], present: Collection[int]) -> dict[int, str]:
-    """Return the name of each member: one that stays in the list keeps its name.
+def assign_names(members: Mapping[int, Member], present: Mapping[int, str]) -> dict[int, str]:
+    """Return the name of each member, where those that are in the list already keep theirs.
 
     Args:
         members: the members by the identity of their component.
-        present: the identities of the components that are in the list already.
+        present: the names that are assigned already.
     """
-
-    def seniority(identity: int) -> int:
-        return 0 if identity in present else 1 if members[identity].was_in_list else 2
-
-    names: dict[int, str] = {}
-    for identity in sorted(members, key=seniority):
-        name = members[identity].name
-        taken = names.values()
-        names[identity] = (
-            name if name not in taken else free_name(members[identity].own_name, taken)
-        )
+    names = {identity: present[identity] for identity in members if identity in present}
+    for identity in members.keys() - names.keys():
+        names[identity] = ""  # not taken
+    for identity, member in members.items():
+        names[identity] = names[identity] or free_name(member.own_name, names.values())
     return names
 
 

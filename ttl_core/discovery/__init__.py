@@ -1,7 +1,7 @@
 """Discovery: from entry points to components, importing nothing before its name is used."""
 
 from ttl_core.discovery.diagnosis import find_incompatibility, stale_checkouts
-from ttl_core.discovery.loading import create, distribution_of, find, find_provider, load
+from ttl_core.discovery.loading import Created, create, distribution_of, find, find_provider, load
 from ttl_core.discovery.scanning import (
     GROUP,
     InstalledComponent,
@@ -16,6 +16,7 @@ from ttl_core.discovery.spec import Spec, use
 
 __all__ = [
     "GROUP",
+    "Created",
     "InstalledComponent",
     "Spec",
     "create",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -24,11 +25,13 @@ def find_incompatibility(component: InstalledComponent) -> str | None:
     from packaging.utils import canonicalize_name
 
     core = installed_distribution("ttl-core")
-    try:
-        requirements = [Requirement(line) for line in component.requires]
-    except InvalidRequirement as error:
-        return f"has an unreadable requirement: {error}"
-    for wanted in requirements:
+    for line in component.requires:
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement as error:
+            if re.match(r"\s*ttl[-_.]+core\b", line, re.IGNORECASE):
+                return f"has an unreadable requirement: {error}"
+            continue  # one of another package is no reason to refuse the component
         if core is None or canonicalize_name(wanted.name) != "ttl-core":
             continue  # without metadata the core runs from its source, of whatever version
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):

@@ -25,12 +25,12 @@ class Created(NamedTuple):
     Attributes:
         component: what the factory returned.
         factory: the factory.
-        origin: where the factory is installed.
+        installed: where the factory is installed.
     """
 
     component: object
     factory: Factory
-    origin: InstalledComponent
+    installed: InstalledComponent
 
 
 def find(plugin: str) -> InstalledComponent:

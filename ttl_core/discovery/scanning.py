@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -49,6 +51,7 @@ class Scan:
 
 
 _newest_scan: Scan | None = None
+_lock = threading.Lock()
 
 
 def scan(again: bool = False) -> Scan:
@@ -58,17 +61,25 @@ def scan(again: bool = False) -> Scan:
         again: whether to scan once more, because something may have just been installed.
     """
     global _newest_scan
-    if _newest_scan is None or again:
-        _newest_scan = Scan()
-        for dist in distributions():
-            try:
-                for component in _components_of(dist):
-                    several = _newest_scan.components.setdefault(component.name, [])
-                    if component.distribution not in {other.distribution for other in several}:
-                        several.append(component)
-            except Exception as error:  # whatever is wrong with it, the others have to be found
-                _newest_scan.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
-    return _newest_scan
+    with _lock:
+        if _newest_scan is None or again:
+            if again:  # so that Python sees folders that were created since
+                importlib.invalidate_caches()
+            _newest_scan = _scan()
+        return _newest_scan
+
+
+def _scan() -> Scan:
+    result = Scan()
+    for dist in distributions():
+        try:
+            for component in _components_of(dist):
+                several = result.components.setdefault(component.name, [])
+                if component.distribution not in {other.distribution for other in several}:
+                    several.append(component)
+        except Exception as error:  # whatever is wrong with it, the others have to be found
+            result.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
+    return result
 
 
 def distributions() -> Iterable[Distribution]:
@@ -95,7 +106,7 @@ def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
     metadata = dist.metadata  # parsed anew by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
     # pip renames what it is about to remove so, and leaves it behind when it is interrupted
-    if metadata_path(dist).name.startswith("~") or is_shadowed(dist, name):
+    if metadata_path(dist).name.startswith("~") or not _is_first(dist, name):
         return
     requires = tuple(metadata.get_all("Requires-Dist") or ())
     for entry_point in dist.entry_points.select(group=GROUP):
@@ -109,11 +120,14 @@ def metadata_path(dist: Distribution) -> Path:
 
 
 def is_shadowed(dist: Distribution, name: str) -> bool:
-    """Return whether Python finds another copy of a distribution, of this name, first."""
+    """Return whether Python finds another installation of a distribution, of this name, first."""
+    # an editable installation by setuptools leaves an .egg-info in the sources, which is no mistake
+    return metadata_path(dist).suffix != ".egg-info" and not _is_first(dist, name)
+
+
+def _is_first(dist: Distribution, name: str) -> bool:
     first = installed_distribution(name)
-    if first is None or metadata_path(dist).suffix == ".egg-info":
-        return False  # an editable installation by setuptools leaves one in the sources
-    return metadata_path(first).resolve() != metadata_path(dist).resolve()
+    return first is None or metadata_path(first).resolve() == metadata_path(dist).resolve()
 
 
 def installed_components() -> dict[str, list[InstalledComponent]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ttl_core.arguments import is_component_name
+from ttl_core.arguments import is_component_name, kebab_case
 from ttl_core.errors import UnknownNameError
 
 
@@ -56,8 +56,10 @@ def use(plugin: str, /, *, name: str | None = None, **config: Any) -> Spec:
         )
     for text in (plugin.rpartition("/")[2], name):
         if text is not None and not (isinstance(text, str) and is_component_name(text)):
+            likely = kebab_case(text) if isinstance(text, str) else None
+            hint = "" if likely in (None, "component") else f". Did you mean {likely!r}?"
             raise UnknownNameError(
                 f"{text!r} cannot be a component's name: names are small letters, digits and "
-                "single dashes, as in 'grad-clip'"
+                f"single dashes, as in 'grad-clip'{hint}"
             )
     return Spec(plugin, name, config)

@@ -91,13 +91,13 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
             f"{point!r} is not a callback point. {did_you_mean(point, known)}"
             f"The points are: {', '.join(known)}"
         )
-    place = {id(member): i for i, member in enumerate(members)}
+    position = {id(member.component): i for i, member in enumerate(members)}
     rows = []
     for number, impl in enumerate(manager.implementations(point), 1):
         member = manager.member_of(impl)
-        if id(member) not in place:
+        if id(member.component) not in position:
             continue  # of another list, where this one is no longer the loop's
-        reasons = [f"position {place[id(member)]}", *_options(impl)]
+        reasons = [f"position {position[id(member.component)]}", *_options(impl)]
         rows.append([f"{number:3}", member.name, member.origin(), ", ".join(reasons)])
     return f"{point}\n" + (table(rows) if rows else "  not implemented")
 

@@ -242,6 +242,7 @@ def _kind(function: Callable[..., Any]) -> tuple[bool, ...]:
 def _check_has_run(result: Any) -> Any:
     """Return the result of a hook behind a decorator that should have run its generator."""
     if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        getattr(result, "close", lambda: None)()  # without Python's warning that it was not run
         raise TypeError(
             f"the hook returned a {type(result).__name__}, which is not run: its decorator calls "
             "the function but does not run it to its end"

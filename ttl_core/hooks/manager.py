@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import pluggy
@@ -61,17 +61,20 @@ class HookManager(pluggy.PluginManager):
 
     Args:
         list_members: returns the members in list order, or raises an error about the list.
+        list_unchecked: returns them without any check.
         find_provider: says which installed component, if any, provides a callback point.
 
     Attributes:
         hooks: the hooks that the loop calls.
         namespace: the hooks that every caller may use.
         attribution: attributes the exceptions of runs to components.
+        lock: held while the list is edited and hooks are compiled, so that threads may do both.
     """
 
     def __init__(
         self,
         list_members: Callable[[], Sequence[Member]],
+        list_unchecked: Callable[[], Sequence[Member]],
         find_provider: Callable[[str], str],
     ) -> None:
         super().__init__("ttl")
@@ -79,13 +82,16 @@ class HookManager(pluggy.PluginManager):
         self.hooks: Any = LoopHooks()
         self.namespace: Any = HookNamespace(self._compile_public)
         self.attribution = Attribution(self._find_candidates)
+        self.lock = threading.RLock()
         self._list_members = list_members
+        self._list_unchecked = list_unchecked
         self._find_provider = find_provider
         self._members: dict[object, Member] = {}
         self._spec_namespaces: list[Any] = []
         self._scopes: list[Scope] = []  # the run and the epochs under way, outermost first
-        # a component that left in the middle of its own hook may still fail in it
-        self._departed: deque[pluggy.HookImpl] = deque(maxlen=256)
+        self._thread: int | None = None  # the one of the run under way
+        self._has_late_wrappers = False
+        self._departed: list[pluggy.HookImpl] = []
         self._is_traced = is_tracing()
         if self._is_traced:
             self.add_hookcall_monitoring(*tracers())
@@ -95,29 +101,42 @@ class HookManager(pluggy.PluginManager):
 
     def list_changed(self) -> None:
         """Discard every compiled hook, because the list or a member has changed."""
-        self._is_current = False
-        for point in POINTS:
-            setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
-        for point in vars(self.hook):
-            vars(self.namespace).pop(point, None)
+        with self.lock:
+            self._is_current = False
+            for point in POINTS:
+                setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
+            for point in vars(self.hook):
+                vars(self.namespace).pop(point, None)
+            if self._members and not self._scopes:
+                self._release_departed()
 
     def _compile_and_call(self, point: str, *args: object) -> object:
-        self._update()
-        call = self._compile(point, "dropped", keyword_only=False)
-        setattr(self.hooks, point, call)
+        with self._current():
+            call = self._compile(point, "dropped", keyword_only=False)
+            setattr(self.hooks, point, call)
         return call(*args)
 
     def _compile_public(self, point: str) -> Callable[..., Any]:
-        self._update()
-        if not hasattr(self.hook, point):
-            hint = did_you_mean(point, [*POINTS, *vars(self.hook)]) + self._find_provider(point)
-            raise UnknownPointError(
-                f"no component in the list provides the callback point {point!r}. {hint}"
-            )
-        first_only = getattr(self.hook, point).spec.opts["firstresult"]
-        call = self._compile(point, "first" if first_only else "listed", keyword_only=True)
-        setattr(self.namespace, point, call)
+        with self._current():
+            if not hasattr(self.hook, point):
+                hint = did_you_mean(point, [*POINTS, *vars(self.hook)])
+                raise UnknownPointError(
+                    f"no component in the list provides the callback point {point!r}. "
+                    f"{hint}{self._find_provider(point)}"
+                )
+            first_only = getattr(self.hook, point).spec.opts["firstresult"]
+            call = self._compile(point, "first" if first_only else "listed", keyword_only=True)
+            setattr(self.namespace, point, call)
         return call
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        """Hold the lock inside a with block, in which the registered members are the list's."""
+        self._update()
+        with self.lock:
+            while not self._is_current:  # since another thread has edited the list
+                self._update()
+            yield
 
     def _compile(
         self, point: str, results: Literal["dropped", "listed", "first"], keyword_only: bool
@@ -166,9 +185,16 @@ class HookManager(pluggy.PluginManager):
 
     def _update(self) -> None:
         """Register the members of the list, and enter what joined or was enabled in mid-run."""
-        if self._is_current:
-            return
-        members: dict[object, Member] = {m.plugin: m for m in self._list_members()}
+        with self.lock:
+            if not self._is_current:
+                self._register_members({m.plugin: m for m in self._list_members()})
+                self._is_current = self._has_late_wrappers = True
+            is_entering = self._has_late_wrappers and self._thread == threading.get_ident()
+            self._has_late_wrappers &= not is_entering
+        if is_entering:  # not with the lock: it runs code of components
+            self._enter_scopes()
+
+    def _register_members(self, members: dict[object, Member]) -> None:
         namespaces = _unique(
             member.component.hookspecs for member in members.values() if member.points
         )
@@ -176,8 +202,7 @@ class HookManager(pluggy.PluginManager):
         if [id(n) for n in namespaces] != [id(n) for n in self._spec_namespaces]:
             known = {}  # points have come or gone, and with them what registers at all
         for plugin in self._members.keys() - (members.keys() & known.keys()):
-            self._departed.extend(impl for impl in self._all_registered() if impl.plugin is plugin)
-            self.unregister(plugin)
+            self._unregister(plugin)
         if not known:
             self._exchange_points(namespaces)
         self._members = members
@@ -191,8 +216,17 @@ class HookManager(pluggy.PluginManager):
                     self.unregister(plugin)
             self._members = {}
             raise
-        self._is_current = True
-        self._enter_scopes()
+
+    def _release_departed(self) -> None:
+        """Unregister the members that are not in the list any more, so that they can be freed."""
+        for plugin in self._members.keys() - {m.plugin for m in self._list_unchecked()}:
+            self._unregister(plugin)
+            del self._members[plugin]
+
+    def _unregister(self, plugin: object) -> None:
+        if self._scopes:  # one that left in the middle of its own hook may still fail in it
+            self._departed += (impl for impl in self._all_registered() if impl.plugin is plugin)
+        self.unregister(plugin)
 
     def _exchange_points(self, namespaces: list[Any]) -> None:
         for point in vars(self.hook).keys() - set(POINTS):
@@ -249,6 +283,7 @@ class HookManager(pluggy.PluginManager):
     ) -> None:
         """Call a run or an epoch inside the wrappers of all components."""
         scope = Scope(point, loop, [self.member_of(impl).component for impl in wrappers])
+        self._thread = threading.get_ident()
         inner = functools.partial(scope.run, self._scopes, body)
         try:
             if wrappers:
@@ -266,6 +301,11 @@ class HookManager(pluggy.PluginManager):
                 component = self.member_of(impl).component
                 if not scope.has_entered(component):
                     scope.enter(component, impl)
+
+    def end_run(self) -> None:
+        """Release what was kept to attribute an exception of the run that has ended."""
+        self.attribution.reset()
+        self._departed.clear()
 
     # -- when a run fails -------------------------------------------------------------------
 

@@ -54,8 +54,8 @@ class Member:
         hints: what its author declares about its place.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
-        name: its name in the list: its own, or one with a number where that was taken.
-        was_in_list: whether that name is fixed.
+        name: its name in the list that was used last: its own, or one with a number where that
+            was taken.
         is_enabled: whether the code enables it.
         is_disabled_by_environment: whether the environment disables it.
         plugin: what pluggy registers for it.
@@ -69,7 +69,6 @@ class Member:
     hints: Hints = field(default_factory=Hints)
     methods: HookMethods = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
-    was_in_list: bool = False
     is_enabled: bool = True
     is_disabled_by_environment: bool = False
 

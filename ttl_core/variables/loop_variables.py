@@ -12,6 +12,7 @@ from ttl_core.batches import length_of_batch
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
 from ttl_core.errors import ArgumentError, UnsetVariableError
+from ttl_core.hooks.manager import HookManager
 from ttl_core.variables.data import check_data, describe_data, length_of
 from ttl_core.variables.declarations import VARIABLES
 
@@ -60,6 +61,7 @@ class LoopVariables:
     is_stepping: bool
     hook: Any
     _components: ComponentList
+    _manager: HookManager
 
     def __init__(
         self,
@@ -115,6 +117,7 @@ class LoopVariables:
     @components.setter
     def components(self, items: Iterable[Item]) -> None:
         self._components = self._components.replaced_by(items)
+        self._manager.list_changed()
 
     def explain(self, point: str | None = None) -> str:
         """Return the call order of a point, or of all that are implemented, and the reasons.
