@@ -1,7 +1,6 @@
 """A run with many components resumes to what was left of it, hook by hook, to the same bits."""
 
 import contextlib
-import itertools
 from functools import partial
 
 import pytest
@@ -120,7 +119,7 @@ def test_a_resumed_run_saves_what_the_full_run_does():
 def test_resuming_by_model_optimizer_scheduler_and_epoch_alone_is_another_run(model):
     """What most scripts save leads to other weights, unless it was saved at the end."""
     make = partial(make_loop, model=model, saver=NaiveState)
-    for expected, actual in itertools.islice(compare_resumed(make, saver=NaiveState), 14):
+    for expected, actual in compare_resumed(make, saver=NaiveState, every=3):
         assert expected.model != actual.model
 
 
