@@ -200,6 +200,17 @@ def test_a_state_with_a_global_of_a_module_is_refused(directory):
         read_state(directory / SECOND)
 
 
+def test_a_state_that_torch_refuses_without_a_reason_is_corrupt(directory, monkeypatch):
+    """The message then names the type of torch's error."""
+
+    def fail(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CorruptError, match=r"torch refuses state\.pt: AssertionError"):
+        read_state(directory / SECOND)
+
+
 def test_names_in_the_archive_are_not_used_as_paths(directory, tmp_path):
     """Nothing is unpacked, and what is compressed a thousandfold is refused."""
     with zipfile.ZipFile(directory / SECOND / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:

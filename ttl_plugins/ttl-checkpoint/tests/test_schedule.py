@@ -3,6 +3,7 @@
 import datetime
 import time
 
+import numpy
 import pytest
 from checkpoint_runs import (
     ENDS,
@@ -31,6 +32,7 @@ from ttl_core.testing import ComponentConformance
         (1, [(0, 1), (0, 2), (1, 3), (1, 4), (1, 5), (2, 6)]),
         ("step", [(0, 1), (0, 2), (1, 3), (1, 4), (1, 5), (2, 6)]),
         (2, [(0, 2), (1, 4), (2, 6)]),
+        (numpy.int64(2), [(0, 2), (1, 4), (2, 6)]),
         ("2 steps", [(0, 2), (1, 4), (2, 6)]),
         (5, [(1, 5), (2, 6)]),
         (100, [(2, 6)]),

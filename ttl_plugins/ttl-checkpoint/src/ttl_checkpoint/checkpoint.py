@@ -8,7 +8,6 @@ import os
 import time
 import uuid
 from collections.abc import Collection, Generator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
@@ -59,7 +58,7 @@ class Checkpoint(LoopComponent):
         ArgumentError: an argument has an unusable value.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> from ttl_core import TrainTestLoop
         >>> from ttl_core.testing import ComponentConformance, Step
         >>> directory = tempfile.mkdtemp()
@@ -68,7 +67,7 @@ class Checkpoint(LoopComponent):
         ...                          [Step(), Checkpoint(directory)],
         ...                          ComponentConformance.make_data())
         ...     loop.train(n_epochs)
-        >>> loop.epoch_num, sorted(path.name for path in Path(directory).glob("0*"))
+        >>> loop.epoch_num, sorted(path.name for path in pathlib.Path(directory).glob("0*"))
         (3, ['000001-epoch-1-step-3', '000002-epoch-2-step-6', '000003-epoch-3-step-9'])
     """
 
@@ -89,11 +88,10 @@ class Checkpoint(LoopComponent):
         signals: bool = True,
         ignore: Collection[str] = (),
     ) -> None:
-        if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
-            raise ArgumentError(f"directory is {directory!r}, but has to be a path, as 'runs/a'")
         if not isinstance(resume, str | os.PathLike):
             raise ArgumentError(f"resume is {resume!r}, but has to be 'auto', 'never' or a path")
-        self.directory = Path(directory)
+        self._store = Store(directory)
+        self.directory = self._store.directory
         self.keep = checked_keep(keep)
         self.best = best
         self.mode = mode
@@ -105,7 +103,6 @@ class Checkpoint(LoopComponent):
         self.ignore = ignore
         self._metric = BestMetric(best, mode)
         self._schedule = Schedule(every)
-        self._store = Store(directory)
         self._writer = Writer(
             self._store,
             asynchronous=asynchronous,

@@ -16,6 +16,7 @@ from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, encode
+from ttl_core import ArgumentError
 
 _NAME = re.compile(r"(?P<kind>crash-|corrupt-)?(?P<number>\d{6,})-epoch-\d+-step-\d+")
 _TEMPORARY = ".tmp-"
@@ -30,9 +31,14 @@ class Store:
 
     Args:
         directory: the directory.
+
+    Raises:
+        ArgumentError: it is no path.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
+        if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
+            raise ArgumentError(f"directory is {directory!r}, but has to be a path, as 'runs/a'")
         self.directory = Path(directory)
         self._lock = DirectoryLock(self.directory)
 
