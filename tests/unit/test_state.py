@@ -856,14 +856,14 @@ def test_what_is_made_of_something_is_put_back_after_it(monkeypatch):
 
 def test_what_most_scripts_save_does_not_lead_to_the_same_bits():
     """The test above fails against a saver that forgets where it stood in the epoch."""
-    from naive import NaiveState
+    from naive_savers import NaiveStateSaver
 
-    saver = NaiveState()
+    saver = NaiveStateSaver()
     keep_first = act(
         "on_safe_point", lambda loop: saver.states.__setitem__(-1, copy.deepcopy(saver.states[-1]))
     )
     whole = final(make_loop(saver, keep_first))
-    assert not is_same(whole, final(make_loop(NaiveState(saver.states[0]))))
+    assert not is_same(whole, final(make_loop(NaiveStateSaver(saver.states[0]))))
 
 
 def test_the_last_state_loaded_counts():

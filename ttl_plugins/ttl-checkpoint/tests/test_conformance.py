@@ -1,4 +1,4 @@
-"""What every component has to do."""
+"""The behaviour that every component must have."""
 
 import pytest
 
@@ -6,11 +6,10 @@ from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
 
 
-@pytest.mark.usefixtures("one_thread")
 class InDirectories(ComponentConformance):
-    """Give the component of each loop a directory of its own."""
+    """Tests in which the component of each loop has a directory of its own."""
 
-    config = {}  # noqa: RUF012  (nobody writes to it)
+    config = {}  # noqa: RUF012  (it is only read)
 
     @pytest.fixture(autouse=True)
     def _directories(self, tmp_path):

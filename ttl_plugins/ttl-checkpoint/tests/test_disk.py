@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone, and directories that somebody else writes to."""
+"""Disks that are full, read-only or missing, and directories with another writer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive import NaiveFile
+from naive_savers import NaiveFileSaver
 from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
 
@@ -30,23 +30,23 @@ resource = pytest.importorskip("resource", reason="needs limits of a POSIX syste
 
 N_STEPS = 3  # of an epoch
 FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{N_STEPS * i}" for i in (1, 2, 3))
-LIMIT = 1 << 20  # bytes; what pytest itself writes stays below, what is saved here does not
+LIMIT = 1 << 20  # bytes; files of pytest itself are smaller, states here are larger
 
 
-class At(LoopComponent):
-    """Do something before a batch: at the step of that number, or at each."""
+class BeforeStep(LoopComponent):
+    """A component that calls a function before the batch of a step; of each step if it is None."""
 
-    def __init__(self, step, act):
+    def __init__(self, step, function):
         self.step = step
-        self.act = act
+        self.function = function
 
     def on_batch_begin(self, loop):
         if self.step in (loop.global_step, None):
-            self.act()
+            self.function()
 
 
 def make_loop(*components):
-    """Return a loop whose state takes some megabytes."""
+    """Return a loop whose state has some megabytes."""
     model = ComponentConformance.make_model()
     model.register_buffer("ballast", torch.zeros(2 * LIMIT, dtype=torch.uint8))
     data = ComponentConformance.make_data(N_STEPS)
@@ -54,7 +54,7 @@ def make_loop(*components):
 
 
 def bits(loop):
-    """Return what training has led to, for comparing."""
+    """Return the parameters of a model, bit for bit."""
     return [parameter.tolist() for parameter in loop.model.parameters()]
 
 
@@ -71,32 +71,35 @@ def reference():
     return trained()
 
 
-def when_there(path, act):
-    """Return a function that does something when a path is there, which a thread writes."""
+def when_written(path, function):
+    """Return a function that calls another one when a thread has written a checkpoint."""
 
-    def wait_and_act():
+    def wait_and_call():
         while not path.exists():
             time.sleep(0.01)
-        time.sleep(0.1)  # the directory is synced then
-        act()
+        time.sleep(0.1)  # in which the directory is synced
+        function()
 
-    return wait_and_act
+    return wait_and_call
 
 
 def names_in(directory):
-    """Return what is in a directory, but for the lock."""
+    """Return the names in a directory, except of the lock."""
     return sorted(set(os.listdir(directory)) - {".lock"})
 
 
-# -- how a disk fails -----------------------------------------------------------------------
+# -- faults of a disk -----------------------------------------------------------------------
 
 
-class Trouble:
-    """Something that keeps a directory from being written to; a context in which to have it.
+class Fault:
+    """A fault by which a directory cannot be written to.
 
     Args:
         directory: the directory.
-        stack: what ends it, whatever the test does.
+        stack: the ExitStack of the test, which ends the fault.
+
+    Attributes:
+        reason: how the error describes it.
     """
 
     reason = ""
@@ -112,8 +115,8 @@ class Trouble:
         """Let it work again."""
 
 
-class SmallFiles(Trouble):
-    """Refuse what a file has too much, as a disk does that gets full while it is written."""
+class SmallFiles(Fault):
+    """Files cannot grow beyond a limit, as on a disk that becomes full in the middle of a write."""
 
     reason = "File too large"
 
@@ -126,8 +129,8 @@ class SmallFiles(Trouble):
             resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
-class FullDisk(Trouble):
-    """Fill a small disk with something else, and claim that it is not full."""
+class FullDisk(Fault):
+    """A small disk is full, though the system reports free space."""
 
     reason = "No space left on device"
 
@@ -149,13 +152,13 @@ class FullDisk(Trouble):
         self.patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 40))
 
     def end(self):
-        """Make room, by removing a file that was there from the beginning."""
+        """Make the disk larger."""
         self.patch.undo()
         subprocess.run(["mount", "-o", "remount,size=64m", str(self.directory)], check=True)
 
 
-class NoFreeSpace(Trouble):
-    """Have no room left, as the system tells whoever asks."""
+class NoFreeSpace(Fault):
+    """A disk is full, and the system reports it."""
 
     reason = "it needs 3 MB, but 1 MB are free"
 
@@ -169,8 +172,8 @@ class NoFreeSpace(Trouble):
             shutil.disk_usage = self.usage
 
 
-class Immutable(Trouble):
-    """Make a directory read-only, also for root."""
+class Immutable(Fault):
+    """A directory is read-only, also for root."""
 
     reason = "Operation not permitted"
 
@@ -185,8 +188,8 @@ class Immutable(Trouble):
             subprocess.run(["chattr", "-i", self.directory], capture_output=True)
 
 
-class NoPermission(Trouble):
-    """Be somebody who may read a directory, and not write to it."""
+class NoPermission(Fault):
+    """A directory is read-only for the user."""
 
     reason = "Permission denied"
 
@@ -197,7 +200,7 @@ class NoPermission(Trouble):
             os.seteuid(pwd.getpwnam("nobody").pw_uid)
             if not os.access(self.directory, os.R_OK | os.X_OK, effective_ids=True):
                 os.seteuid(0)
-                pytest.skip("nobody else can get to the directory of temporary files")
+                pytest.skip("other users cannot read the directory of temporary files")
         else:
             self.directory.chmod(0o555)
 
@@ -208,12 +211,12 @@ class NoPermission(Trouble):
             self.directory.chmod(0o755)
 
 
-TROUBLES = [SmallFiles, FullDisk, NoFreeSpace, Immutable, NoPermission]
+FAULTS = [SmallFiles, FullDisk, NoFreeSpace, Immutable, NoPermission]
 
 
 @pytest.fixture
 def directory():
-    """Return a new directory to which everybody can get."""
+    """Return a new directory that all users can read."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         saved = Path(folder, "saved")
@@ -222,8 +225,8 @@ def directory():
 
 
 @pytest.fixture
-def make_trouble(directory):
-    """Return a function that makes a trouble, which does not outlive the test."""
+def make_fault(directory):
+    """Return a function that makes a fault, which ends with the test."""
     with contextlib.ExitStack() as stack:
         yield lambda kind: kind(directory, stack)
 
@@ -232,21 +235,21 @@ def make_trouble(directory):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("kind", TROUBLES)
-def test_trouble_is_one_clear_error_and_harms_nothing(
-    directory, make_trouble, reference, capfd, kind, asynchronous
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_one_clear_error_and_harms_nothing(
+    directory, make_fault, reference, capfd, kind, asynchronous
 ):
-    """The error says what failed, why, and what to do; the old checkpoint goes on to the bits."""
-    trouble = make_trouble(kind)
+    """The error says what failed, why, and what to do; the old checkpoint is resumed to the end."""
+    fault = make_fault(kind)
     saving = Checkpoint(directory, asynchronous=asynchronous)
-    loop = make_loop(saving, At(N_STEPS, when_there(directory / FIRST, trouble.begin)))
+    loop = make_loop(saving, BeforeStep(N_STEPS, when_written(directory / FIRST, fault.begin)))
     with pytest.raises(CheckpointError) as caught:
         loop.train(3)
-    trouble.end()
+    fault.end()
     expected = (
-        f"checkpoint {directory / SECOND} cannot be written: {trouble.reason}. Those before it "
-        "are unharmed. Make room or mend the directory, and start the same script again; "
-        "on_failure='warn' trains on without it"
+        f"checkpoint {directory / SECOND} cannot be written: {fault.reason}. Earlier checkpoints "
+        "are unharmed. Make room or fix the directory, and start the same script again; "
+        "on_failure='warn' continues training without it"
     )
     assert expected == str(caught.value)
     assert [FIRST] == names_in(directory)
@@ -256,30 +259,28 @@ def test_trouble_is_one_clear_error_and_harms_nothing(
 
 
 @pytest.mark.parametrize("kind", [SmallFiles, FullDisk])
-def test_error_is_not_followed_by_noise_of_torch(directory, make_trouble, kind):
-    """What torch makes of a failing write is no part of what the user reads."""
-    trouble = make_trouble(kind)
-    loop = make_loop(Checkpoint(directory), At(N_STEPS, trouble.begin))
+def test_the_error_shows_no_errors_of_torch(directory, make_fault, kind):
+    """What torch raises after a failed write is not part of what the user reads."""
+    fault = make_fault(kind)
+    loop = make_loop(Checkpoint(directory), BeforeStep(N_STEPS, fault.begin))
     with pytest.raises(CheckpointError) as caught:
         loop.train(3)
-    trouble.end()
+    fault.end()
     text = "".join(traceback.format_exception(caught.value))
     raised = re.findall(r"^([\w.]*(?:Error|Exception)\b)", text, re.MULTILINE)
-    assert ["OSError", "ttl_checkpoint.store.CheckpointError"] == raised
+    assert ["OSError", "ttl_checkpoint.errors.CheckpointError"] == raised
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("kind", TROUBLES)
-def test_trouble_is_a_warning_on_demand(
-    directory, make_trouble, reference, capfd, kind, asynchronous
-):
-    """With on_failure="warn" training goes on, and saving when that works again."""
-    trouble = make_trouble(kind)
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_can_be_a_warning(directory, make_fault, reference, capfd, kind, asynchronous):
+    """With on_failure="warn" training continues, and saving when it works again."""
+    fault = make_fault(kind)
     saving = Checkpoint(directory, asynchronous=asynchronous, on_failure="warn")
-    begin = At(N_STEPS, when_there(directory / FIRST, trouble.begin))
-    # not at once, so that what a thread writes has failed by then
-    loop = make_loop(saving, begin, At(2 * N_STEPS, lambda: (time.sleep(0.3), trouble.end())))
-    with pytest.warns(UserWarning, match=f"cannot be written: {trouble.reason}") as warned:
+    begin = BeforeStep(N_STEPS, when_written(directory / FIRST, fault.begin))
+    # after a while, in which the thread's write has failed
+    loop = make_loop(saving, begin, BeforeStep(2 * N_STEPS, lambda: (time.sleep(0.3), fault.end())))
+    with pytest.warns(UserWarning, match=f"cannot be written: {fault.reason}") as warned:
         loop.train(3)
     assert 1 == len(warned)
     assert reference == bits(loop)
@@ -288,8 +289,8 @@ def test_trouble_is_a_warning_on_demand(
     assert "" == capfd.readouterr().err
 
 
-def test_error_of_a_thread_is_raised_at_the_next_safe_point(directory, monkeypatch):
-    """An asynchronous save that has failed ends the run as soon as a batch is over."""
+def test_an_error_of_a_thread_is_raised_at_the_next_safe_point(directory, monkeypatch):
+    """An asynchronous save that has failed ends the run after the current batch."""
     has_failed = threading.Event()
 
     def fail(path):
@@ -298,62 +299,62 @@ def test_error_of_a_thread_is_raised_at_the_next_safe_point(directory, monkeypat
 
     def wait():
         has_failed.wait()
-        time.sleep(0.3)  # until the thread has come to its end
+        time.sleep(0.3)  # in which the thread ends
 
     patch = lambda: monkeypatch.setattr(shutil, "disk_usage", fail)  # noqa: E731
-    begin = At(N_STEPS, when_there(directory / FIRST, patch))
+    begin = BeforeStep(N_STEPS, when_written(directory / FIRST, patch))
     saving = Checkpoint(directory, asynchronous=True)
-    loop = make_loop(saving, begin, At(2 * N_STEPS, wait))
+    loop = make_loop(saving, begin, BeforeStep(2 * N_STEPS, wait))
     with pytest.raises(CheckpointError, match="Input/output error"):
         loop.train(3)
     assert 2 * N_STEPS + 1 == loop.global_step
 
 
-def test_error_of_a_thread_is_raised_at_the_end_at_the_latest(directory, make_trouble):
+def test_an_error_of_a_thread_is_raised_at_the_end_at_the_latest(directory, make_fault):
     """The failure of the last save of a run is not lost with its thread."""
-    trouble = make_trouble(SmallFiles)
+    fault = make_fault(SmallFiles)
     saving = Checkpoint(directory, asynchronous=True)
-    loop = make_loop(saving, At(2 * N_STEPS, when_there(directory / SECOND, trouble.begin)))
+    loop = make_loop(saving, BeforeStep(2 * N_STEPS, when_written(directory / SECOND, fault.begin)))
     with pytest.raises(CheckpointError, match=f"{THIRD} cannot be written"):
         loop.train(3)
-    trouble.end()
+    fault.end()
     assert [FIRST, SECOND] == names_in(directory)
 
 
-def test_directory_that_is_removed_is_an_error(directory, reference):
-    """A run whose directory is gone says so, and its next start begins anew."""
-    loop = make_loop(Checkpoint(directory), At(N_STEPS, lambda: shutil.rmtree(directory)))
+def test_a_directory_that_is_removed_is_an_error(directory, reference):
+    """The run fails, and its next start creates the directory and starts again."""
+    loop = make_loop(Checkpoint(directory), BeforeStep(N_STEPS, lambda: shutil.rmtree(directory)))
     with pytest.raises(CheckpointError, match=f"{FIRST[:6]}.* cannot be written: No such file"):
         loop.train(3)
     assert not directory.exists()
     assert reference == trained(Checkpoint(directory))
 
 
-def test_directory_that_is_removed_may_be_a_warning(directory, reference):
-    """With on_failure="warn" not even that ends a run."""
+def test_a_directory_that_is_removed_can_be_a_warning(directory, reference):
+    """With on_failure="warn" the run continues even then."""
     saving = Checkpoint(directory, on_failure="warn")
     with pytest.warns(UserWarning, match="cannot be written"):
-        assert reference == trained(saving, At(N_STEPS, lambda: shutil.rmtree(directory)))
+        assert reference == trained(saving, BeforeStep(N_STEPS, lambda: shutil.rmtree(directory)))
 
 
-def test_failure_of_training_is_not_hidden_by_trouble(directory, make_trouble):
-    """A run that fails, and cannot write what there is to look into, raises what it failed with."""
-    trouble = make_trouble(SmallFiles)
+def test_a_failure_of_training_is_not_hidden_by_a_fault(directory, make_fault):
+    """A run that fails, and cannot write a directory crash-..., raises the failure itself."""
+    fault = make_fault(SmallFiles)
 
     def fail():
-        trouble.begin()
+        fault.begin()
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
-        trained(Checkpoint(directory), At(N_STEPS, fail))
-    trouble.end()
+        trained(Checkpoint(directory), BeforeStep(N_STEPS, fail))
+    fault.end()
     assert "cannot be written: File too large" in "".join(caught.value.__notes__)
     assert [FIRST] == names_in(directory)
 
 
 @pytest.mark.parametrize("name", ["mkdir", "open", "write", "fsync", "rename"])
 def test_each_call_of_a_save_may_fail(tmp_path, monkeypatch, name):
-    """Whichever call to the system fails, what is there afterwards is whole."""
+    """Whichever call of the system fails, all checkpoints are intact afterwards."""
     real, n_calls, failing = getattr(os, name), 0, None
 
     def call(*args, **kwargs):
@@ -366,7 +367,7 @@ def test_each_call_of_a_save_may_fail(tmp_path, monkeypatch, name):
     def save(directory):
         nonlocal n_calls
         n_calls = 0
-        begin = At(N_STEPS, lambda: monkeypatch.setattr(os, name, call))
+        begin = BeforeStep(N_STEPS, lambda: monkeypatch.setattr(os, name, call))
         try:
             trained(Checkpoint(directory), begin, n_epochs=2)
         finally:
@@ -380,7 +381,7 @@ def test_each_call_of_a_save_may_fail(tmp_path, monkeypatch, name):
             save(directory)
         except CheckpointError as error:
             n_errors += "cannot be written: Input/output error" in str(error)
-        else:  # it was none that matters, but one of looking for old ones to remove
+        else:  # the call was one of looking for old checkpoints to remove
             assert [FIRST, SECOND] == names_in(directory)
         assert {FIRST} <= set(names_in(directory)) <= {FIRST, SECOND}
         assert 0 == main([str(directory)])
@@ -391,17 +392,17 @@ def test_each_call_of_a_save_may_fail(tmp_path, monkeypatch, name):
 
 
 def refused(directory, **config):
-    """Return the error with which a run is refused, none of whose batches has begun."""
-    begun = []
+    """Return the error with which a run is refused before its first batch."""
+    batches = []
     with pytest.raises(CheckpointError) as caught:
-        trained(Checkpoint(directory, **config), At(None, lambda: begun.append(1)))
-    assert [] == begun
+        trained(Checkpoint(directory, **config), BeforeStep(None, lambda: batches.append(1)))
+    assert [] == batches
     return str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_file_in_place_of_a_directory_is_refused(tmp_path, place):
-    """What cannot become a directory is an error before the first batch."""
+def test_a_file_in_place_of_a_directory_is_refused(tmp_path, place):
+    """A path that cannot become a directory is an error before the first batch."""
     (tmp_path / "file").write_text("kept")
     message = refused(tmp_path / place)
     assert message.startswith(f"no checkpoint can be written to {tmp_path / place}: ")
@@ -410,56 +411,50 @@ def test_file_in_place_of_a_directory_is_refused(tmp_path, place):
 
 
 @pytest.mark.parametrize("kind", [Immutable, NoPermission])
-def test_directory_that_cannot_be_written_to_is_refused(directory, make_trouble, kind):
+def test_a_directory_that_cannot_be_written_to_is_refused(directory, make_fault, kind):
     """A read-only directory is an error before the first batch."""
-    trouble = make_trouble(kind)
-    trouble.begin()
+    fault = make_fault(kind)
+    fault.begin()
     message = refused(directory)
-    trouble.end()
-    assert f"no checkpoint can be written to {directory}: {trouble.reason}" in message
+    fault.end()
+    assert f"no checkpoint can be written to {directory}: {fault.reason}" in message
     assert [] == os.listdir(directory)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(Immutable),
-        NoPermission,
-    ],
-)
-def test_directory_that_was_written_to_before_is_refused(directory, make_trouble, kind):
-    """A directory that has become read-only since the last run is one too."""
+@pytest.mark.parametrize("kind", [Immutable, NoPermission])
+def test_a_directory_that_was_written_to_before_is_refused(directory, make_fault, kind):
+    """A directory that has become read-only since the last run is an error too."""
     trained(Checkpoint(directory), n_epochs=1)
-    trouble = make_trouble(kind)
-    trouble.begin()
+    fault = make_fault(kind)
+    fault.begin()
     message = refused(directory)
-    trouble.end()
-    assert f"no checkpoint can be written to {directory}: {trouble.reason}" in message
+    fault.end()
+    assert f"no checkpoint can be written to {directory}: {fault.reason}" in message
 
 
-def test_refusal_is_a_warning_on_demand(tmp_path, reference):
+def test_a_missing_directory_can_be_a_warning(tmp_path, reference):
     """With on_failure="warn" a run trains without a directory."""
     (tmp_path / "file").write_text("kept")
     with pytest.warns(UserWarning, match="no checkpoint can be written to"):
         assert reference == trained(Checkpoint(tmp_path / "file", on_failure="warn"))
 
 
-# -- who else writes there ------------------------------------------------------------------
+# -- other writers --------------------------------------------------------------------------
 
-SAVES_TOO = "another run, or another component of this one, saves into {}. Give each a directory"
+TAKEN = "another run, or another component of this one, saves into {}. Give each a directory"
 
 
 @pytest.mark.parametrize("on_failure", ["raise", "warn"])
 def test_two_components_with_one_directory_are_refused(directory, on_failure):
-    """Two savers in one loop would remove what is the other's."""
+    """Two savers in one loop would remove each other's checkpoints."""
     savers = [Checkpoint(directory, on_failure=on_failure) for _ in range(2)]
-    with pytest.raises(RunError, match=re.escape(SAVES_TOO.format(directory))):
+    with pytest.raises(RunError, match=re.escape(TAKEN.format(directory))):
         trained(*savers)
-    trained(savers[0])  # the refused run has let go of it
+    trained(savers[0])  # the refused run has released it
 
 
 def test_two_names_of_one_directory_are_refused(directory, tmp_path):
-    """A link to a directory is no directory of its own."""
+    """A link to a directory is the same directory."""
     (tmp_path / "link").symlink_to(directory)
     with pytest.raises(RunError, match="another run, or another component"):
         trained(Checkpoint(directory), Checkpoint(tmp_path / "link"))
@@ -484,13 +479,13 @@ TrainTestLoop(ComponentConformance.make_model(), components, data).train(1)
 
 
 def test_two_runs_with_one_directory_are_refused_until_one_is_killed(directory):
-    """A second run is told about the first; kill -9 of that leaves nothing locked."""
+    """A second run is refused while the first one runs; after kill -9 nothing is locked."""
     command = [sys.executable, "-c", OTHER_RUN, directory]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as other:
         try:
             assert b"here\n" == other.stdout.readline()
-            with pytest.raises(RunError, match=re.escape(SAVES_TOO.format(directory))):
+            with pytest.raises(RunError, match=re.escape(TAKEN.format(directory))):
                 trained(Checkpoint(directory, resume="never"))
             assert 2 == len(names_in(directory))
         finally:
@@ -499,36 +494,36 @@ def test_two_runs_with_one_directory_are_refused_until_one_is_killed(directory):
     assert 0 == main([str(directory)])
 
 
-# -- what a plain saver does ----------------------------------------------------------------
+# -- the same with a naive saver ------------------------------------------------------------
 
 
-def test_a_plain_saver_leaves_a_broken_file_and_nothing_else(directory, make_trouble):
-    """The old checkpoint is gone with the failure of the new one."""
-    trouble = make_trouble(SmallFiles)
-    loop = make_loop(NaiveFile(directory), At(N_STEPS, trouble.begin))
+def test_a_naive_saver_leaves_a_broken_file_and_nothing_else(directory, make_fault):
+    """The old checkpoint is lost when the new one fails."""
+    fault = make_fault(SmallFiles)
+    loop = make_loop(NaiveFileSaver(directory), BeforeStep(N_STEPS, fault.begin))
     with pytest.raises((RuntimeError, OSError)) as caught:
         loop.train(3)
-    trouble.end()
+    fault.end()
     assert not isinstance(caught.value, CheckpointError)
     assert ["last.pt"] == names_in(directory)
     with pytest.raises((RuntimeError, OSError)):
         torch.load(directory / "last.pt")
 
 
-def test_a_plain_saver_works_for_nothing_before_it_fails(directory, make_trouble):
-    """That a directory is read-only is found when there is something to lose."""
-    trouble = make_trouble(Immutable)
-    trouble.begin()
-    loop = make_loop(NaiveFile(directory))
+def test_a_naive_saver_trains_in_vain_before_it_fails(directory, make_fault):
+    """It finds that a directory is read-only when there is something to lose."""
+    fault = make_fault(Immutable)
+    fault.begin()
+    loop = make_loop(NaiveFileSaver(directory))
     with pytest.raises((RuntimeError, OSError)):
         loop.train(3)
-    trouble.end()
+    fault.end()
     assert 1 == loop.global_step
 
 
-def test_plain_savers_overwrite_each_other(directory):
-    """Two of them share a file, and neither is told."""
-    one, other = NaiveFile(directory), NaiveFile(directory)
+def test_naive_savers_overwrite_each_other(directory):
+    """Two of them share a file, without an error or a warning."""
+    one, other = NaiveFileSaver(directory), NaiveFileSaver(directory)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trained(one, other)

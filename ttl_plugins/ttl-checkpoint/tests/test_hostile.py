@@ -1,4 +1,4 @@
-"""Checkpoints that somebody made to do harm: nothing runs, and nothing outside is read."""
+"""Checkpoints that were made to do harm: nothing in them runs, and nothing outside is read."""
 
 import hashlib
 import io
@@ -11,11 +11,12 @@ import zipfile
 
 import pytest
 import torch
-from naive import NaiveFile
+from checkpoint_runs import SECOND, train
+from naive_savers import NaiveFileSaver
 from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
-from ttl_checkpoint.store import CorruptError, read, verify
-from two_epochs import SECOND, train
+from ttl_checkpoint.errors import CorruptError
+from ttl_checkpoint.reading import read_state, verify
 
 from ttl_core import TTLError
 
@@ -28,7 +29,7 @@ def directory(tmp_path):
 
 
 def seal(checkpoint, **changes):
-    """Write a manifest with the right digests for what is in a checkpoint, as its maker could."""
+    """Write a manifest with matching digests for what is in a checkpoint, as an attacker could."""
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     content = (checkpoint / "state.pt").read_bytes()
     record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -37,7 +38,7 @@ def seal(checkpoint, **changes):
 
 
 def sealed(manifest):
-    """Return a manifest as it is written, with its own digest."""
+    """Return a manifest in the format that is written, with its own digest."""
     plain = {key: value for key, value in manifest.items() if key != "sha256"}
     text = json.dumps(plain, indent=1, sort_keys=True)
     plain["sha256"] = hashlib.sha256(text.encode()).hexdigest()
@@ -45,7 +46,7 @@ def sealed(manifest):
 
 
 class Command:
-    """Be a pickle that runs a command when it is loaded."""
+    """An object whose pickle runs a command when it is loaded."""
 
     def __init__(self, canary):
         self.canary = canary
@@ -55,7 +56,7 @@ class Command:
 
 
 def assert_refused(directory, corrupt=SECOND):
-    """Check that a checkpoint is refused when it is named, and the one before used when not."""
+    """Check that a checkpoint is refused when it is named, else the one before is used."""
     with pytest.raises(CheckpointError):
         train(Checkpoint(directory, resume=directory / corrupt))
     assert 2 == train(Checkpoint(directory)).epoch_num
@@ -64,13 +65,13 @@ def assert_refused(directory, corrupt=SECOND):
 
 
 def test_sealing_alone_is_accepted(directory):
-    """The manifests that these tests make are refused for what they say, not for how."""
+    """The manifests in these tests are refused for their content, not for their form."""
     seal(directory / SECOND)
     assert verify(directory / SECOND)
 
 
 def test_a_pickle_that_runs_a_command_runs_nothing(directory, tmp_path):
-    """Also with digests that fit."""
+    """Not even where its digests match."""
     canary = tmp_path / "canary"
     torch.save({"model": Command(canary)}, directory / SECOND / "state.pt")
     seal(directory / SECOND)
@@ -80,7 +81,7 @@ def test_a_pickle_that_runs_a_command_runs_nothing(directory, tmp_path):
 
 
 def test_a_plain_pickle_runs_nothing(directory, tmp_path):
-    """In the format of pickle itself, which torch also reads."""
+    """Nor in the format of pickle itself, which torch also reads."""
     import pickle
 
     canary = tmp_path / "canary"
@@ -90,18 +91,18 @@ def test_a_plain_pickle_runs_nothing(directory, tmp_path):
     assert not canary.exists()
 
 
-def test_a_plain_saver_runs_the_command(tmp_path):
-    """What these tests are about is real."""
+def test_a_naive_saver_runs_the_command(tmp_path):
+    """The danger in the tests above is real."""
     canary = tmp_path / "canary"
     torch.save({"model": Command(canary)}, tmp_path / "last.pt")
     with pytest.raises(ValueError, match="no state of a loop"):
-        train(NaiveFile(tmp_path))
+        train(NaiveFileSaver(tmp_path))
     assert canary.exists()
 
 
 @pytest.mark.parametrize("value", [[1, 2], "text", torch.ones(2)], ids=["list", "str", "tensor"])
 def test_something_else_than_a_state_is_refused(directory, value):
-    """A file that loads, but holds no state."""
+    """A file that can be loaded, but holds no state."""
     torch.save(value, directory / SECOND / "state.pt")
     seal(directory / SECOND)
     assert_refused(directory)
@@ -111,7 +112,7 @@ def test_something_else_than_a_state_is_refused(directory, value):
     "name", ["../secret.pt", "/etc/passwd", "sub/state.pt", "state.pt/../../secret.pt", "", "."]
 )
 def test_a_manifest_names_no_file_but_the_state(directory, name):
-    """Neither elsewhere nor by another name, alone or besides."""
+    """Neither elsewhere nor by another name, alone or besides the state."""
     record = json.loads((directory / SECOND / "manifest.json").read_text())["files"]["state.pt"]
     for files in ({name: record}, {"state.pt": record, name: record}):
         seal(directory / SECOND, files=files)
@@ -122,17 +123,17 @@ def test_a_manifest_names_no_file_but_the_state(directory, name):
 
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
 def test_a_link_in_place_of_a_file_is_not_followed(directory, tmp_path, file):
-    """Even if what it leads to is whole."""
+    """Even if its target is intact."""
     outside = tmp_path / file
     shutil.move(directory / SECOND / file, outside)
     (directory / SECOND / file).symlink_to(outside)
     with pytest.raises(CorruptError, match="is a link"):
-        read(directory / SECOND)
+        read_state(directory / SECOND)
     assert_refused(directory)
 
 
 def test_a_link_in_place_of_a_checkpoint_is_not_followed(directory, tmp_path):
-    """A checkpoint is a directory where it says that it is."""
+    """A checkpoint is a directory itself."""
     shutil.move(directory / SECOND, tmp_path / "outside")
     (directory / SECOND).symlink_to(tmp_path / "outside", target_is_directory=True)
     assert_refused(directory)
@@ -141,7 +142,7 @@ def test_a_link_in_place_of_a_checkpoint_is_not_followed(directory, tmp_path):
 
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(directory, file):
-    """Reading it would wait for a writer for ever."""
+    """Reading it would wait for a writer forever."""
     (directory / SECOND / file).unlink()
     os.mkfifo(directory / SECOND / file)
     with pytest.raises(CorruptError, match="is no regular file"):
@@ -166,40 +167,51 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(directory, file):
     ids=lambda text: repr(text[:12]),
 )
 def test_a_manifest_that_is_something_else_is_corrupt(directory, text):
-    """However deep, long or strange."""
+    """However deep, long or odd it is."""
     (directory / SECOND / "manifest.json").write_bytes(text)
     with pytest.raises(CorruptError, match=r"manifest\.json is not what was written"):
         verify(directory / SECOND)
     assert_refused(directory)
 
 
-def test_a_key_that_stands_twice_is_corrupt(directory):
-    """Of two values readers see one or the other."""
+def test_a_duplicate_key_is_corrupt(directory):
+    """Of two values, some readers see one and some the other."""
     path = directory / SECOND / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"step": 6', b'"step": 6, "step": 6'))
     with pytest.raises(CorruptError):
         verify(directory / SECOND)
 
 
-def test_a_format_to_come_is_no_corruption(directory):
-    """What a newer version wrote is left where it is, and the message says so."""
+def test_a_later_format_is_no_corruption(directory):
+    """What a newer version wrote keeps its name, and the message says what to install."""
     seal(directory / SECOND, format=2)
     with pytest.raises(CheckpointError, match="has format 2, this ttl-checkpoint reads 1"):
         train(Checkpoint(directory))
     assert (directory / SECOND).exists()
 
 
-def test_a_state_that_would_reach_into_a_module_is_refused(directory):
-    """Names of globals are refused by torch, also harmless ones."""
+def test_a_state_with_a_global_of_a_module_is_refused(directory):
+    """Torch refuses globals, also harmless ones."""
     stream = io.BytesIO()
     torch.save({"model": os.path.join}, stream)
     (directory / SECOND / "state.pt").write_bytes(stream.getvalue())
     seal(directory / SECOND)
     with pytest.raises(CorruptError, match=r"torch refuses state\.pt"):
-        read(directory / SECOND)
+        read_state(directory / SECOND)
 
 
-def test_names_in_the_archive_are_no_paths(directory, tmp_path):
+def test_a_state_that_torch_refuses_without_a_reason_is_corrupt(directory, monkeypatch):
+    """The message then names the type of torch's error."""
+
+    def fail(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CorruptError, match=r"torch refuses state\.pt: AssertionError"):
+        read_state(directory / SECOND)
+
+
+def test_names_in_the_archive_are_not_used_as_paths(directory, tmp_path):
     """Nothing is unpacked, and what is compressed a thousandfold is refused."""
     with zipfile.ZipFile(directory / SECOND / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10_000_000))
@@ -210,11 +222,11 @@ def test_names_in_the_archive_are_no_paths(directory, tmp_path):
     assert [] == [name for _, _, names in os.walk(tmp_path) for name in names if "canary" in name]
 
 
-# -- what else lies in the directory --------------------------------------------------------
+# -- other files in the directory -----------------------------------------------------------
 
 
 class HangsError(Exception):
-    """Say that something has not ended in time."""
+    """A test that has not ended in time."""
 
 
 @pytest.fixture
@@ -232,7 +244,7 @@ def in_time():
 
 
 def test_a_huge_manifest_is_not_read(directory):
-    """A file that no memory can hold is found to be none of ours before it is read."""
+    """A file of any size is refused without being read into memory."""
     os.truncate(directory / SECOND / "manifest.json", 100_000_000)
     tracemalloc.start()
     try:
@@ -244,7 +256,7 @@ def test_a_huge_manifest_is_not_read(directory):
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(directory, tmp_path):
-    """Nothing is made outside of the directory."""
+    """Nothing is created outside of the directory."""
     (directory / ".lock").unlink()
     (directory / ".lock").symlink_to(tmp_path / "canary")
     with pytest.raises(CheckpointError, match="no checkpoint can be written to"):
@@ -261,7 +273,7 @@ def test_a_pipe_in_place_of_the_lock_is_not_waited_for(directory, in_time):
 
 
 def test_a_link_in_place_of_a_leftover_is_not_followed(directory, tmp_path):
-    """What is cleared up is in the directory, or it is an error."""
+    """Only what is in the directory itself is removed, else it is an error."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "kept").touch()
     (directory / ".tmp-link").symlink_to(tmp_path / "outside")
@@ -275,14 +287,14 @@ ODD = [{"metrics": None}, {"components": 3}, {"metrics": {"\ud800": 1.0}}, {"epo
 
 @pytest.mark.parametrize("changes", ODD, ids=lambda changes: "".join(changes))
 def test_the_listing_survives_odd_manifests(directory, capsys, changes):
-    """A manifest that lacks what we write is corrupt, whatever its digest says."""
+    """A manifest without what is always written is corrupt, even if its digest matches."""
     seal(directory / SECOND, **changes)
     assert 1 == main([str(directory)])
     assert f"{SECOND}  CORRUPT" in capsys.readouterr().out
 
 
 def test_the_listing_prints_no_control_characters(directory, capsys):
-    """A name in a manifest does nothing to a terminal."""
+    """A name in a manifest cannot act on a terminal."""
     seal(directory / SECOND, metrics={"\x1b[2J": 1.0})
     main([str(directory)])
     assert "\x1b" not in capsys.readouterr().out
@@ -290,7 +302,7 @@ def test_the_listing_prints_no_control_characters(directory, capsys):
 
 @pytest.mark.parametrize("name", ["run", "best"])
 def test_saving_survives_odd_manifests(directory, name):
-    """A manifest that lacks something keeps nobody from saving beside it."""
+    """A manifest that lacks something does not prevent saving beside it."""
     manifest = json.loads((directory / SECOND / "manifest.json").read_text())
     del manifest[name]
     (directory / SECOND / "manifest.json").write_bytes(sealed(manifest))
@@ -299,8 +311,8 @@ def test_saving_survives_odd_manifests(directory, name):
 
 @pytest.mark.parametrize("name", ["components", "manifest", "model"])
 def test_a_state_that_lacks_something_is_explained(directory, name):
-    """A state that is not one of ours is an error of ttl, not one of Python."""
-    state = read(directory / SECOND)
+    """An incomplete state is an error of ttl, not one of Python."""
+    state = read_state(directory / SECOND)
     del state[name]
     torch.save(state, directory / SECOND / "state.pt")
     seal(directory / SECOND)

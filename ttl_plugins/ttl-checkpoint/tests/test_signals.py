@@ -1,4 +1,4 @@
-"""Being told to end by SIGTERM or ctrl-C: real processes, and real signals."""
+"""SIGTERM and ctrl-C end a run at a safe point: real processes, and real signals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import signal_server
 import torch
 from ttl_checkpoint.__main__ import main
 
@@ -23,38 +23,38 @@ LIMIT = 40  # seconds, for a run that hangs
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
-class Nursery:
-    """Fork runs of `signal_runs.py`, one at a time, and listen to them."""
+class SignalServer:
+    """A process with `signal_server.py`, which forks runs, one at a time."""
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("signal_runs.py")],
+            [sys.executable, signal_server.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        self._heard = b""
-        assert "ready" == self.hear()
+        self._received = b""
+        assert "ready" == self.receive()
 
-    def tell(self, line):
-        """Write a line to the run, or to who forks it."""
+    def send(self, line):
+        """Write a line to the run, or to the server if none runs."""
         self._process.stdin.write(line.encode() + b"\n")
 
-    def hear(self, limit=LIMIT):
+    def receive(self, limit=LIMIT):
         """Return the next line, or None if there is none within some seconds."""
         deadline = time.monotonic() + limit
-        while b"\n" not in self._heard:
+        while b"\n" not in self._received:
             left = max(0, deadline - time.monotonic())
             if not select.select([self._process.stdout], [], [], left)[0]:
                 return None
             data = os.read(self._process.stdout.fileno(), 4096)
-            assert data, "the process that forks runs has ended"
-            self._heard += data
-        line, _, self._heard = self._heard.partition(b"\n")
+            assert data, "the server has ended"
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
         return line.decode()
 
     def close(self):
-        """End the process that forks."""
+        """End the process."""
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
@@ -65,22 +65,22 @@ class Run:
 
     Attributes:
         said: the lines that it has written.
-        status: how it has ended, as subprocess has it; None before that.
+        status: its exit status, as subprocess has it; None before it has ended.
     """
 
-    def __init__(self, nursery, folder, run, limit=LIMIT, **arguments):
+    def __init__(self, server, folder, run, limit=LIMIT, **arguments):
         self.said = []
         self.status = None
-        self._nursery = nursery
+        self._server = server
         self._limit = limit
         self._errors = folder / f"errors-{time.monotonic_ns()}.txt"
         task = {"run": run, "errors": str(self._errors), "directory": str(folder / "saved")}
-        nursery.tell(json.dumps({**task, **arguments}))
+        server.send(json.dumps({**task, **arguments}))
         self.pid = int(self._next().removeprefix("pid "))
 
     @property
     def errors(self):
-        """What it has written to its standard error."""
+        """Its standard error."""
         return self._errors.read_text()
 
     def until(self, line):
@@ -92,12 +92,12 @@ class Run:
         """Send a signal."""
         (os.killpg if to_group else os.kill)(self.pid, number)
 
-    def go_on(self):
-        """Let it go on from where it waits."""
-        self._nursery.tell("")
+    def proceed(self):
+        """Let it continue where it waits."""
+        self._server.send("")
 
     def end(self):
-        """Wait for the end, and return the status; "hangs" if it does not come."""
+        """Wait for the end, and return the status; "hangs" if it does not end."""
         while self._next() is not None:
             pass
         return self.status
@@ -105,7 +105,7 @@ class Run:
     def _next(self):
         if self.status is not None:
             return None
-        line = self._nursery.hear(self._limit)
+        line = self._server.receive(self._limit)
         if line is None:
             self.kill()
             self.status = "hangs"
@@ -120,7 +120,7 @@ class Run:
         """End it and its workers, if it has not ended."""
         if self.status is None:
             os.killpg(self.pid, signal.SIGKILL)
-            while not (self._nursery.hear() or "ended").startswith("ended"):
+            while not (self._server.receive() or "ended").startswith("ended"):
                 pass
 
     def since(self, line):
@@ -132,26 +132,26 @@ class Run:
         return [line.split()[1] for line in self.said if line.startswith("saved ")]
 
     def bits(self):
-        """Return what tells the bits that it has ended with."""
+        """Return the line with the digest of its bits at the end."""
         assert 0 == self.end(), self.errors
         return next(line for line in self.said if line.startswith("bits "))
 
 
 @pytest.fixture(scope="module")
-def nursery():
+def server():
     """Return a process that has imported torch, and forks runs."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+    server = SignalServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def start(nursery, tmp_path):
+def start(server, tmp_path):
     """Return a function that starts a run, with a folder of this test for its files."""
     runs = []
 
     def start(run="train", **arguments):
-        runs.append(Run(nursery, tmp_path, run, **arguments))
+        runs.append(Run(server, tmp_path, run, **arguments))
         return runs[-1]
 
     yield start
@@ -160,14 +160,14 @@ def start(nursery, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def reference(nursery, tmp_path_factory):
-    """Return a function that gives the bits of a run that nobody disturbs."""
+def reference(server, tmp_path_factory):
+    """Return a function that returns the bits of a run without signals."""
     known = {}
 
     def reference(context="fork", shuffle=None):
         if (context, shuffle) not in known:
             folder = tmp_path_factory.mktemp("reference")
-            run = Run(nursery, folder, "train", context=context, shuffle=shuffle)
+            run = Run(server, folder, "train", context=context, shuffle=shuffle)
             known[context, shuffle] = run.bits()
         return known[context, shuffle]
 
@@ -175,28 +175,28 @@ def reference(nursery, tmp_path_factory):
 
 
 def ended_by(start, number, *, to_group=False, **arguments):
-    """Return a run to which a signal was sent at its moment."""
+    """Return a run that has ended after a signal during its pause."""
     run = start(**arguments)
     run.until("here")
     run.send(number, to_group)
-    run.go_on()
+    run.proceed()
     run.end()
     return run
 
 
 def check_ended_as_documented(run, number):
-    """Check that a run went on to the next safe point and ended there as one that was told to."""
+    """Check that a run continued to the next safe point and ended there as documented."""
     assert STATUS[number] == run.status, run.errors
     after = run.since("here")
     safe = [line for line in after if line.startswith("safe ")]
-    assert len(safe) <= 1  # none where it was at one when the signal came
+    assert len(safe) <= 1  # none if it was at one when the signal came
     assert {"run is left", f"exception {RAISED[number]}"} <= set(after)
     assert "train ends" not in after
     assert "exited unexpectedly" not in run.errors
 
 
 def check_nothing_is_lost(start, folder, run, bits, **data):
-    """Check that all that was done is in a whole checkpoint, and leads to the right bits."""
+    """Check that all that was done is in an intact checkpoint, and leads to the right bits."""
     assert 0 == main([str(folder / "saved")])
     names = sorted(path.name for path in (folder / "saved").glob("0*"))
     assert sorted(run.announced()) == names
@@ -208,8 +208,8 @@ def check_nothing_is_lost(start, folder, run, bits, **data):
 
 # -- the first signal -----------------------------------------------------------------------
 
-AT_ONE_MOMENT = [
-    # which, to the group, workers, at which point of the loop
+ONCE = [
+    # the signal, whether it is sent to the process group, workers, when
     (TERM, False, 0, {"point": "on_grads_reset", "step": 2}),
     (INT, False, 0, {"point": "on_batch_begin", "step": 0}),
     (TERM, False, 0, {"point": "on_epoch_begin", "step": 4, "desc": "valid"}),
@@ -224,44 +224,44 @@ AT_ONE_MOMENT = [
 ]
 
 
-@pytest.mark.parametrize(("number", "to_group", "n_workers", "moment"), AT_ONE_MOMENT)
+@pytest.mark.parametrize(("number", "to_group", "n_workers", "pause"), ONCE)
 def test_first_signal_is_obeyed_at_the_next_safe_point(
-    start, tmp_path, reference, number, to_group, n_workers, moment
+    start, tmp_path, reference, number, to_group, n_workers, pause
 ):
     """Whenever a signal comes, the run saves at the safe point after it and ends."""
     data = {"n_workers": n_workers, "options": {"keep": None}}
-    run = ended_by(start, number, to_group=to_group, moment=moment, **data)
+    run = ended_by(start, number, to_group=to_group, pause=pause, **data)
     check_ended_as_documented(run, number)
     check_nothing_is_lost(start, tmp_path, run, reference(), **data)
 
 
 @pytest.mark.parametrize("number", [TERM, INT])
 def test_first_signal_ends_the_process_and_its_workers(start, tmp_path, reference, number):
-    """A script ends by itself after the signal, with workers under way and nobody's help."""
-    moment = {"point": "on_batch_begin", "step": 1}
+    """A script with workers ends by itself after the signal, without further help."""
+    pause = {"point": "on_batch_begin", "step": 1}
     ending = {"naturally": True, "limit": 10}
-    run = ended_by(start, number, to_group=True, moment=moment, n_workers=2, **ending)
+    run = ended_by(start, number, to_group=True, pause=pause, n_workers=2, **ending)
     check_ended_as_documented(run, number)
     check_nothing_is_lost(start, tmp_path, run, reference())
 
 
 def test_first_signal_spares_workers_that_were_spawned(start, tmp_path, reference):
-    """Workers that begin as new interpreters do not die of a signal to the group either."""
-    moment = {"point": "on_batch_begin", "step": 1}
-    run = ended_by(start, TERM, to_group=True, moment=moment, n_workers=2, context="spawn")
+    """Workers that are new interpreters do not die of a signal to the group either."""
+    pause = {"point": "on_batch_begin", "step": 1}
+    run = ended_by(start, TERM, to_group=True, pause=pause, n_workers=2, context="spawn")
     check_ended_as_documented(run, TERM)
     check_nothing_is_lost(start, tmp_path, run, reference("spawn"), context="spawn")
 
 
 def test_first_signal_says_what_will_happen(start):
-    """Who has pressed ctrl-C reads at once what comes of it."""
-    run = ended_by(start, INT, moment={"point": "on_batch_begin", "step": 1})
-    assert "SIGINT: ending at the next safe point. Once more: at once\n" in run.errors
+    """After ctrl-C a message says at once what comes next."""
+    run = ended_by(start, INT, pause={"point": "on_batch_begin", "step": 1})
+    assert "SIGINT: ending at the next safe point. A second one acts at once\n" in run.errors
 
 
-def test_first_signal_is_obeyed_where_nobody_reads_the_message(start):
+def test_first_signal_is_obeyed_where_the_message_cannot_be_written(start):
     """`python script.py 2>&1 | tee log`, where ctrl-C has ended `tee` first, still saves."""
-    run = ended_by(start, TERM, run="train_deaf")
+    run = ended_by(start, TERM, run="train_with_closed_stderr")
     check_ended_as_documented(run, TERM)
     assert ["000001-epoch-0-step-2"] == run.announced()
 
@@ -276,10 +276,10 @@ def test_first_signal_awaits_an_asynchronous_write(start, tmp_path, reference):
     check_nothing_is_lost(start, tmp_path, run, reference())
 
 
-def test_data_without_a_position_go_on_from_their_last_epoch(start, tmp_path, reference):
-    """Where nothing repeats the order of data, the run ends at once and says what that costs."""
-    moment = {"point": "on_batch_begin", "step": 5}
-    run = ended_by(start, TERM, moment=moment, shuffle=True)
+def test_an_order_that_cannot_be_repeated_resumes_from_its_last_epoch(start, tmp_path, reference):
+    """Where nothing repeats the order of data, the run ends at once and says what is lost."""
+    pause = {"point": "on_batch_begin", "step": 5}
+    run = ended_by(start, TERM, pause=pause, shuffle=True)
     check_ended_as_documented(run, TERM)
     assert ["000001-epoch-1-step-4"] == run.announced()
     assert "nothing repeats the order of these data" in run.errors
@@ -287,17 +287,17 @@ def test_data_without_a_position_go_on_from_their_last_epoch(start, tmp_path, re
 
 
 def test_signal_after_the_last_safe_point_is_obeyed_too(start):
-    """A signal that finds no safe point any more ends the script where training does."""
-    moment = {"point": "on_train_end", "step": 12, "desc": "valid"}
-    run = ended_by(start, TERM, run="train_and_go_on", moment=moment)
-    assert "the script goes on" not in run.said
+    """A signal after the last safe point ends the script when training ends."""
+    pause = {"point": "on_train_end", "step": 12, "desc": "valid"}
+    run = ended_by(start, TERM, run="train_and_continue", pause=pause)
+    assert "the script continues" not in run.said
     assert 143 == run.status
 
 
 # -- the second signal ----------------------------------------------------------------------
 
 TWICE = [
-    # which, which then, to the group, workers, step
+    # the first signal, the second one, whether they are sent to the group, workers, step
     (TERM, TERM, False, 0, 5),
     (INT, INT, False, 0, 5),
     (TERM, TERM, True, 2, 6),
@@ -313,11 +313,11 @@ def test_second_signal_acts_at_once(
 ):
     """A second signal ends the run before any safe point, and what was announced is there."""
     data = {"n_workers": n_workers, "options": {"keep": None}}
-    moment = {"point": "on_forward_pass", "step": step, "sleeps": True}
-    run = start(moment=moment, **data)
+    pause = {"point": "on_forward_pass", "step": step, "sleeps": True}
+    run = start(pause=pause, **data)
     run.until("here")
     run.send(first, to_group)
-    run.go_on()
+    run.proceed()
     run.until("asleep")
     run.send(second, to_group)
     assert -second == run.end(), run.errors
@@ -332,17 +332,17 @@ def test_second_signal_acts_at_once(
 
 
 def test_workers_end_after_a_second_signal(start, tmp_path):
-    """Workers that a second SIGTERM has orphaned do not stay behind."""
+    """Workers that a second SIGTERM has orphaned end too."""
     os.mkfifo(tmp_path / "alive")
     ours = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        moment = {"point": "on_forward_pass", "step": 1, "sleeps": True}
-        run = start(moment=moment, n_workers=2, alive=str(tmp_path / "alive"))
+        pause = {"point": "on_forward_pass", "step": 1, "sleeps": True}
+        run = start(pause=pause, n_workers=2, alive=str(tmp_path / "alive"))
         run.until("here")
         run.send(TERM, to_group=True)
-        run.go_on()
+        run.proceed()
         run.until("asleep")
-        assert ([], [], []) == select.select([ours], [], [], 0)  # somebody holds its other end
+        assert ([], [], []) == select.select([ours], [], [], 0)  # it is still open
         run.send(TERM, to_group=True)
         assert -TERM == run.end()
         ended, _, _ = select.select([ours], [], [], 20)
@@ -351,11 +351,11 @@ def test_workers_end_after_a_second_signal(start, tmp_path):
         os.close(ours)
 
 
-# -- who else handles signals ---------------------------------------------------------------
+# -- other handlers -------------------------------------------------------------------------
 
 
-def test_earlier_handlers_are_called_too_and_come_back(start):
-    """Who handled a signal before hears of it at once, and handles it again after train()."""
+def test_earlier_handlers_are_called_too_and_restored(start):
+    """An earlier handler is called at once, and handles the signal again after train()."""
     run = ended_by(start, TERM, run="train_with_handlers")
     assert ["earlier handler 15", "safe 2 train"] == run.since("here")[:2]
     assert "restored True" == run.said[-1]
@@ -367,16 +367,9 @@ def test_ignored_signals_stay_ignored(start):
     assert {"train ends", "restored True"} <= set(run.said)
 
 
-@pytest.mark.parametrize(
-    ("n_others", "disabled"),
-    [
-        (0, False),
-        pytest.param(1, False),
-        pytest.param(0, True),
-    ],
-)
-def test_handlers_come_back_after_a_run(start, tmp_path, n_others, disabled):
-    """After train() signals are handled as before, however many savers there were, and when."""
+@pytest.mark.parametrize(("n_others", "disabled"), [(0, False), (1, False), (0, True)])
+def test_handlers_are_restored_after_a_run(start, tmp_path, n_others, disabled):
+    """After train() signals are handled as before, with one saver or more, also enabled late."""
     others = [str(tmp_path / f"other-{i}") for i in range(n_others)]
     run = start("train_to_the_end", others=others, disabled=disabled)
     assert 0 == run.end(), run.errors
@@ -384,7 +377,7 @@ def test_handlers_come_back_after_a_run(start, tmp_path, n_others, disabled):
 
 
 @pytest.mark.parametrize("kind", ["train_in_thread", "train_without_signals"])
-def test_signals_are_left_alone(start, kind):
+def test_handlers_are_not_changed(start, kind):
     """Outside the main thread, and with signals=False, no handler is set and training works."""
     run = start(kind)
     assert 0 == run.end(), run.errors
@@ -396,20 +389,20 @@ def test_training_in_a_thread_leads_to_the_same_bits(start, reference):
     assert reference() == start("train_in_thread").bits()
 
 
-def test_processes_of_others_end_when_they_are_told_to(start):
+def test_processes_of_components_can_be_terminated(start):
     """A process that a component forks in training can be terminated."""
     run = start("train_with_processes")
     assert 0 == run.end(), run.errors
     assert f"child {-TERM}" in run.said
 
 
-# -- what usual savers do -------------------------------------------------------------------
+# -- the same with naive savers -------------------------------------------------------------
 
 
 def test_naive_saver_loses_what_was_done(start, tmp_path):
-    """A plain torch.save at the ends of epochs loses the steps since, and nothing is undone."""
-    moment = {"point": "on_batch_begin", "step": 6}
-    run = ended_by(start, TERM, saver="naive", moment=moment, options={"every": 1000})
+    """A plain torch.save at the ends of epochs loses the steps since, and no wrapper is left."""
+    pause = {"point": "on_batch_begin", "step": 6}
+    run = ended_by(start, TERM, saver="naive", pause=pause, options={"every": 1000})
     with pytest.raises(AssertionError):
         check_ended_as_documented(run, TERM)
     state = torch.load(tmp_path / "saved" / "last.pt")
@@ -418,11 +411,11 @@ def test_naive_saver_loses_what_was_done(start, tmp_path):
 
 def test_naive_handler_loses_its_workers(start):
     """A handler that sets a flag does not keep workers from dying of a signal to the group."""
-    run = start(saver="flag", n_workers=2, moment={"point": "on_batch_begin", "step": 1})
+    run = start(saver="flag", n_workers=2, pause={"point": "on_batch_begin", "step": 1})
     run.until("here")
     run.send(TERM, to_group=True)
-    time.sleep(0.5)  # in which workers die
-    run.go_on()
+    time.sleep(0.5)  # in which the workers die
+    run.proceed()
     run.end()
     with pytest.raises(AssertionError):
         check_ended_as_documented(run, TERM)

@@ -1,4 +1,7 @@
-"""Checkpoints for ttl that survive anything, and resume to the same bits."""
+"""Checkpoints for ttl that survive kill -9, full disks and flipped bits.
+
+A run that resumes from one ends in the same bits as one that was not interrupted.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import ttl_core
-from ttl_checkpoint.checkpoint import Checkpoint, CheckpointPoints
-from ttl_checkpoint.store import CheckpointError
+from ttl_checkpoint.checkpoint import Checkpoint
+from ttl_checkpoint.errors import CheckpointError
+from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_core.arguments import user_stacklevel
 
 if TYPE_CHECKING:

@@ -6,15 +6,19 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from ttl_checkpoint.store import CheckpointError, CorruptError, Store, verify
+from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.manifest import MANIFEST_FILE
+from ttl_checkpoint.reading import verify
+from ttl_checkpoint.store import Store
+
+_INDENT = "    "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what each checkpoint of a directory holds, when every byte of it has been checked.
+    """Check each checkpoint of a directory byte by byte, and print what it holds.
 
     Args:
         arguments: the command line; that of the process by default.
@@ -29,14 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
     directory = parser.parse_args(arguments).directory
-    paths = [directory] if (directory / "manifest.json").exists() else Store(directory).everything()
+    is_checkpoint = (directory / MANIFEST_FILE).exists()
+    paths = [directory] if is_checkpoint else Store(directory).everything()
     if not paths:
         print(f"no checkpoint is in {directory}", file=sys.stderr)
         return 2
-    return max([_show(path) for path in paths])
+    return max([_list(path) for path in paths])
 
 
-def _show(path: Path) -> int:
+def _list(path: Path) -> int:
+    """Print what a checkpoint holds, and return the exit status."""
     try:
         manifest = verify(path)
     except CheckpointError as error:
@@ -49,32 +55,31 @@ def _show(path: Path) -> int:
         f"{path.name}  epoch {manifest['epoch']}  step {manifest['step']}  "
         f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
     )
-    _print_wrapped(f"{name} {_short(value)}" for name, value in manifest["metrics"].items())
-    _print_wrapped(_origin(record) for record in manifest["components"] if record["enabled"])
+    _print_wrapped(
+        f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
+        for name, value in manifest["metrics"].items()
+    )
+    _print_wrapped(
+        " ".join(filter(None, (component["name"], component["version"])))
+        for component in manifest["components"]
+        if component["enabled"]
+    )
     return 0
 
 
 def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:
-    """Print items indented, and as many in a line as fit."""
+    """Print items indented, as many in a line as fit; no item is broken."""
     space = "\N{NO-BREAK SPACE}"  # where no line may end
     text = separator.join(item.replace(" ", space) for item in items)
     lines = textwrap.wrap(
         text,
         shutil.get_terminal_size().columns,
-        initial_indent="    ",
-        subsequent_indent="    ",
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
         break_on_hyphens=False,
     )
     for line in lines:
         print(line.replace(space, " "))
-
-
-def _origin(record: Mapping[str, Any]) -> str:
-    return " ".join(filter(None, (record["name"], record["version"])))
-
-
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Savers as they are usually written, against which the tests have to fail."""
+"""Savers as they are usually written: the tests of resuming have to fail with them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from ttl_core import LoopComponent, hookimpl
 
 
-class NaiveFile(LoopComponent):
-    """Save a whole state, but as a plain `torch.save` does: one file, in place.
+class NaiveFileSaver(LoopComponent):
+    """A saver of the complete state by a plain `torch.save`: one file, in place.
 
-    Nothing is written beside, synced, digested, kept or checked, and signals are left alone.
+    It uses no temporary file, sync, digest or check, keeps no earlier file, and handles no signal.
 
     Args:
         directory: where the file is.
-        every: every how many optimization steps to save, besides at the ends of epochs.
-        on_saved: called with the path after each save.
+        every: the number of optimization steps between saves; it also saves at ends of epochs.
+        on_saved: is called with the path after each save.
     """
 
     name = "checkpoint"
@@ -25,27 +25,31 @@ class NaiveFile(LoopComponent):
     def __init__(self, directory, every=1, on_saved=lambda path: None):
         self.path = Path(directory) / "last.pt"
         self.every = every
-        self._announce = on_saved
-        self._has_looked = False
+        self._on_saved = on_saved
+        self._can_resume = True
 
     @hookimpl(wrapper=True, tryfirst=True)
     def around_run(self, loop):
-        if not self._has_looked and self.path.exists():
+        if self._can_resume and self.path.exists():
             loop.load_state_dict(torch.load(self.path, weights_only=False))
-        self._has_looked = True
+        self._can_resume = False
         return (yield)
 
     def on_safe_point(self, loop):
         if not loop.is_training or loop.global_step % self.every == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(loop.state_dict(copy=False), self.path)
-            self._announce(self.path)
+            self._on_saved(self.path)
 
 
-class NaiveState(LoopComponent):
-    """Save what most scripts save: the model, the optimizer, the scheduler and the epoch.
+class NaiveStateSaver(LoopComponent):
+    """A saver of what most scripts save: the model, the optimizer, the scheduler and the epoch.
 
-    What it saves is kept in `states`, one for each safe point; `resume_from` is where to go on.
+    Args:
+        resume_from: what it saved in an earlier run; None to start without.
+
+    Attributes:
+        states: what it has saved, one for each safe point; tensors are the live ones.
     """
 
     name = "checkpoint"

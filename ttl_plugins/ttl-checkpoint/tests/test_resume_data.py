@@ -1,4 +1,4 @@
-"""A run goes on to the same bits with data of any kind, or it says at once that it cannot."""
+"""A run resumes to the same bits with data of every type, or says at once that it cannot."""
 
 import contextlib
 import itertools
@@ -8,16 +8,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from exact import (
-    Exact,
-    Naive,
-    Stream,
-    Watch,
-    going_on,
-    gone_on,
+from resume_comparison import (
+    LoopState,
+    NaiveState,
+    ResumableStream,
+    RunLog,
+    compare_resumed,
     outcome,
     rest_of,
-    watched,
+    resume,
+    run,
+    three_epochs,
 )
 from torch import nn
 from torch.utils.data import (
@@ -42,7 +43,6 @@ from ttl_core import (
 )
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),  # by torchdata
 ]
@@ -54,7 +54,7 @@ SAMPLES = TensorDataset(INPUTS, TARGETS)
 
 
 class Noisy(Dataset):
-    """Augment samples by what the three global random streams give."""
+    """Samples augmented by numbers from the three global random streams."""
 
     def __len__(self):
         return len(SAMPLES)
@@ -66,7 +66,7 @@ class Noisy(Dataset):
 
 
 class OwnNoise(Noisy):
-    """Augment samples by the generator that belongs to each."""
+    """Samples augmented by the generator of each sample."""
 
     def __getitem__(self, index):
         inputs, target = SAMPLES[index]
@@ -74,7 +74,7 @@ class OwnNoise(Noisy):
 
 
 class Blocks(IterableDataset):
-    """Be a stream of samples, of which each worker has its part."""
+    """A stream of samples, of which each worker yields its share."""
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
@@ -83,7 +83,7 @@ class Blocks(IterableDataset):
 
 
 class Sized:
-    """Be a custom iterable: batches that know no position."""
+    """A custom iterable of batches that does not keep its position."""
 
     def __iter__(self):
         return zip(INPUTS.split(4), TARGETS.split(4), strict=True)
@@ -92,22 +92,22 @@ class Sized:
         return 5
 
 
-class Unsized(Stream):
-    """Be a custom iterable without a length that knows where it stands."""
+class Unsized(ResumableStream):
+    """A custom iterable without a length that keeps its own position."""
 
     def __init__(self):
         super().__init__(batches())
 
 
 class SetEpoch(LoopComponent):
-    """Tell the sampler of the training data the epoch, as its documentation wants it."""
+    """A component that sets the epoch of the sampler, as torch's documentation requires."""
 
     def on_epoch_begin(self, loop):
         if loop.is_training:
             loop.data.sampler.set_epoch(loop.epoch_num)
 
 
-def make_loop(make_data, *others, saver=Exact, inside=True):
+def make_loop(make_data, *others, saver=LoopState, inside=True):
     """Return a loop with a model that draws random numbers too."""
     model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 2))
     steps = use(
@@ -115,12 +115,12 @@ def make_loop(make_data, *others, saver=Exact, inside=True):
         loss_func=nn.CrossEntropyLoss(),
         optimizer=partial(torch.optim.Adam, lr=0.02),
     )
-    watch = Watch(saver, inside)
-    return TrainTestLoop(model, [watch, steps, *others, use("metrics")], make_data(), Sized())
+    run_log = RunLog(saver, inside)
+    return TrainTestLoop(model, [run_log, steps, *others, use("metrics")], make_data(), Sized())
 
 
 def loader(dataset=SAMPLES, batch_size=4, *, cls=DataLoader, sampler=None, seed=None, **config):
-    """Return a loader; its sampler is made of the dataset, its generator of a seed."""
+    """Return a loader; `sampler` makes its sampler from the dataset, `seed` its generator."""
     if sampler is not None:
         config["sampler"] = sampler(dataset)
     if seed is not None:
@@ -134,7 +134,7 @@ def batches():
 
 
 def loader_of_batches(num_workers=0):
-    """Return a loader that has a sampler of batches, whose last is dropped."""
+    """Return a loader with a sampler of batches, whose last is dropped."""
     sampler = BatchSampler(SeededSampler(SAMPLES, seed=2), 4, drop_last=True)
     return DataLoader(SAMPLES, batch_sampler=sampler, num_workers=num_workers)
 
@@ -144,65 +144,83 @@ stateful = partial(loader, cls=StatefulDataLoader)
 in_two = {"num_workers": 2}
 kept = {"num_workers": 2, "persistent_workers": True}
 
-# Of each: how its data are made, and from every how many safe points to go on.
+
+def two_epochs(loop):
+    """Train for two epochs, as starting workers takes time."""
+    loop.train(2)
+
+
+# Of each: how its data are made, the script, and from each how many safe points to resume.
 RESUMABLE = {
-    "list": (batches, 1),
-    "in order": (loader, 1),
-    "in order, 2 workers": (partial(loader, **in_two), 5),
-    "in order, noisy": (partial(loader, Noisy()), 1),
-    "seeded": (seeded, 1),
-    "seeded, 2 workers": (partial(seeded, **in_two), 5),
-    "seeded, 2 persistent workers": (partial(seeded, **kept), 5),
-    "seeded, last dropped": (partial(seeded, drop_last=True), 1),
-    "seeded, own generator": (partial(seeded, seed=5), 1),
-    "seeded, noisy": (partial(seeded, SeededSamples(Noisy())), 1),
-    "seeded, noisy, 2 workers": (partial(seeded, SeededSamples(Noisy()), **in_two), 5),
-    "seeded, noisy, 2 persistent": (partial(seeded, SeededSamples(Noisy()), **kept), 5),
-    "seeded, own noise": (partial(seeded, OwnNoise()), 1),
-    "seeded, own noise, 2 workers": (partial(seeded, OwnNoise(), **in_two), 5),
-    "seeded, single samples": (partial(seeded, batch_size=None), 7),
-    "seeded, single samples, 2 workers": (partial(seeded, batch_size=None, **in_two), 17),
-    "seeded batches": (loader_of_batches, 1),
-    "seeded batches, 2 workers": (partial(loader_of_batches, **in_two), 4),
-    "stateful": (partial(stateful, shuffle=True), 1),
-    "stateful, 2 workers": (partial(stateful, shuffle=True, **in_two), 5),
-    "stateful, 2 persistent workers": (partial(stateful, shuffle=True, **kept), 5),
-    "stateful, own generator": (partial(stateful, shuffle=True, seed=5), 1),
-    "stateful, own generator, 2 workers": (partial(stateful, shuffle=True, seed=5, **in_two), 5),
-    "stateful, stream": (partial(stateful, Blocks()), 1),
-    "stateful, stream, 2 workers": (partial(stateful, Blocks(), **in_two), 5),
-    "own state, no length": (Unsized, 1),
+    "list": (batches, three_epochs, 1),
+    "in order": (loader, three_epochs, 1),
+    "in order, 2 workers": (partial(loader, **in_two), two_epochs, 5),
+    "in order, noisy": (partial(loader, Noisy()), three_epochs, 1),
+    "seeded": (seeded, three_epochs, 1),
+    "seeded, 2 workers": (partial(seeded, **in_two), two_epochs, 5),
+    "seeded, 2 persistent workers": (partial(seeded, **kept), three_epochs, 5),
+    "seeded, last dropped": (partial(seeded, drop_last=True), three_epochs, 1),
+    "seeded, own generator": (partial(seeded, seed=5), three_epochs, 1),
+    "seeded, noisy": (partial(seeded, SeededSamples(Noisy())), three_epochs, 1),
+    "seeded, noisy, 2 workers": (partial(seeded, SeededSamples(Noisy()), **in_two), two_epochs, 5),
+    "seeded, noisy, 2 persistent": (
+        partial(seeded, SeededSamples(Noisy()), **kept),
+        three_epochs,
+        5,
+    ),
+    "seeded, own noise": (partial(seeded, OwnNoise()), three_epochs, 1),
+    "seeded, own noise, 2 workers": (partial(seeded, OwnNoise(), **in_two), two_epochs, 5),
+    "seeded, single samples": (partial(seeded, batch_size=None), three_epochs, 7),
+    "seeded, single samples, 2 workers": (
+        partial(seeded, batch_size=None, **in_two),
+        two_epochs,
+        17,
+    ),
+    "seeded batches": (loader_of_batches, three_epochs, 1),
+    "seeded batches, 2 workers": (partial(loader_of_batches, **in_two), two_epochs, 4),
+    "stateful": (partial(stateful, shuffle=True), three_epochs, 1),
+    "stateful, 2 workers": (partial(stateful, shuffle=True, **in_two), two_epochs, 5),
+    "stateful, 2 persistent workers": (partial(stateful, shuffle=True, **kept), three_epochs, 5),
+    "stateful, own generator": (partial(stateful, shuffle=True, seed=5), three_epochs, 1),
+    "stateful, own generator, 2 workers": (
+        partial(stateful, shuffle=True, seed=5, **in_two),
+        two_epochs,
+        5,
+    ),
+    "stateful, stream": (partial(stateful, Blocks()), three_epochs, 1),
+    "stateful, stream, 2 workers": (partial(stateful, Blocks(), **in_two), two_epochs, 5),
+    "own state, no length": (Unsized, three_epochs, 1),
 }
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric _MeanLoss was called before")
-@pytest.mark.parametrize(("make_data", "every"), RESUMABLE.values(), ids=RESUMABLE)
-def test_goes_on_inside_and_between_epochs(make_data, every):
-    """Data whose order can be had again go on from any safe point to the same bits."""
-    for expected, actual in going_on(partial(make_loop, make_data), every=every):
+@pytest.mark.parametrize(("make_data", "script", "every"), RESUMABLE.values(), ids=RESUMABLE)
+def test_resumes_inside_and_between_epochs(make_data, script, every):
+    """Data whose order can be repeated resume from every safe point to the same bits."""
+    for expected, actual in compare_resumed(partial(make_loop, make_data), script, every=every):
         assert expected == actual
 
 
 @pytest.mark.parametrize(("num_workers", "every"), [(0, 1), (2, 5)])
-def test_goes_on_with_a_sampler_that_is_told_the_epoch(num_workers, every):
-    """Torch's DistributedSampler has an order by (seed, epoch), whoever sets the epoch."""
+def test_resumes_with_a_sampler_whose_epoch_is_set(num_workers, every):
+    """Torch's DistributedSampler has an order by (seed, epoch), also if a component sets it."""
     sampler = partial(DistributedSampler, num_replicas=1, rank=0, shuffle=True, seed=4)
     make_data = partial(loader, sampler=sampler, num_workers=num_workers)
-    for expected, actual in going_on(lambda: make_loop(make_data, SetEpoch()), every=every):
+    for expected, actual in compare_resumed(lambda: make_loop(make_data, SetEpoch()), every=every):
         assert expected == actual
 
 
-def test_goes_on_without_a_warning_where_an_epoch_has_no_more_batches():
+def test_resumes_without_a_warning_where_an_epoch_has_no_more_batches():
     """Data without a length have a safe point after their last batch, where metrics are known."""
-    for expected, actual in going_on(partial(make_loop, Unsized)):
+    for expected, actual in compare_resumed(partial(make_loop, Unsized)):
         assert expected == actual
 
 
 @pytest.mark.parametrize("make_data", [batches, seeded], ids=["list", "seeded"])
-def test_going_on_by_model_optimizer_and_epoch_alone_is_another_run(make_data):
-    """What most scripts save leads to other weights, wherever it was saved but at the end."""
-    make = partial(make_loop, make_data, saver=Naive)
-    for expected, actual in itertools.islice(going_on(make, saver=Naive), 17):
+def test_resuming_by_model_optimizer_and_epoch_alone_is_another_run(make_data):
+    """What most scripts save leads to other weights, unless it was saved at the end."""
+    make = partial(make_loop, make_data, saver=NaiveState)
+    for expected, actual in itertools.islice(compare_resumed(make, saver=NaiveState), 17):
         assert expected.model != actual.model
 
 
@@ -210,7 +228,7 @@ def test_going_on_by_model_optimizer_and_epoch_alone_is_another_run(make_data):
 
 
 class Seen(LoopComponent):
-    """Keep which samples each training batch held."""
+    """A record of the samples in each training batch."""
 
     def __init__(self):
         self.seen = []
@@ -221,8 +239,8 @@ class Seen(LoopComponent):
 
 
 @pytest.mark.parametrize("make_data", [seeded, partial(stateful, shuffle=True)])
-def test_what_was_fetched_ahead_does_not_count(make_data):
-    """All of an epoch is fetched ahead, but what a run goes on with is what was not consumed."""
+def test_prefetched_batches_do_not_count(make_data):
+    """All of an epoch is prefetched, but a run resumes with what was not consumed."""
     make_data = partial(make_data, num_workers=2, prefetch_factor=4)
     made = []
 
@@ -233,36 +251,36 @@ def test_what_was_fetched_ahead_does_not_count(make_data):
     def one_epoch(loop):
         loop.train(1)
 
-    whole = watched(make, one_epoch)
-    gone_on(make, whole.saved[1].file, one_epoch)
+    full = run(make, one_epoch)
+    resume(make, full.saved[1].file, one_epoch)
     assert list(range(18)) == sorted(itertools.chain(*made[0].seen))
     assert made[0].seen[2:] == made[1].seen
 
 
 def test_what_was_consumed_is_not_loaded_again():
-    """A dataset is asked for the samples that are left of the epoch, and for no others."""
-    asked = []
+    """A dataset loads the samples that are left of the epoch, and no others."""
+    loaded = []
 
-    class Asked(Dataset):
+    class Recorded(Dataset):
         def __len__(self):
             return len(SAMPLES)
 
         def __getitem__(self, index):
-            asked.append(int(index))
+            loaded.append(int(index))
             return SAMPLES[index]
 
     def one_epoch(loop):
         loop.train(1)
 
-    make = partial(make_loop, partial(seeded, Asked()))
-    whole = watched(make, one_epoch)
-    order = asked.copy()
-    asked.clear()
-    gone_on(make, whole.saved[2].file, one_epoch)
-    assert order[12:] == asked
+    make = partial(make_loop, partial(seeded, Recorded()))
+    full = run(make, one_epoch)
+    order = loaded.copy()
+    loaded.clear()
+    resume(make, full.saved[2].file, one_epoch)
+    assert order[12:] == loaded
 
 
-# -- what cannot be had again ---------------------------------------------------------------
+# -- order that cannot be repeated -----------------------------------------------------------
 
 
 def loader_with_sampler(num_workers=0):
@@ -273,30 +291,30 @@ def loader_with_sampler(num_workers=0):
 
 shuffled = partial(loader, shuffle=True)
 ONLY_BETWEEN = {
-    "shuffled": shuffled,
-    "shuffled, 2 workers": partial(shuffled, **in_two),
-    "shuffled, 2 persistent workers": partial(shuffled, **kept),
-    "shuffled, own generator": partial(shuffled, seed=5),
-    "shuffled, own generator, 2 workers": partial(shuffled, seed=5, **in_two),
-    "shuffled, own generator, 2 persistent": partial(shuffled, seed=5, **kept),
-    "shuffled, noisy, 2 workers": partial(shuffled, Noisy(), **in_two),
-    "random sampler": loader_with_sampler,
-    "random sampler, 2 workers": partial(loader_with_sampler, 2),
-    "stream": partial(loader, Blocks()),
-    "stream, 2 workers": partial(loader, Blocks(), **in_two),
-    "custom iterable": Sized,
+    "shuffled": (shuffled, three_epochs),
+    "shuffled, 2 workers": (partial(shuffled, **in_two), two_epochs),
+    "shuffled, 2 persistent workers": (partial(shuffled, **kept), three_epochs),
+    "shuffled, own generator": (partial(shuffled, seed=5), three_epochs),
+    "shuffled, own generator, 2 workers": (partial(shuffled, seed=5, **in_two), two_epochs),
+    "shuffled, own generator, 2 persistent": (partial(shuffled, seed=5, **kept), three_epochs),
+    "shuffled, noisy, 2 workers": (partial(shuffled, Noisy(), **in_two), two_epochs),
+    "random sampler": (loader_with_sampler, three_epochs),
+    "random sampler, 2 workers": (partial(loader_with_sampler, 2), two_epochs),
+    "stream": (partial(loader, Blocks()), three_epochs),
+    "stream, 2 workers": (partial(loader, Blocks(), **in_two), two_epochs),
+    "custom iterable": (Sized, three_epochs),
 }
 
 
-@pytest.mark.parametrize("make_data", ONLY_BETWEEN.values(), ids=ONLY_BETWEEN)
-def test_goes_on_between_epochs(make_data):
-    """Where nothing repeats the order inside an epoch, a run goes on exactly between epochs."""
-    for expected, actual in going_on(partial(make_loop, make_data, inside=False)):
+@pytest.mark.parametrize(("make_data", "script"), ONLY_BETWEEN.values(), ids=ONLY_BETWEEN)
+def test_resumes_between_epochs(make_data, script):
+    """Where nothing repeats the order inside an epoch, a run resumes exactly between epochs."""
+    for expected, actual in compare_resumed(partial(make_loop, make_data, inside=False), script):
         assert expected == actual
 
 
 class OwnBatches(BatchSampler):
-    """Be a sampler of batches of one's own."""
+    """A user's own sampler of batches."""
 
 
 USE_SEEDED = "Write DataLoader(dataset, ..., sampler=ttl_core.SeededSampler(dataset))"
@@ -323,26 +341,26 @@ USE_LIST = "Give a list of batches, a DataLoader, or something of your own with 
 def test_refuses_a_state_inside_an_epoch_that_nothing_repeats(make_data, what, line):
     """The error names the data and shows the line to write; no state is taken."""
     with pytest.raises(StateError) as caught:
-        watched(partial(make_loop, make_data))
+        run(partial(make_loop, make_data))
     assert [True, True] == [what in str(caught.value), line in str(caught.value)]
 
 
-def test_refuses_them_before_the_first_batch(tmp_path):
-    """The component says it when the epoch begins, with the way to save between epochs only."""
+def test_refuses_such_data_before_the_first_batch(tmp_path):
+    """The component fails when the epoch begins, and shows how to save between epochs only."""
     loop = make_loop(shuffled, use("checkpoint", directory=tmp_path, every=1), saver=None)
-    with pytest.raises(StateError, match="no run could go on in the middle") as caught:
+    with pytest.raises(StateError, match="in the middle") as caught:
         loop.train(3)
-    points = {entry[0] for entry in loop.components["watch"].log}
+    points = {entry[0] for entry in loop.components["run-log"].log}
     assert (True, False) == ("on_epoch_begin" in points, "on_batch_begin" in points)
     assert "mid_epoch=False" in caught.value.__notes__[0]
 
 
 class Killed(BaseException):
-    """End a run as nobody expects it."""
+    """An exception that no component expects, in place of a kill."""
 
 
 class Kill(LoopComponent):
-    """Raise in the middle of the second epoch, if armed."""
+    """A component that raises Killed in the middle of the second epoch, if it is armed."""
 
     def __init__(self, is_armed):
         self.is_armed = is_armed
@@ -360,15 +378,15 @@ class Kill(LoopComponent):
     ],
 )
 @pytest.mark.parametrize("make_data", [shuffled, partial(loader, Blocks())])
-def test_goes_on_from_the_epoch_before(make_data, config, point, tmp_path):
+def test_resumes_from_the_epoch_before(make_data, config, point, tmp_path):
     """Saved between epochs only, a run that was killed inside one repeats it to the same bits."""
 
     def make(folder, is_armed=False):
         checkpoint = use("checkpoint", directory=tmp_path / folder, **config)
         return make_loop(make_data, Kill(is_armed), checkpoint, saver=None)
 
-    whole = watched(partial(make, "whole"))
+    full = run(partial(make, "full"))
     with contextlib.suppress(Killed):
-        watched(partial(make, "killed", is_armed=True))
-    rest = watched(partial(make, "killed"), seed=99)
-    assert rest_of(whole, 1 + whole.log.index(point)) == outcome(rest)
+        run(partial(make, "killed", is_armed=True))
+    resumed = run(partial(make, "killed"), seed=99)
+    assert rest_of(full, 1 + full.log.index(point)) == outcome(resumed)

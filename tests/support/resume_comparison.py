@@ -1,4 +1,7 @@
-"""Runs that are watched, and the same runs gone on with in new loops."""
+"""Comparing an uninterrupted run with runs that resume from its states, hook by hook, bit by bit.
+
+`compare_resumed` does all of it; the functions it is made of are there for special cases.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from naive import NaiveState
+from naive_savers import NaiveStateSaver
 
 from ttl_core import LoopComponent, hookimpl
 
-PLAIN = [name for name in dir(LoopComponent) if name.startswith("on_")]
-POINTS = [name for name in PLAIN if name not in ("on_log", "on_exception")]
+POINTS = [
+    name
+    for name in dir(LoopComponent)
+    if name.startswith("on_") and name not in ("on_log", "on_exception")
+]
 IN_BATCH = {
     *("on_grads_reset", "on_batch_begin", "on_forward_pass", "on_loss_compute"),
     *("on_backward_pass", "on_optim_step", "on_batch_end"),
@@ -31,95 +37,95 @@ def seed_all(seed):
 # -- savers ---------------------------------------------------------------------------------
 
 
-class Exact:
-    """Save as the loop does."""
+class LoopState:
+    """Saving and resuming by the state of the loop."""
 
     @staticmethod
     def save(loop):
         return loop.state_dict(copy=False)
 
     @staticmethod
-    def go_on(loop, state, script):
+    def resume(loop, state, script):
         loop.load_state_dict(state)
         script(loop)
 
 
-class Naive:
-    """Save as most scripts do, and train for as many of three epochs as are left."""
+class NaiveState:
+    """Saving as most scripts do, and training for as many of three epochs as are left."""
 
     @staticmethod
     def save(loop):
-        naive = NaiveState()
-        naive.on_safe_point(loop)
-        return naive.states[0]
+        saver = NaiveStateSaver()
+        saver.on_safe_point(loop)
+        return saver.states[0]
 
     @staticmethod
-    def go_on(loop, state, script):
-        loop.components.append(NaiveState(resume_from=state))
+    def resume(loop, state, script):
+        loop.components.append(NaiveStateSaver(resume_from=state))
         loop.train(3 - state["epoch_num"])
 
 
-def written(state):
-    """Return a state as the bytes of a file."""
+def to_bytes(state):
+    """Return a state as the content of a file."""
     stream = io.BytesIO()
     torch.save(state, stream)
     return stream.getvalue()
 
 
-def read(file):
-    """Return the state that was written."""
+def from_bytes(file):
+    """Return the state that a file holds."""
     return torch.load(io.BytesIO(file), weights_only=True)
 
 
-# -- what is watched ------------------------------------------------------------------------
+# -- recording a run ------------------------------------------------------------------------
 
 
 class Saved(NamedTuple):
-    """Hold the file, or the path, of a state, and how many entries the log had when it was made."""
+    """A state as bytes, or its path, and the number of entries in the log when it was saved."""
 
     n: int
     file: object
 
 
-class Watch(LoopComponent):
-    """Log each hook with where it fires, each loss and what others log; keep states and ends.
+class RunLog(LoopComponent):
+    """A log of each hook with its position, each loss and each metric; also a saver of states.
 
-    An entry of the log is the point, the phase, the numbers of the epoch and of the batch, the
-    steps of this train() and of the loop, and what there is to see.
+    An entry is the point, the phase, the numbers of the epoch and of the batch, the steps of this
+    train() and of the loop, and what else can be observed.
 
     Args:
-        saver: what makes a state at each safe point; None to note what "checkpoint" saves instead.
-        inside: whether states are made inside epochs too.
+        saver: what saves a state at each safe point; None to record what "checkpoint" saves.
+        inside: whether states are saved inside epochs too.
 
     Attributes:
         log: the entries.
         saved: the states.
-        finals: the states that each train() ended with.
+        finals: the state at the end of each train().
         ends: their bits.
     """
 
-    name = "watch"
+    name = "run-log"
 
-    def __init__(self, saver=Exact, inside=True):
+    def __init__(self, saver=LoopState, inside=True):
         self.saver, self.inside = saver, inside
         self.log, self.saved, self.finals, self.ends = [], [], [], []
         for point in POINTS:
-            setattr(self, point, self._look_at(point))
+            setattr(self, point, self._make_hook(point))
 
-    def _look_at(self, point):
-        def look(loop):
-            self._note(point, loop)
+    def _make_hook(self, point):
+        def hook(loop):
+            self._record(point, loop)
             if point == "on_safe_point" and self.saver and (self.inside or not loop.is_training):
-                self.saved.append(Saved(len(self.log), written(self.saver.save(loop))))
+                self.saved.append(Saved(len(self.log), to_bytes(self.saver.save(loop))))
             if point == "on_train_end":
                 self.finals.append(loop.state_dict(allow_unsafe=True))
                 self.ends.append(bits(self.finals[-1]))
 
-        return look
+        return hook
 
     def on_log(self, loop, metrics, level):
         values = {name: float(value).hex() for name, value in metrics.items()}
-        self._note("on_log", loop, level, values)
+        self._record("on_log", loop, level, values)
 
     def on_exception(self, loop, exception):
         self.log.append(("on_exception", type(exception)))
@@ -134,32 +140,32 @@ class Watch(LoopComponent):
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop):
-        self._note("around_epoch", loop)
+        self._record("around_epoch", loop)
         try:
             return (yield)
         finally:
-            self._note("end of around_epoch", loop)
+            self._record("end of around_epoch", loop)
 
     @hookimpl(optionalhook=True)
     def checkpoint_saved(self, loop, path):
         if self.saver is None:
             self.saved.append(Saved(len(self.log), path))
 
-    def _note(self, point, loop, *seen):
+    def _record(self, point, loop, *observed):
         in_batch = point in IN_BATCH or (point == "on_safe_point" and loop.is_training)
         is_about_run = point in ("on_train_begin", "on_train_end")
         if point == "on_batch_end":
-            seen = loop.loss.item().hex(), loop.is_training and loop.is_stepping
+            observed = loop.loss.item().hex(), loop.is_training and loop.is_stepping
         phase = "" if is_about_run else loop.epoch_desc
         batch_num = loop.batch_num if in_batch else None
         steps = loop.optim_step_num, loop.global_step
-        self.log.append((point, phase, loop.epoch_num, batch_num, *steps, *seen))
+        self.log.append((point, phase, loop.epoch_num, batch_num, *steps, *observed))
 
 
 def bits(state):
-    """Return what is in a state by path, in a form that is equal where all bits are.
+    """Return the content of a state by path, in a form that is equal only where all bits are.
 
-    Left out are the surroundings of the run, and what says when to save and where to go on from.
+    Left out are the environment of the run and the component "checkpoint".
     """
     components = {name: its for name, its in state["components"].items() if name != "checkpoint"}
     manifest = [record for record in state["manifest"] if record["name"] != "checkpoint"]
@@ -185,40 +191,40 @@ def _leaves(value, path):
 
 
 def three_epochs(loop):
-    """Be the script of most runs."""
+    """Train for three epochs, as the scripts of most runs do."""
     loop.train(3)
 
 
-def watched(make_loop, script=three_epochs, seed=0):
-    """Return the watch of a loop that was made and used by a script."""
+def run(make_loop, script=three_epochs, seed=0):
+    """Return the log of a run: of a new loop that a script has used."""
     return _run(make_loop, script, seed)
 
 
-def gone_on(make_loop, file, script=three_epochs, saver=Exact, is_saving=False):
-    """Return the watch of a new loop, with other weights, that went on from a state."""
+def resume(make_loop, file, script=three_epochs, saver=LoopState, is_saving=False):
+    """Return the log of a new loop, with other weights, that has resumed from a state."""
 
-    def go_on(loop):
-        if not is_saving:  # it takes longer than all else
-            loop.components["watch"].saver = None
-        saver.go_on(loop, read(file), script)
+    def resumed_script(loop):
+        if not is_saving:  # which takes longer than everything else
+            loop.components["run-log"].saver = None
+        saver.resume(loop, from_bytes(file), script)
 
-    return _run(make_loop, go_on, seed=99)
+    return _run(make_loop, resumed_script, seed=99)
 
 
-def _run(make_loop, run, seed):
+def _run(make_loop, script, seed):
     seed_all(seed)
     loop = make_loop()
     try:
-        run(loop)
+        script(loop)
     finally:
-        # their workers end at once then; collected with the loop, they would be waited for
+        # workers end at once when their loader is released; together with the loop they end slowly
         loop.train_data = loop.valid_data = None
         loop.data = ()
-    return loop.components["watch"]
+    return loop.components["run-log"]
 
 
 class Outcome(NamedTuple):
-    """Hold what came of a run: its log, and the bits that each train() ended with."""
+    """The outcome of a run: the entries of its log, and the bits at the end of each train()."""
 
     log: list
     ends: list
@@ -229,44 +235,44 @@ class Outcome(NamedTuple):
         return {path: its for path, its in self.ends[-1].items() if path.startswith("/model/")}
 
 
-def outcome(watch):
-    """Return what came of a run."""
-    return Outcome(watch.log, watch.ends)
+def outcome(run_log):
+    """Return the outcome of a run."""
+    return Outcome(run_log.log, run_log.ends)
 
 
-def rest_of(watch, n):
-    """Return what is expected of a run that goes on from where another one had `n` entries."""
-    log = watch.log
+def rest_of(run_log, n):
+    """Return the expected outcome of resuming where the log of another run had `n` entries."""
+    log = run_log.log
     begin = max(i for i, entry in enumerate(log[:n]) if entry[0] == "on_train_begin")
     first = log[begin - 1 : begin + 1]  # with around_run
     _, phase, epoch_num, batch_num, *steps = log[n - 1]
     if batch_num is not None:  # inside an epoch
-        place = (phase, epoch_num, None, *steps)
-        first += [("around_epoch", *place), ("on_epoch_begin", *place)]
+        position = (phase, epoch_num, None, *steps)
+        first += [("around_epoch", *position), ("on_epoch_begin", *position)]
     n_ends = sum(entry[0] == "on_train_end" for entry in log[n:])
-    return Outcome(first + log[n:], watch.ends[-n_ends:])
+    return Outcome(first + log[n:], run_log.ends[-n_ends:])
 
 
-def going_on(make_loop, script=three_epochs, *, saver=Exact, every=1):
-    """Go on from the safe points of a run in new loops.
+def compare_resumed(make_loop, script=three_epochs, *, saver=LoopState, every=1):
+    """Run a script, then resume from its safe points in new loops.
 
     Args:
-        make_loop: makes a loop that is watched.
+        make_loop: makes a loop with a RunLog.
         script: takes the loop and trains it.
-        saver: what has made the states.
-        every: from every how many safe points to go on.
+        saver: what saves and resumes.
+        every: resume from each `every`-th safe point.
 
     Yields:
-        What is expected, and what came of it, for each safe point.
+        The expected and the actual outcome, for each safe point.
     """
-    whole = watched(make_loop, script)
-    assert whole.saved
-    for n, file in whole.saved[::every]:
-        yield rest_of(whole, n), outcome(gone_on(make_loop, file, script, saver))
+    full = run(make_loop, script)
+    assert full.saved
+    for n, file in full.saved[::every]:
+        yield rest_of(full, n), outcome(resume(make_loop, file, script, saver))
 
 
-class Stream:
-    """Be data without a length that know where they stand.
+class ResumableStream:
+    """Data without a length that keep their own position.
 
     Args:
         batches: the batches of an epoch.
@@ -274,16 +280,16 @@ class Stream:
 
     def __init__(self, batches):
         self.batches = batches
-        self.at = 0
+        self.position = 0
 
     def __iter__(self):
-        while self.at < len(self.batches):
-            self.at += 1
-            yield self.batches[self.at - 1]
-        self.at = 0
+        while self.position < len(self.batches):
+            self.position += 1
+            yield self.batches[self.position - 1]
+        self.position = 0
 
     def state_dict(self):
-        return {"at": self.at}
+        return {"position": self.position}
 
     def load_state_dict(self, state):
-        self.at = state["at"]
+        self.position = state["position"]

@@ -1,8 +1,8 @@
-"""The runs to which test_signals.py sends signals, each a process of its own.
+"""A program that forks training runs, to which test_signals.py sends signals.
 
-As a program this imports torch once, and forks a process for each run that it is told to do. It
-reads lines of JSON from its standard input, {"run": ..., **arguments}, and writes what happens to
-its standard output, as the runs do.
+It imports torch and trains once before it forks, so that a run starts at once. It reads lines of
+JSON from its standard input, {"run": the name of a function, **its arguments}, and it and the runs
+write a line to its standard output for each event.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ import time
 import traceback
 
 import torch
-from naive import NaiveFile
+from naive_savers import NaiveFileSaver
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data._utils import worker
 from ttl_checkpoint import Checkpoint
 
 from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, hookimpl
 from ttl_core.testing import Step
 
 N_EPOCHS, N_BATCHES, BATCH_SIZE = 3, 4, 4
-N_VALID_BATCHES = 8  # more than workers fetch ahead, so that nobody misses one that has died
+N_VALID_BATCHES = 8  # more than workers prefetch, so that a dead worker is always noticed
 
 
 def say(*words):
-    """Write a line of words at once."""
+    """Write a line of words, unbuffered."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def read_line():
-    """Return a line of the standard input, and read no further."""
+    """Return a line of the standard input, and read nothing after it."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -47,23 +48,20 @@ def read_line():
     return line.decode().strip()
 
 
-def wait_here(*words):
-    """Say a line, and wait for one."""
-    say(*words)
-    read_line()
-
-
 def sleep_long():
-    """Sleep for a minute, or until a signal comes, which just before one long sleep would wait."""
+    """Sleep for a minute, or until a signal comes.
+
+    The sleeps are short, as a signal just before a long one would be handled after it.
+    """
     for _ in range(6000):
         time.sleep(0.01)
 
 
-# -- what is in the runs --------------------------------------------------------------------
+# -- components -----------------------------------------------------------------------------
 
 
-class Tell(LoopComponent):
-    """Say what the loop comes to, as far as signals matter."""
+class Reporter(LoopComponent):
+    """A component that says which callback points fire, as far as signals matter."""
 
     @hookimpl(wrapper=True)
     def around_run(self, loop):
@@ -94,15 +92,15 @@ class Tell(LoopComponent):
         say("exception", type(exception).__name__)
 
 
-class Moment(LoopComponent):
-    """Wait, at one point of one batch, while signals are sent.
+class Pause(LoopComponent):
+    """A component that waits at one point of one batch, while signals are sent.
 
     Args:
         point: the name of the callback point.
-        step: the number of the optimization step.
+        step: the value of `global_step`.
         desc: "train" or "valid".
-        batch: the number of the batch from which on to look.
-        sleeps: whether to sleep then, for so long that only a signal can end it.
+        batch: the number of the first batch at which to wait.
+        sleeps: whether to sleep afterwards, for so long that only a signal can end it.
     """
 
     def __init__(self, point, step, desc="train", batch=0, sleeps=False):
@@ -110,10 +108,11 @@ class Moment(LoopComponent):
 
         @hookimpl(optionalhook=True)
         def wait(loop):
-            is_there = (step, desc) == (loop.global_step, loop.epoch_desc)
-            if is_there and not self.is_over and vars(loop).get("batch_num", 0) >= batch:
+            is_reached = (step, desc) == (loop.global_step, loop.epoch_desc)
+            if is_reached and not self.is_over and vars(loop).get("batch_num", 0) >= batch:
                 self.is_over = True
-                wait_here("here")
+                say("here")
+                read_line()
                 if sleeps:
                     say("asleep")
                     sleep_long()
@@ -121,15 +120,15 @@ class Moment(LoopComponent):
         setattr(self, point, wait)
 
 
-class FlagFile(NaiveFile):
-    """Save as NaiveFile, and when SIGTERM came, as scripts do it that handle it themselves."""
+class NaiveFlagSaver(NaiveFileSaver):
+    """A saver that also saves after SIGTERM, by a handler that sets a flag, as scripts do."""
 
     received = False
 
     def on_train_begin(self, loop):
-        signal.signal(signal.SIGTERM, self.note)
+        signal.signal(signal.SIGTERM, self.set_flag)
 
-    def note(self, number, frame):
+    def set_flag(self, number, frame):
         self.received = True
 
     def on_safe_point(self, loop):
@@ -139,8 +138,8 @@ class FlagFile(NaiveFile):
         super().on_safe_point(loop)
 
 
-class At(LoopComponent):
-    """Do something at one point, once."""
+class OnceAt(LoopComponent):
+    """A component that calls a function at one point, once."""
 
     def __init__(self, point, act):
         self.is_done = False
@@ -154,7 +153,7 @@ class At(LoopComponent):
 
 
 def make_loader(n_batches, *, shuffle=None, n_workers=0, context=None, **others):
-    """Return a loader of the same samples each time, in an order that a seed decides or not."""
+    """Return a loader of the same samples each time, in an order by seed unless told otherwise."""
     generator = torch.Generator().manual_seed(1)
     n = n_batches * BATCH_SIZE
     dataset = TensorDataset(
@@ -187,7 +186,7 @@ def make_loop(*components, n_workers=0, context="fork", shuffle=None):
 
 
 def say_bits(loop):
-    """Say a digest of what training has led to."""
+    """Say a digest of the weights, the optimizer and the random numbers."""
     digest = hashlib.sha256()
     for state in (loop.model.state_dict(), loop.optimizer.state_dict()["state"]):
         for tensor in state.values() if "0.weight" in state else tensors_of(state):
@@ -197,37 +196,39 @@ def say_bits(loop):
 
 
 def tensors_of(states):
-    """Return the momenta of an optimizer's state."""
+    """Return the momenta in an optimizer's state."""
     return [state["momentum_buffer"] for state in states.values()]
 
 
-SAVERS = {"checkpoint": Checkpoint, "naive": NaiveFile, "flag": FlagFile}
+SAVERS = {"checkpoint": Checkpoint, "naive": NaiveFileSaver, "flag": NaiveFlagSaver}
 
 
 # -- the runs -------------------------------------------------------------------------------
 
 
-def train(directory, saver="checkpoint", moment=None, options=(), alive=None, **data):
-    """Train, and say in the end to which bits that has led.
+def train(directory, saver="checkpoint", pause=None, options=(), alive=None, **data):
+    """Train, and say a digest of the bits at the end.
 
     Args:
         directory: where the checkpoints are.
         saver: a name of `SAVERS`.
-        moment: the arguments of a Moment.
+        pause: the arguments of a Pause.
         options: further arguments of the saver.
-        alive: a named pipe to hold open for as long as this process, or a worker, lives.
+        alive: a named pipe to hold open for as long as this process, or a worker, lives. Workers
+            then check every tenth of a second whether this process lives; usually every 5 s.
         **data: further arguments of `make_loop`.
     """
     if alive is not None:
         os.set_inheritable(os.open(alive, os.O_WRONLY), True)
-    components = [Tell(), SAVERS[saver](directory, **dict(options))]
-    loop = make_loop(*([Moment(**moment)] if moment else []), *components, **data)
+        worker.MP_STATUS_CHECK_INTERVAL = 0.1
+    components = [Reporter(), SAVERS[saver](directory, **dict(options))]
+    loop = make_loop(*([Pause(**pause)] if pause else []), *components, **data)
     loop.train(N_EPOCHS)
     say_bits(loop)
 
 
 def train_with_slow_disk(directory):
-    """Train with asynchronous saving to a disk that takes its time."""
+    """Train with asynchronous saving to a disk on which each sync takes 0.1 seconds."""
     fsync = os.fsync
 
     def slow(descriptor):
@@ -236,83 +237,83 @@ def train_with_slow_disk(directory):
         say("written")
 
     os.fsync = slow
-    moment = {"point": "on_batch_begin", "step": N_BATCHES + 1}
-    train(directory, moment=moment, options={"asynchronous": True})
+    pause = {"point": "on_batch_begin", "step": N_BATCHES + 1}
+    train(directory, pause=pause, options={"asynchronous": True})
 
 
 def train_with_handlers(directory, ignoring=False):
-    """Train where signals were handled before, or ignored, and say who handles them afterwards."""
+    """Train with earlier handlers, or ignored signals; say whether they are restored afterwards."""
     signal.signal(signal.SIGTERM, lambda number, frame: say("earlier handler", number))
     if ignoring:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     earlier = handlers()
-    moment = Moment("on_batch_begin", 1)
+    pause = Pause("on_batch_begin", 1)
     with contextlib.suppress(SystemExit):
-        make_loop(moment, Tell(), Checkpoint(directory)).train(N_EPOCHS)
+        make_loop(pause, Reporter(), Checkpoint(directory)).train(N_EPOCHS)
     say("restored", handlers() == earlier)
 
 
 def train_to_the_end(directory, others=(), disabled=False):
-    """Train without signals, and say whether they are then handled as before.
+    """Train without signals, and say whether the earlier handlers are restored afterwards.
 
     Args:
         directory: where the checkpoints are.
         others: directories of further savers.
-        disabled: whether the saver is switched on in mid-run only.
+        disabled: whether the saver is disabled until the middle of the run.
     """
     earlier = handlers()
     loop = make_loop(Checkpoint(directory), *map(Checkpoint, others))
     if disabled:
         loop.components.disable("checkpoint")
-        switch_on = At("on_batch_end", lambda loop: loop.components.enable("checkpoint"))
-        loop.components.append(switch_on)
+        enable = OnceAt("on_batch_end", lambda loop: loop.components.enable("checkpoint"))
+        loop.components.append(enable)
     loop.train(N_EPOCHS)
     say("restored", handlers() == earlier)
 
 
-def train_and_go_on(directory, moment):
-    """Train, with a signal after the last safe point, and say if the script goes on."""
-    loop = make_loop(Moment(**moment), Tell(), Checkpoint(directory))
+def train_and_continue(directory, pause):
+    """Train, with a signal after the last safe point, and say whether the script continues."""
+    loop = make_loop(Pause(**pause), Reporter(), Checkpoint(directory))
     loop.train(N_EPOCHS)
-    say("the script goes on")
+    say("the script continues")
 
 
-def train_deaf(directory):
-    """Train where nobody reads the standard error any more."""
-    ours, theirs = os.pipe()
-    os.close(ours)
-    os.dup2(theirs, 2)
-    train(directory, moment={"point": "on_batch_begin", "step": 1})
+def train_with_closed_stderr(directory):
+    """Train where the standard error is a pipe that is no longer read."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 2)
+    train(directory, pause={"point": "on_batch_begin", "step": 1})
 
 
 def train_with_processes(directory):
-    """Train with a process of its own in a batch, and say if that can be ended."""
+    """Train with a component that forks a process, and say whether it can be terminated."""
 
     def fork(loop):
         context = multiprocessing.get_context("fork")
-        is_there = context.Event()
-        process = context.Process(target=set_and_sleep, args=[is_there])
+        has_started = context.Event()
+        process = context.Process(target=set_and_sleep, args=[has_started])
         process.start()
-        is_there.wait()
+        has_started.wait()
         process.terminate()
         process.join(3)
         say("child", process.exitcode)
         process.kill()
 
-    make_loop(Checkpoint(directory), At("on_batch_begin", fork)).train(1)
+    make_loop(Checkpoint(directory), OnceAt("on_batch_begin", fork)).train(1)
 
 
 def set_and_sleep(flag):
-    """Tell that this process has begun, and do not end."""
+    """Set an event when this process has started, and do not end."""
     flag.set()
     sleep_long()
 
 
 def train_in_thread(directory):
-    """Train in a thread that is not the main one, and say whether signals were left alone."""
+    """Train in another thread than the main one, and say whether handlers were changed."""
     earlier = handlers()
-    loop = make_loop(Tell(), Checkpoint(directory), n_workers=2)
-    loop.components.append(At("on_batch_end", lambda _: say("changed", handlers() != earlier)))
+    loop = make_loop(Reporter(), Checkpoint(directory), n_workers=2)
+    loop.components.append(OnceAt("on_batch_end", lambda _: say("changed", handlers() != earlier)))
     thread = threading.Thread(target=loop.train, args=[N_EPOCHS])
     thread.start()
     thread.join()
@@ -320,31 +321,31 @@ def train_in_thread(directory):
 
 
 def train_without_signals(directory):
-    """Train with signals=False, and say whether they were left alone."""
+    """Train with signals=False, and say whether handlers were changed."""
     earlier = handlers()
     loop = make_loop(Checkpoint(directory, signals=False))
-    loop.components.append(At("on_batch_end", lambda _: say("changed", handlers() != earlier)))
+    loop.components.append(OnceAt("on_batch_end", lambda _: say("changed", handlers() != earlier)))
     loop.train(1)
 
 
 def handlers():
-    """Return who handles the two signals."""
+    """Return the handlers of the two signals."""
     return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
 
-# -- one process for each -------------------------------------------------------------------
+# -- forking --------------------------------------------------------------------------------
 
 
 def fork_on_demand():
-    """Fork a process for each line; return what it shall do, in that process."""
+    """Fork a process for each line; in that process, return what it has to run."""
     torch.set_num_threads(1)
-    make_loop().train(1)  # imports what torch leaves for later
-    gc.freeze()  # of this nothing is to be taken apart
+    make_loop().train(1)  # which imports what torch imports lazily
+    gc.freeze()  # the garbage collector of forked processes leaves all this alone
     say("ready")
     while (line := read_line()) is not None:
         try:
             task = json.loads(line)
-        except ValueError:  # meant for a run that had ended
+        except ValueError:  # it was for a run that had ended by then
             continue
         pid = os.fork()
         if not pid:
@@ -358,7 +359,7 @@ def fork_on_demand():
 
 
 def end_quickly(run):
-    """Run something, and end as Python does, but for a second in which it takes modules apart."""
+    """Run something, and end as Python does, but without destroying modules, which takes 1 s."""
     status = 0
     try:
         run()

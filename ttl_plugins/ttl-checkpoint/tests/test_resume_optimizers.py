@@ -1,4 +1,4 @@
-"""Every optimizer and scheduler of torch goes on to the same bits."""
+"""Every optimizer and scheduler of torch resumes to the same bits."""
 
 import copy
 import importlib
@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from naive import NaiveState
+from naive_savers import NaiveStateSaver
 from torch import optim
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR, AveragedModel
@@ -17,15 +17,13 @@ from ttl_checkpoint import Checkpoint
 
 from ttl_core import LoopComponent, TrainTestLoop
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N_EPOCHS, N_BATCHES = 4, 3
 N_STEPS = N_EPOCHS * N_BATCHES
 RATES = 0.02, 0.05
 
 
 def public_classes(base):
-    """Return the public classes of torch.optim of a kind, wherever in it they are, by name."""
+    """Return the public subclasses of a class in torch.optim and its modules, by name."""
     modules = [
         importlib.import_module(f"torch.optim.{found.name}")
         for found in pkgutil.iter_modules(optim.__path__)
@@ -40,11 +38,11 @@ def public_classes(base):
     return found
 
 
-# -- what is trained ------------------------------------------------------------------------
+# -- models and loops -----------------------------------------------------------------------
 
 
 class Dense(torch.nn.Module):
-    """Have weights that are matrices, and nothing else."""
+    """A model whose parameters are all matrices."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +55,7 @@ class Dense(torch.nn.Module):
 
 
 class Sparse(torch.nn.Module):
-    """Have a table whose gradients are sparse."""
+    """A model with a table whose gradients are sparse."""
 
     def __init__(self):
         super().__init__()
@@ -80,12 +78,12 @@ def make_data():
 
 
 class Fit(LoopComponent):
-    """Train as a user's own component does that knows nothing about checkpoints.
+    """A user's own training component, without support for checkpoints.
 
     Args:
         make_optimizer: takes parameters.
         make_scheduler: takes the optimizer; None for none.
-        is_grouped: whether to give two groups of parameters, of different learning rates.
+        is_grouped: whether there are two groups of parameters, with different learning rates.
     """
 
     def __init__(self, make_optimizer, make_scheduler=None, is_grouped=False):
@@ -125,7 +123,7 @@ class Fit(LoopComponent):
             loop.scheduler.step()
 
 
-# The others are stepped after each epoch, as torch's documentation has it.
+# The others step after each epoch, as in torch's documentation.
 EACH_BATCH = (
     schedulers.CyclicLR,
     schedulers.OneCycleLR,
@@ -133,8 +131,8 @@ EACH_BATCH = (
 )
 
 
-class Keep(LoopComponent):
-    """Keep the state at each safe point, as the bytes of a file."""
+class KeepStates(LoopComponent):
+    """A list of the states at all safe points, each as the content of a file."""
 
     def __init__(self):
         self.files = []
@@ -155,7 +153,7 @@ def make_loop(fit, *others):
 
 
 def bits(value):
-    """Return a nested value as what is equal only if all bits are: tensors as their bytes."""
+    """Return a nested value in a form that is equal only if all bits are: tensors as bytes."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.shape, bytes(value.reshape(-1).view(torch.uint8).tolist())
     if isinstance(value, dict):
@@ -165,45 +163,45 @@ def bits(value):
     return type(value), repr(value)
 
 
-def ended(loop):
-    """Train to the end, and return in bits what there is then."""
+def train(loop):
+    """Train to the end, and return the bits of the model and the loop variables."""
     loop.train(N_EPOCHS)
     found = loop.state_dict(allow_unsafe=True)
     return bits({name: found[name] for name in ("model", "variables")})
 
 
-# In the first epoch, in the middle of one, and between two.
-PLACES = 0, N_STEPS // 2, N_STEPS // 2 + 2
+# Safe points in the first epoch, in the middle of another one, and between two.
+SAFE_POINTS = 0, N_STEPS // 2, N_STEPS // 2 + 2
 
 
-def assert_goes_on(make_fit):
-    """Check that a run leads to the same bits and rates from several safe points."""
-    fit, keep = make_fit(), Keep()
-    whole = ended(make_loop(fit, keep))
+def check_resumes(make_fit):
+    """Check that a run resumes to the same bits and learning rates from several safe points."""
+    fit, keep = make_fit(), KeepStates()
+    full = train(make_loop(fit, keep))
     assert N_STEPS == len(keep.files)
-    for place in PLACES:
-        rest = make_fit()
-        loop = make_loop(rest)
-        loop.load_state_dict(torch.load(io.BytesIO(keep.files[place]), weights_only=True))
-        assert whole == ended(loop)
-        assert fit.rates[place + 1 :] == rest.rates
+    for safe_point in SAFE_POINTS:
+        resumed = make_fit()
+        loop = make_loop(resumed)
+        loop.load_state_dict(torch.load(io.BytesIO(keep.files[safe_point]), weights_only=True))
+        assert full == train(loop)
+        assert fit.rates[safe_point + 1 :] == resumed.rates
 
 
 # -- optimizers -----------------------------------------------------------------------------
 
-# With what an optimizer has to be made, besides its parameters, to keep as much state as it can.
+# Arguments with which an optimizer keeps as much state as it can.
 OPTIONS = {
     "LBFGS": {"max_iter": 3, "line_search_fn": "strong_wolfe"},
     "RMSprop": {"momentum": 0.9, "weight_decay": 0.1},
     "SGD": {"lr": 0.1, "momentum": 0.9},
     "SparseAdam": {"lr": 0.1},
 }
-# Those that change what is computed. `differentiable` is not to be trained with.
+# Flags that change what is computed. `differentiable` is not for training.
 FLAGS = (
     *("amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"),
     *("capturable", "foreach", "fused"),
 )
-# Those that a CPU is known to have: the search below finds at least these.
+# Variants that a CPU is known to support; of the others, those that do not work are skipped.
 ON_A_CPU = {
     *("Adagrad fused", "Adam fused", "AdamW fused", "SGD fused"),
     *("Adam foreach", "SGD foreach", "Adam tensor lr", "AdamW tensor lr", "SGD tensor lr"),
@@ -212,7 +210,7 @@ ON_A_CPU = {
 
 
 def variants(name, cls):
-    """Yield what an optimizer can be made with, by the name of the variant."""
+    """Yield the name and the arguments of each variant of an optimizer."""
     options, names = OPTIONS.get(name, {}), inspect.signature(cls).parameters
     yield name, options
     for flag in FLAGS:
@@ -233,12 +231,12 @@ def makers():
 
 
 def made(cls, options, parameters):
-    """Make an optimizer, with a tensor of its own where its learning rate is one."""
+    """Make an optimizer; a learning rate that is a tensor is copied for it."""
     return cls(parameters, **copy.deepcopy(options))
 
 
 def can_step(make_optimizer):
-    """Tell whether an optimizer works here: some variants need a GPU."""
+    """Return whether an optimizer works here: some variants need a GPU."""
     try:
         make_loop(Fit(make_optimizer)).train(n_optim_steps=1)
     except (RuntimeError, ValueError, TypeError, AssertionError):
@@ -247,37 +245,39 @@ def can_step(make_optimizer):
 
 
 @pytest.mark.parametrize("name", sorted(public_classes(optim.Optimizer)))
-def test_every_optimizer_goes_on_to_the_same_bits(name):
-    """A run with it that is interrupted ends in the bits of the one that was not."""
+def test_every_optimizer_resumes_to_the_same_bits(name):
+    """A run with it that is interrupted ends in the bits of one that was not."""
     cls = public_classes(optim.Optimizer)[name]
-    assert_goes_on(partial(Fit, partial(made, cls, OPTIONS.get(name, {}))))
+    check_resumes(partial(Fit, partial(made, cls, OPTIONS.get(name, {}))))
 
 
-OTHERS = {name: make for name, make in makers().items() if " " in name and can_step(make)}
+VARIANTS = {name: make for name, make in makers().items() if " " in name}
 
 
-@pytest.mark.parametrize("variant", OTHERS)
-def test_every_variant_of_an_optimizer_goes_on_to_the_same_bits(variant):
-    """So does it with each flag that a CPU allows, and with a learning rate that is a tensor."""
-    assert_goes_on(partial(Fit, OTHERS[variant]))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_an_optimizer_resumes_to_the_same_bits(variant):
+    """So it does with each flag that a CPU supports, and with a learning rate that is a tensor."""
+    if variant not in ON_A_CPU and not can_step(VARIANTS[variant]):
+        pytest.skip("this variant does not work on a CPU")
+    check_resumes(partial(Fit, VARIANTS[variant]))
 
 
 @pytest.mark.parametrize("variant", ["Adam tensor lr", "SGD tensor lr", "Adam fused"])
-def test_a_scheduler_of_a_variant_goes_on_to_the_same_bits(variant):
-    """A scheduler writes to a learning rate that is a tensor in place."""
-    assert_goes_on(partial(Fit, OTHERS[variant], SCHEDULERS["LinearLR"]))
+def test_a_scheduler_of_a_variant_resumes_to_the_same_bits(variant):
+    """A scheduler changes a learning rate that is a tensor in place."""
+    check_resumes(partial(Fit, VARIANTS[variant], SCHEDULERS["LinearLR"]))
 
 
-def test_the_variants_that_a_cpu_is_known_to_have_are_tested():
-    """What is left out for not working here is none of these."""
-    assert ON_A_CPU <= OTHERS.keys()
+def test_the_variants_that_a_cpu_supports_are_tested():
+    """They are among the variants above, and are never skipped."""
+    assert ON_A_CPU <= VARIANTS.keys()
 
 
 # -- schedulers -----------------------------------------------------------------------------
 
 
 class Decay:
-    """Be a function with a state."""
+    """A function with state."""
 
     def __init__(self):
         self.factor = 0.9
@@ -288,7 +288,7 @@ class Decay:
         return self.factor ** (n if n > 1 else self.n_calls % 3)
 
 
-# What each is made with: its first word is the name of the class.
+# How each is made; the first word of its name is the name of the class.
 SCHEDULERS = {
     "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda n: 0.9**n),
     "LambdaLR of an object": lambda o: schedulers.LambdaLR(o, Decay()),
@@ -325,30 +325,30 @@ SCHEDULERS = {
 }
 
 
-def test_every_scheduler_of_torch_is_here():
-    """A scheduler that a later torch brings has to be added to those tested."""
+def test_every_scheduler_of_torch_is_tested():
+    """A scheduler that a later version of torch provides has to be added above."""
     named = {name.split()[0] for name in SCHEDULERS}
     assert public_classes(schedulers.LRScheduler).keys() == named
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_goes_on_to_the_same_bits(name, optimizer):
-    """A run with it goes on with the same learning rates, and ends in the same bits."""
+def test_every_scheduler_resumes_to_the_same_bits(name, optimizer):
+    """A run with it resumes with the same learning rates, and ends in the same bits."""
     make_optimizer = partial(made, getattr(optim, optimizer), OPTIONS.get(optimizer, {}))
-    assert_goes_on(partial(Fit, make_optimizer, SCHEDULERS[name], is_grouped=True))
+    check_resumes(partial(Fit, make_optimizer, SCHEDULERS[name], is_grouped=True))
 
 
 @pytest.mark.parametrize("name", ["ReduceLROnPlateau", "MultiplicativeLR", "OneCycleLR"])
-def test_the_schedulers_do_something_here(name):
-    """The learning rates of the runs above change, else there would be nothing to go on with."""
+def test_the_schedulers_change_learning_rates_here(name):
+    """The learning rates of the runs above change, else those tests would prove nothing."""
     fit = Fit(partial(optim.SGD, momentum=0.9), SCHEDULERS[name], is_grouped=True)
     make_loop(fit).train(N_EPOCHS)
     assert len({tuple(rates) for rates in fit.rates}) > 1
 
 
 class Average(Fit):
-    """Average the weights of the second half of training, as torch's documentation has it."""
+    """A component that averages weights in the second half of training, as torch documents."""
 
     def on_train_begin(self, loop):
         super().on_train_begin(loop)
@@ -363,18 +363,18 @@ class Average(Fit):
             super().on_epoch_end(loop)
 
 
-def test_averaged_weights_go_on_to_the_same_bits():
+def test_averaged_weights_resume_to_the_same_bits():
     """An averaged model is a loop variable with state, and two schedulers may share one."""
-    assert_goes_on(
+    check_resumes(
         partial(Average, partial(optim.SGD, momentum=0.9), SCHEDULERS["ExponentialLR"], True)
     )
 
 
-# -- through the component ------------------------------------------------------------------
+# -- with the component ---------------------------------------------------------------------
 
 
-class Fail(LoopComponent):
-    """Fail after a number of steps."""
+class Interrupt(LoopComponent):
+    """A component that interrupts training after a number of steps."""
 
     def __init__(self, n):
         self.n = n
@@ -386,16 +386,16 @@ class Fail(LoopComponent):
 
 @pytest.mark.parametrize("optimizer", ["Adam", "LBFGS", "SparseAdam", "Muon"])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_a_run_goes_on_from_disk_to_the_same_bits(tmp_path, optimizer, asynchronous):
+def test_a_run_resumes_from_disk_to_the_same_bits(tmp_path, optimizer, asynchronous):
     """A script that is interrupted and started again ends in the same bits."""
     make_optimizer = partial(made, getattr(optim, optimizer), OPTIONS.get(optimizer, {}))
     make_fit = partial(Fit, make_optimizer, SCHEDULERS["LambdaLR of an object"])
-    whole = ended(make_loop(make_fit(), saving(tmp_path / "whole", asynchronous)))
+    full = train(make_loop(make_fit(), saving(tmp_path / "full", asynchronous)))
     with pytest.raises(KeyboardInterrupt):
-        make_loop(make_fit(), Fail(7), saving(tmp_path / "part", asynchronous)).train(N_EPOCHS)
-    rest = make_fit()
-    assert whole == ended(make_loop(rest, saving(tmp_path / "part", asynchronous)))
-    assert N_STEPS - 6 == len(rest.rates)
+        train(make_loop(make_fit(), Interrupt(7), saving(tmp_path / "part", asynchronous)))
+    resumed = make_fit()
+    assert full == train(make_loop(resumed, saving(tmp_path / "part", asynchronous)))
+    assert N_STEPS - 6 == len(resumed.rates)
 
 
 def saving(directory, asynchronous):
@@ -403,29 +403,29 @@ def saving(directory, asynchronous):
     return Checkpoint(directory, every=2, asynchronous=asynchronous, signals=False)
 
 
-# -- against savers as they are usually written ---------------------------------------------
+# -- the same with naive savers -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
 def test_what_most_scripts_save_ends_in_other_bits(optimizer):
-    """Model, optimizer, scheduler and epoch alone lead elsewhere from the middle of an epoch."""
+    """From the middle of an epoch, model, optimizer, scheduler and epoch are not enough."""
     make_fit = partial(
         Fit, partial(made, getattr(optim, optimizer), {"lr": 0.1}), SCHEDULERS["LinearLR"]
     )
-    naive = NaiveState()
-    keep = Keep()
-    whole = ended(make_loop(make_fit(), naive, keep))
+    naive = NaiveStateSaver()
+    keep = KeepStates()
+    full = train(make_loop(make_fit(), naive, keep))
     state = torch.load(io.BytesIO(keep.files[N_STEPS // 2]), weights_only=True)
-    # what the naive saver had then, as it does not copy
+    # what the naive saver had by then, as it does not copy
     saved = {"model": state["model"], **state["variables"], "epoch_num": 2, "global_step": 7}
     assert {"model", "optimizer", "scheduler", "epoch_num", "global_step"} == saved.keys()
-    rest = make_loop(make_fit(), NaiveState(resume_from=saved))
-    rest.train(N_EPOCHS - 2)
-    assert whole["model"] != bits(rest.model.state_dict())
+    resumed = make_loop(make_fit(), NaiveStateSaver(resume_from=saved))
+    resumed.train(N_EPOCHS - 2)
+    assert full["model"] != bits(resumed.model.state_dict())
 
 
 def rates_after(optimizer, scheduler, n=4):
-    """Return the learning rates of the next few steps, one scheduler's step after each."""
+    """Return the learning rates of the next few steps, each followed by a scheduler's step."""
     rates = []
     for _ in range(n):
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -435,10 +435,10 @@ def rates_after(optimizer, scheduler, n=4):
 
 
 def rates_when_made(name, *, in_order):
-    """Return the rates of a whole run's end, and those after loading into new objects.
+    """Return the last learning rates of a full run, and those after loading into new objects.
 
     Args:
-        name: which scheduler.
+        name: the name of the scheduler.
         in_order: whether to make the scheduler before the optimizer is loaded.
     """
 
@@ -451,7 +451,7 @@ def rates_when_made(name, *, in_order):
     scheduler = SCHEDULERS[name](optimizer)
     rates_after(optimizer, scheduler)
     saved, its_saved = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
-    whole = rates_after(optimizer, scheduler)
+    full = rates_after(optimizer, scheduler)
     optimizer = make_optimizer()
     if in_order:
         scheduler = SCHEDULERS[name](optimizer)
@@ -459,7 +459,7 @@ def rates_when_made(name, *, in_order):
     if not in_order:
         scheduler = SCHEDULERS[name](optimizer)
     scheduler.load_state_dict(its_saved)
-    return whole, rates_after(optimizer, scheduler)
+    return full, rates_after(optimizer, scheduler)
 
 
 BROKEN_BY_ORDER = (
@@ -469,14 +469,14 @@ BROKEN_BY_ORDER = (
 
 
 @pytest.mark.parametrize("name", BROKEN_BY_ORDER)
-def test_a_scheduler_made_after_its_optimizer_was_loaded_goes_astray(name):
-    """The usual order gives these other learning rates: they write to the optimizer when made."""
-    whole, rest = rates_when_made(name, in_order=False)
-    assert whole != rest
+def test_a_scheduler_made_after_its_optimizer_was_loaded_is_wrong(name):
+    """In the usual order these have other learning rates: they change the optimizer when made."""
+    full, resumed = rates_when_made(name, in_order=False)
+    assert full != resumed
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_scheduler_made_before_its_optimizer_is_loaded_is_right(name):
-    """The order that the loop keeps to is right for all of them."""
-    whole, rest = rates_when_made(name, in_order=True)
-    assert whole == rest
+    """The order in which the loop loads is right for all of them."""
+    full, resumed = rates_when_made(name, in_order=True)
+    assert full == resumed

@@ -1,7 +1,8 @@
-"""Fork runs to be killed, from a process that has imported all and trained once, so runs are quick.
+"""A program that forks training runs, which are killed at a time or at a call of the system.
 
-Run as a program it reads a request from each line of its input, forks a run, and prints how it
-ended. A run is the script of a training with a saver in it; to go on, it is started again.
+It imports torch and trains once before it forks, so that a run takes a tenth of a second. It reads
+a request from each line of its standard input, and prints how the run has ended. A run is a script
+with a saver; to resume, it is started again.
 """
 
 import gc
@@ -21,19 +22,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from naive import NaiveFile, NaiveState
+from naive_savers import NaiveFileSaver, NaiveStateSaver
 from torch.utils.data import DataLoader, TensorDataset
 
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
 
-CHANGES = (
+DISK_CALLS = (
     *("open", "write", "fsync", "close", "mkdir", "rename", "replace", "unlink", "remove"),
     *("rmdir", "link", "symlink", "truncate", "ftruncate"),
 )
 """The functions of `os` that take part in changing a disk."""
 
-REAL = {name: getattr(os, name) for name in CHANGES if hasattr(os, name)}
-N_EPOCHS = 6
+ORIGINALS = {name: getattr(os, name) for name in DISK_CALLS if hasattr(os, name)}
+N_EPOCHS = 4
 LIMIT = 60  # seconds, for a run that hangs
 
 
@@ -41,7 +42,7 @@ LIMIT = 60  # seconds, for a run that hangs
 
 
 def train(folder, saver, options):
-    """Train a small network, with all that has a state and all that draws random numbers."""
+    """Train a small network, with everything that has state or draws random numbers."""
     import numpy
 
     from ttl_core import SeededSampler, SeededSamples
@@ -63,7 +64,7 @@ def train(folder, saver, options):
         device=None,
     )
     components = [
-        *(ledger, Jitter(), steps, use("grad-accumulation", every=2), use("ema", decay=0.9)),
+        *(ledger, RandomScale(), steps, use("grad-accumulation", every=2), use("ema", decay=0.9)),
         *("metrics", *make_saver(folder / "checkpoints", saver, options, ledger)),
     ]
     loop = TrainTestLoop(model, components, train_data, DataLoader(samples, batch_size=10))
@@ -73,19 +74,19 @@ def train(folder, saver, options):
 
 
 def make_saver(directory, saver, options, ledger):
-    """Return the component that saves, if one shall, in a list."""
+    """Return a list of the component that saves, or of none."""
     match saver:
         case "checkpoint":
             return [use("checkpoint", directory=directory, best="valid/loss", **options)]
         case "file":
-            return [NaiveFile(directory, on_saved=ledger.note_saved)]
+            return [NaiveFileSaver(directory, on_saved=ledger.record_saved)]
         case "state":
-            return [NaiveStateFile(directory, ledger.note_saved)]
+            return [RenamedStateSaver(directory, ledger.record_saved)]
     return []
 
 
-class Jitter(LoopComponent):
-    """Draw from Python's and NumPy's global random numbers in every batch."""
+class RandomScale(LoopComponent):
+    """A component that draws from Python's and NumPy's global random numbers in every batch."""
 
     def on_batch_begin(self, loop):
         import numpy
@@ -95,43 +96,47 @@ class Jitter(LoopComponent):
 
 
 class Ledger(LoopComponent):
-    """Note on the disk what was announced as saved, and at which step each start goes on."""
+    """A record on disk of each save that was announced, and of the step at which each start began.
+
+    Args:
+        path: the file; each record is a line of JSON.
+    """
 
     def __init__(self, path):
         self.path = path
         self.has_begun = False
 
-    def note(self, **what):
-        # not by functions that may kill: this is no part of a save
-        descriptor = REAL["open"](self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        REAL["write"](descriptor, json.dumps(what).encode() + b"\n")
-        REAL["fsync"](descriptor)
-        REAL["close"](descriptor)
+    def record(self, **values):
+        # by the original functions, which do not kill: this is no part of a save
+        descriptor = ORIGINALS["open"](self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        ORIGINALS["write"](descriptor, json.dumps(values).encode() + b"\n")
+        ORIGINALS["fsync"](descriptor)
+        ORIGINALS["close"](descriptor)
 
-    def note_saved(self, path):
-        self.note(saved=path.name, step=self.loop.global_step, best=None)
+    def record_saved(self, path):
+        self.record(saved=path.name, step=self.loop.global_step, best=None)
 
     @hookimpl(optionalhook=True)
     def checkpoint_saved(self, loop, path):
         manifest = json.loads((path / "manifest.json").read_text())
-        self.note(saved=path.name, step=manifest["step"], best=manifest["best"])
+        self.record(saved=path.name, step=manifest["step"], best=manifest["best"])
 
     def on_batch_begin(self, loop):
         if not self.has_begun:
             self.has_begun = True
-            self.note(begun=loop.global_step)
+            self.record(begun=loop.global_step)
 
     def on_train_end(self, loop):
         if not self.has_begun:  # a run that had finished
-            self.note(begun=loop.global_step)
+            self.record(begun=loop.global_step)
 
 
-class NaiveStateFile(NaiveState):
-    """Put what most scripts save into a file that appears by being renamed."""
+class RenamedStateSaver(NaiveStateSaver):
+    """A saver of what most scripts save, to a file that appears complete, by being renamed."""
 
-    def __init__(self, directory, note):
+    def __init__(self, directory, on_saved):
         self.path = directory / "last.pt"
-        self._note = note
+        self._on_saved = on_saved
         super().__init__(torch.load(self.path) if self.path.exists() else None)
 
     def on_safe_point(self, loop):
@@ -140,11 +145,11 @@ class NaiveStateFile(NaiveState):
         temporary = self.path.with_name(".tmp-last.pt")
         torch.save(self.states[-1], temporary)
         os.rename(temporary, self.path)
-        self._note(self.path)
+        self._on_saved(self.path)
 
 
 def bits(loop):
-    """Return a digest of each part of what a run has ended with."""
+    """Return a digest of each part of a loop at the end of a run."""
     import numpy
 
     position = loop.epoch_num, loop.global_step, loop.optim_step_num
@@ -165,7 +170,7 @@ def bits(loop):
 
 
 def _plain(value):
-    """Return what tells every bit of a nested value when it is printed."""
+    """Return a nested value in a form whose repr shows every bit."""
     if isinstance(value, torch.Tensor):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, Mapping):
@@ -175,43 +180,47 @@ def _plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-# -- what happens to it ----------------------------------------------------------------------
+# -- calls that change the disk --------------------------------------------------------------
 
 
-class Disk:
-    """Stand before the functions of `os` that change the disk: note, slow down and kill.
+class PatchedDisk:
+    """Replacements of the functions of `os` that change the disk: they record, delay and kill.
 
     Args:
-        kill: at which call of which save to kill the process, both from 1, and whether a write is
-            half done by then. Save 0 is what comes before the first one. None to not kill.
-        is_slow: whether calls take their time, and no write takes more than a few bytes.
+        kill: the save and its call at which to kill the process, both from 1, and whether a write
+            is half done by then. Save 0 is what comes before the first one. None for no kill.
+        is_slow: whether each call takes longer, and each write takes few bytes only.
+
+    Attributes:
+        saves: the calls before the first save, and those of each save: name and path.
     """
 
     def __init__(self, kill, is_slow):
         self.kill = kill
         self.is_slow = is_slow
-        self.saves = [[]]  # the calls before the first save, and those of each
+        self.saves = [[]]
         self._paths = {}  # by descriptor
 
     def install(self):
-        for name, real in REAL.items():
-            setattr(os, name, partial(self._call, name, real))
+        """Replace the functions, and let `torch.save` use them."""
+        for name, original in ORIGINALS.items():
+            setattr(os, name, partial(self._call, name, original))
         torch.save = partial(_save_through_os, torch.save)
 
-    def _call(self, name, real, *args, **kwargs):
+    def _call(self, name, original, *args, **kwargs):
         target = self._paths.get(args[0], args[0])
         if _begins_save(name, str(target)):
             self.saves.append([])
         self.saves[-1].append((name, str(target)))
         if self.kill is not None and self.kill[:2] == [len(self.saves) - 1, len(self.saves[-1])]:
             if name == "write" and self.kill[2]:
-                real(args[0], args[1][: len(args[1]) // 2])
+                original(args[0], args[1][: len(args[1]) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         if self.is_slow:
             time.sleep(0.0001)
             if name == "write":
                 args = args[0], args[1][:2048]
-        result = real(*args, **kwargs)
+        result = original(*args, **kwargs)
         if name == "open":
             self._paths[result] = target
         elif name == "close":
@@ -225,7 +234,7 @@ def _begins_save(name, target):
 
 
 def _save_through_os(save, value, file):
-    """Write a file in place as `torch.save` does, which calls the system from C++ instead."""
+    """Write a file in place, as `torch.save` does, but not from C++: it could not be patched."""
     if not isinstance(file, Path):
         save(value, file)
         return
@@ -238,18 +247,18 @@ def _save_through_os(save, value, file):
     os.close(descriptor)
 
 
-# -- the nursery -----------------------------------------------------------------------------
+# -- forking ---------------------------------------------------------------------------------
 
 
-def be_run(folder, saver, options, kill=None, is_slow=False):
-    """Be a run, in a process of its own, to the end of it."""
+def run_in_child(folder, saver, options, kill=None, is_slow=False):
+    """Run the script in this process, which was forked for it, and end the process."""
     status = 1
     try:
         torch.set_num_threads(1)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        disk = Disk(kill, is_slow)
+        disk = PatchedDisk(kill, is_slow)
         disk.install()
         train(folder, saver, options)
         (folder / "calls.json").write_text(json.dumps(disk.saves))
@@ -263,33 +272,37 @@ def be_run(folder, saver, options, kill=None, is_slow=False):
 
 
 def fork_run(folder, after=LIMIT, **request):
-    """Fork a run, kill it after a time if it has not ended, and return how that went."""
-    ours, theirs = os.pipe()  # which ends when nobody holds it any more
-    begun = time.perf_counter()
+    """Fork a run, and kill it if it has not ended after some seconds.
+
+    Returns:
+        Its exit status, as subprocess has it, and how many seconds it took.
+    """
+    reading, writing = os.pipe()  # it ends when the child, which holds the other end, does
+    start = time.perf_counter()
     pid = os.fork()
     if not pid:
-        os.close(ours)
-        be_run(Path(folder), **request)
-    os.close(theirs)
-    has_ended, _, _ = select.select([ours], [], [], after)
+        os.close(reading)
+        run_in_child(Path(folder), **request)
+    os.close(writing)
+    has_ended, _, _ = select.select([reading], [], [], after)
     if not has_ended:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    os.close(ours)
-    seconds = time.perf_counter() - begun
+    os.close(reading)
+    seconds = time.perf_counter() - start
     return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds}
 
 
 def main():
-    """Get all ready that each run would have to, then fork those asked for."""
+    """Prepare what each run needs, then fork a run for each request."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         train(Path(folder), "checkpoint", {"every": 5})
     gc.collect()
     gc.freeze()
-    threads = Path("/proc/self/task")  # on Linux; who forks must not have any but its main one
+    threads = Path("/proc/self/task")  # on Linux
     if threads.exists() and len(list(threads.iterdir())) > 1:
-        sys.exit("the nursery has threads, which a fork would not get")
+        sys.exit("this process has several threads, of which a fork copies only one")
     print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(fork_run(**json.loads(line))), flush=True)

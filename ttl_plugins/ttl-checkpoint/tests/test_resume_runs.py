@@ -1,28 +1,26 @@
-"""A script that is started again goes on to the same bits, however its runs begin and end."""
+"""A script that is started again resumes to the same bits, however its runs begin and end."""
 
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from exact import (
-    Naive,
+from resume_comparison import (
+    NaiveState,
     Outcome,
-    Stream,
-    Watch,
-    going_on,
-    gone_on,
+    ResumableStream,
+    RunLog,
+    compare_resumed,
     outcome,
     rest_of,
-    watched,
-    written,
+    resume,
+    run,
+    to_bytes,
 )
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 INPUTS = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(18) % 2
@@ -33,9 +31,9 @@ def batches():
     return list(zip(INPUTS.split(4), TARGETS.split(4), strict=True))
 
 
-def points(watch):
-    """Return the points that have fired."""
-    return [entry[0] for entry in watch.log]
+def points(run_log):
+    """Return the points that have fired, in order."""
+    return [entry[0] for entry in run_log.log]
 
 
 def make_model():
@@ -43,10 +41,10 @@ def make_model():
     return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 2))
 
 
-def make_loop(*others, train_data=None, has_valid_data=True, **watching):
+def make_loop(*others, train_data=None, has_valid_data=True, **log_options):
     """Return a loop; an epoch is five batches and three steps."""
     components = [
-        Watch(**watching),
+        RunLog(**log_options),
         use(
             "supervised",
             loss_func=nn.CrossEntropyLoss(),
@@ -113,40 +111,42 @@ def no_epoch(loop):
         (no_epoch, {}),
     ],
 )
-def test_goes_on_in_the_same_script(script, config):
-    """Calls before the one that is gone on with leave no trace, those after it follow."""
-    for expected, actual in going_on(partial(make_loop, **config), script):
+def test_resumes_in_the_same_script(script, config):
+    """Calls of train() before the one that resumes return at once, those after it follow."""
+    for expected, actual in compare_resumed(partial(make_loop, **config), script):
         assert expected == actual
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric _MeanLoss was called before")
 @pytest.mark.parametrize("has_valid_data", [True, False])
 @pytest.mark.parametrize("script", [two_trains, by_steps])
-def test_goes_on_without_a_length(script, has_valid_data):
-    """Where data have no length, gradients that wait across epochs are gone on with too."""
-    make = partial(make_loop, train_data=partial(Stream, batches()), has_valid_data=has_valid_data)
-    for expected, actual in going_on(make, script):
+def test_resumes_without_a_length(script, has_valid_data):
+    """Where data have no length, gradients that are accumulated across epochs are resumed too."""
+    make = partial(
+        make_loop, train_data=partial(ResumableStream, batches()), has_valid_data=has_valid_data
+    )
+    for expected, actual in compare_resumed(make, script):
         assert expected == actual
 
 
 @pytest.mark.parametrize("init_scale", [2.0**18, 2.0**22])
-def test_goes_on_where_gradients_were_dropped(init_scale):
-    """A step that half precision was too small for leaves nothing that waits, also in a state."""
+def test_resumes_where_gradients_were_dropped(init_scale):
+    """After a step that half precision overflowed in, no gradients are pending, nor in a state."""
     amp = partial(use, "amp", dtype="fp16", init_scale=init_scale)
-    for expected, actual in going_on(lambda: make_loop(amp())):
+    for expected, actual in compare_resumed(lambda: make_loop(amp())):
         assert expected == actual
 
 
 def test_a_later_train_begins_where_it_began():
-    """on_train_begin of a second train() sees the counts with which it once began."""
-    whole = watched(make_loop, two_trains)
-    rest = gone_on(make_loop, whole.saved[-2].file, two_trains)
-    begins = [entry for entry in rest.log if entry[0] == "on_train_begin"]
+    """on_train_begin of a second train() sees the counts at which it first began."""
+    full = run(make_loop, two_trains)
+    resumed = resume(make_loop, full.saved[-2].file, two_trains)
+    begins = [entry for entry in resumed.log if entry[0] == "on_train_begin"]
     assert [("on_train_begin", "", 2, None, 0, 6)] == begins
 
 
-def test_goes_on_after_runs_of_other_kinds():
-    """Validations and tests before the train() that is gone on with run again, to no effect."""
+def test_resumes_after_runs_of_other_kinds():
+    """Validations and tests before the train() that resumes run again, and change nothing."""
 
     def script(loop):
         loop.train(1)
@@ -154,19 +154,19 @@ def test_goes_on_after_runs_of_other_kinds():
         loop.test(batches())
         loop.train(1)
 
-    whole = watched(make_loop, script)
-    for n, file in whole.saved[-4:]:  # of the second train()
-        rest = gone_on(make_loop, file, script)
-        begin = points(rest).index("on_train_begin") - 1
-        assert ["around_run", "around_epoch", "on_epoch_begin"] == points(rest)[:3]
-        assert rest_of(whole, n) == Outcome(rest.log[begin:], rest.ends)
+    full = run(make_loop, script)
+    for n, file in full.saved[-4:]:  # of the second train()
+        resumed = resume(make_loop, file, script)
+        begin = points(resumed).index("on_train_begin") - 1
+        assert ["around_run", "around_epoch", "on_epoch_begin"] == points(resumed)[:3]
+        assert rest_of(full, n) == Outcome(resumed.log[begin:], resumed.ends)
 
 
 # -- runs that have ended -------------------------------------------------------------------
 
 
 class Stop(LoopComponent):
-    """Stop the run at the safe point where a function of the loop says so."""
+    """A component that stops the run at the safe point where a function of the loop is true."""
 
     def __init__(self, when):
         self.when = when
@@ -176,9 +176,9 @@ class Stop(LoopComponent):
             loop.stop()
 
 
-def stop_when(*place):
+def stop_when(*position):
     """Return a component that stops at a safe point: the phase, the epoch and the step."""
-    return Stop(lambda loop: place == (loop.epoch_desc, loop.epoch_num, loop.global_step))
+    return Stop(lambda loop: position == (loop.epoch_desc, loop.epoch_num, loop.global_step))
 
 
 ENDED = {
@@ -195,37 +195,40 @@ ENDED = {
 RETURNS = ["around_run", "on_train_begin", "on_train_end", "end of around_run"]
 
 
-def but_position(ends):
-    """Return the bits of ends without where they stand."""
+def without_position(ends):
+    """Return the bits of ends without their position."""
     return [{k: v for k, v in end.items() if not k.startswith("/position")} for end in ends]
 
 
 @pytest.mark.parametrize("components", ENDED.values(), ids=ENDED)
 def test_a_run_that_has_ended_loads_and_returns(components):
-    """A new loop has the same bits, and fires just the points at which a run begins and ends."""
+    """A new loop has the same bits, and fires only the points at which a run begins and ends."""
 
     def make():
         loop = make_loop(*(make_one() for make_one in components))
-        loop.components.append(loop.components.pop(0))  # time-limit stops its clock before
+        loop.components.append(loop.components.pop(0))  # after time-limit has stopped its clock
         return loop
 
-    whole = watched(make)
-    rest = gone_on(make, written(whole.finals[-1]))
-    assert (RETURNS, but_position(whole.ends)) == (points(rest), but_position(rest.ends))
-    assert whole.log[-2:] == rest.log[-2:]
+    full = run(make)
+    resumed = resume(make, to_bytes(full.finals[-1]))
+    assert (RETURNS, without_position(full.ends)) == (
+        points(resumed),
+        without_position(resumed.ends),
+    )
+    assert full.log[-2:] == resumed.log[-2:]
 
 
 def test_a_stopped_run_that_was_loaded_can_be_saved_again():
-    """Where it stands is what was loaded."""
+    """Its position is the one that was loaded."""
     make = partial(make_loop, stop_when("train", 1, 4))
-    whole = watched(make)
-    rest = gone_on(make, written(whole.finals[-1]))
-    assert whole.ends == rest.ends
+    full = run(make)
+    resumed = resume(make, to_bytes(full.finals[-1]))
+    assert full.ends == resumed.ends
 
 
 @pytest.mark.parametrize("components", ENDED.values(), ids=ENDED)
-def test_a_script_whose_run_has_ended_trains_no_more(components, tmp_path):
-    """The component saves where a run has ended, and the script started again returns at once."""
+def test_a_script_whose_run_has_ended_does_not_train(components, tmp_path):
+    """The component saves the end of a run, and the script started again returns at once."""
 
     def make():
         checkpoint = use("checkpoint", directory=tmp_path, every=2)
@@ -233,99 +236,102 @@ def test_a_script_whose_run_has_ended_trains_no_more(components, tmp_path):
         loop.components.append(loop.components.pop(0))
         return loop
 
-    whole, rest = watched(make), watched(make, seed=99)
-    assert (RETURNS, but_position(whole.ends)) == (points(rest), but_position(rest.ends))
+    full, resumed = run(make), run(make, seed=99)
+    assert (RETURNS, without_position(full.ends)) == (
+        points(resumed),
+        without_position(resumed.ends),
+    )
 
 
 @pytest.mark.parametrize("script", [by_steps, two_trains], ids=["by steps", "twice"])
 @pytest.mark.parametrize("has_valid_data", [True, False])
 def test_other_finished_runs_load_and_return(script, has_valid_data):
-    """So does a run that was finished in mid-epoch by its steps, and the last of several."""
+    """So does a run whose last step was inside an epoch, and the last of several runs."""
     make = partial(make_loop, has_valid_data=has_valid_data)
-    whole = watched(make, script)
-    rest = gone_on(make, written(whole.finals[-1]), script)
-    assert (RETURNS, whole.ends[-1:]) == (points(rest), rest.ends)
+    full = run(make, script)
+    resumed = resume(make, to_bytes(full.finals[-1]), script)
+    assert (RETURNS, full.ends[-1:]) == (points(resumed), resumed.ends)
 
 
-def test_goes_on_after_a_run_that_was_stopped():
-    """Where the first of two train() was stopped, the second one follows to the same bits."""
+def test_resumes_after_a_run_that_was_stopped():
+    """Where the first of two train() was stopped, the second one ends in the same bits."""
 
     def make():
         return make_loop(stop_when("train", 1, 4))
 
-    whole = watched(make, two_trains)
-    rest = gone_on(make, written(whole.finals[0]), two_trains)
-    second = whole.log[whole.log.index(("end of around_run",)) :]
-    assert but_position(whole.ends) == but_position(rest.ends)
-    assert (RETURNS[:-1], second) == (points(rest)[:3], rest.log[3:])
+    full = run(make, two_trains)
+    resumed = resume(make, to_bytes(full.finals[0]), two_trains)
+    second = full.log[full.log.index(("end of around_run",)) :]
+    assert without_position(full.ends) == without_position(resumed.ends)
+    assert (RETURNS[:-1], second) == (points(resumed)[:3], resumed.log[3:])
 
 
 @pytest.mark.parametrize("ended", ["stopped inside an epoch", "stopped early"])
-def test_goes_on_to_where_a_run_was_stopped(ended):
-    """From the safe points before, a run goes on to the same stop and the same bits."""
+def test_resumes_to_where_a_run_was_stopped(ended):
+    """From the safe points before, a run resumes to the same stop and the same bits."""
 
     def make():
         return make_loop(*(make_one() for make_one in ENDED[ended]))
 
-    *pairs, _ = going_on(make)
+    *pairs, _ = compare_resumed(make)
     for expected, actual in pairs:
         assert expected == actual
 
 
-def test_early_stopping_trains_no_more_from_where_it_stopped():
+def test_early_stopping_does_not_train_beyond_its_stop():
     """From the safe point at which it was about to stop, a run ends with the same weights."""
 
     def make():
         return make_loop(use("early-stopping", patience=1, min_delta=9.0))
 
-    whole = watched(make)
-    rest = gone_on(make, whole.saved[-1].file)
-    assert outcome(whole).model == outcome(rest).model
-    assert [] == [entry for entry in rest.log if entry[0] == "on_batch_begin"]
+    full = run(make)
+    resumed = resume(make, full.saved[-1].file)
+    assert outcome(full).model == outcome(resumed).model
+    assert [] == [entry for entry in resumed.log if entry[0] == "on_batch_begin"]
 
 
 @pytest.mark.parametrize("has_valid_data", [True, False])
 @pytest.mark.parametrize("at_end", [True, False])
 def test_a_finished_run_can_be_made_longer(has_valid_data, at_end):
-    """With more epochs it becomes the run that was that long from the beginning."""
+    """With more epochs, it equals a run that had as many from the beginning."""
     make = partial(make_loop, has_valid_data=has_valid_data)
-    longer = watched(make)
-    shorter = watched(make, lambda loop: loop.train(2))
-    file = written(shorter.finals[-1]) if at_end else shorter.saved[-1].file
-    assert rest_of(longer, shorter.saved[-1].n) == outcome(gone_on(make, file))
+    longer = run(make)
+    shorter = run(make, lambda loop: loop.train(2))
+    file = to_bytes(shorter.finals[-1]) if at_end else shorter.saved[-1].file
+    assert rest_of(longer, shorter.saved[-1].n) == outcome(resume(make, file))
 
 
 @pytest.mark.parametrize("has_valid_data", [True, False])
 def test_a_script_can_be_made_longer(has_valid_data, tmp_path):
-    """The same holds of the script, with the component, started again with more epochs."""
+    """The same holds for a script with the component, started again with more epochs."""
 
     def make(folder):
         checkpoint = use("checkpoint", directory=tmp_path / folder)
         return make_loop(checkpoint, has_valid_data=has_valid_data, saver=None)
 
-    longer = watched(partial(make, "longer"))
-    shorter = watched(partial(make, "shorter"), lambda loop: loop.train(2))
-    rest = watched(partial(make, "shorter"), seed=99)
-    assert rest_of(longer, shorter.saved[-1].n) == outcome(rest)
+    longer = run(partial(make, "longer"))
+    shorter = run(partial(make, "shorter"), lambda loop: loop.train(2))
+    resumed = run(partial(make, "shorter"), seed=99)
+    assert rest_of(longer, shorter.saved[-1].n) == outcome(resumed)
 
 
 @pytest.mark.parametrize("script", [two_trains, by_steps])
-def test_going_on_by_model_optimizer_and_epoch_alone_is_another_run(script):
-    """What most scripts save leads to other weights, wherever it was saved but at the end."""
+def test_resuming_by_model_optimizer_and_epoch_alone_is_another_run(script):
+    """What most scripts save leads to other weights, unless it was saved at the end."""
 
     def make():
-        return make_loop(saver=Naive)
+        return make_loop(saver=NaiveState)
 
-    *pairs, _ = going_on(make, script, saver=Naive)
+    *pairs, _ = compare_resumed(make, script, saver=NaiveState)
     for expected, actual in pairs:
         assert expected.model != actual.model
 
 
-# -- programs that know nothing of checkpoints ----------------------------------------------
+# -- programs without support for checkpoints -----------------------------------------------
 
 
 class MainLoop(LoopComponent):
-    """Be the component of a user, as the seed's document has it."""
+    """A user's own component, as in the seed's document."""
 
     def on_train_begin(self, loop):
         loop.loss_func = nn.CrossEntropyLoss()
@@ -354,12 +360,12 @@ class MainLoop(LoopComponent):
 
 
 def list_of_objects():
-    """Return batches as the seed's document has them."""
+    """Return batches as in the seed's document."""
     return [SimpleNamespace(data=data, labels=labels) for data, labels in batches()]
 
 
 def collate(samples):
-    """Make such a batch of samples."""
+    """Make such a batch from samples."""
     data, labels = zip(*samples, strict=True)
     return SimpleNamespace(data=torch.stack(data), labels=torch.stack(labels))
 
@@ -373,37 +379,37 @@ def loader_of_objects():
 SEED_DATA = pytest.mark.parametrize("make_data", [list_of_objects, loader_of_objects])
 
 
-def make_seed_loop(make_data, *others, **watching):
-    """Return the loop of the seed's document."""
-    components = [Watch(**watching), MainLoop(), *others]
+def make_seed_loop(make_data, *others, **log_options):
+    """Return the loop in the seed's document."""
+    components = [RunLog(**log_options), MainLoop(), *others]
     return TrainTestLoop(make_model(), components, make_data(), list_of_objects())
 
 
 @SEED_DATA
-def test_a_program_that_knows_nothing_of_checkpoints_goes_on(make_data):
-    """What it sets in on_train_begin is found, and put back wherever it stood."""
-    for expected, actual in going_on(partial(make_seed_loop, make_data)):
+def test_a_program_without_support_for_checkpoints_resumes(make_data):
+    """What it sets in on_train_begin is found, and restored at every safe point."""
+    for expected, actual in compare_resumed(partial(make_seed_loop, make_data)):
         assert expected == actual
 
 
 @SEED_DATA
-def test_such_a_program_goes_on_by_one_more_name(make_data, tmp_path):
-    """With the component in its list, it goes on from each checkpoint when started again."""
+def test_such_a_program_resumes_by_one_more_name(make_data, tmp_path):
+    """With the component in its list, it resumes from each checkpoint when started again."""
 
     def make(folder, **config):
         checkpoint = use("checkpoint", directory=tmp_path / folder, every=1, keep=None, **config)
         return make_seed_loop(make_data, checkpoint, saver=None)
 
-    whole = watched(partial(make, "whole"))
-    for n, path in whole.saved[::3]:
-        rest = watched(partial(make, "rest", resume=path), seed=99)
-        assert rest_of(whole, n) == outcome(rest)
+    full = run(partial(make, "full"))
+    for n, path in full.saved[::3]:
+        resumed = run(partial(make, "resumed", resume=path), seed=99)
+        assert rest_of(full, n) == outcome(resumed)
 
 
 @SEED_DATA
-def test_such_a_program_goes_on_elsewhere_by_what_most_scripts_save(make_data):
-    """Its model, optimizer, scheduler and epoch lead to other weights, but at the end."""
-    make = partial(make_seed_loop, make_data, saver=Naive)
-    *pairs, _ = going_on(make, saver=Naive)
+def test_such_a_program_resumes_to_other_bits_by_what_most_scripts_save(make_data):
+    """Its model, optimizer, scheduler and epoch lead to other weights, except at the end."""
+    make = partial(make_seed_loop, make_data, saver=NaiveState)
+    *pairs, _ = compare_resumed(make, saver=NaiveState)
     for expected, actual in pairs:
         assert expected.model != actual.model

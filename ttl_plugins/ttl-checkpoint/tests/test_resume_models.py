@@ -1,22 +1,21 @@
-"""A run that goes on is what was left of it, to the same bits, with many components at work."""
+"""A run with many components resumes to what was left of it, hook by hook, to the same bits."""
 
 import contextlib
-import itertools
 from functools import partial
 
 import pytest
 import torch
-from exact import (
-    Exact,
-    Naive,
-    Watch,
+from resume_comparison import (
+    LoopState,
+    NaiveState,
+    RunLog,
     bits,
-    going_on,
-    gone_on,
+    compare_resumed,
+    from_bytes,
     outcome,
-    read,
     rest_of,
-    watched,
+    resume,
+    run,
 )
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -25,14 +24,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 class Transformer(nn.Module):
-    """Classify a sequence by the mean of what a small encoder makes of it."""
+    """A classifier of sequences, by the mean output of a small encoder."""
 
     def __init__(self):
         super().__init__()
@@ -59,19 +55,19 @@ def make_cnn():
 MODELS = {"mlp": (make_mlp, (4,)), "cnn": (make_cnn, (1, 6, 6)), "encoder": (Transformer, (5, 8))}
 
 
-def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False, saver=Exact):
-    """Return a loop in which many components are at work; an epoch is 7 batches and 4 steps."""
+def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False, saver=LoopState):
+    """Return a loop with many components; an epoch is 7 batches and 4 steps."""
     make_model, shape = MODELS[model]
     inputs = torch.randn(26, *shape, generator=torch.Generator().manual_seed(1))
     dataset = TensorDataset(inputs, torch.arange(26) % 3)
     load = partial(DataLoader, dataset, persistent_workers=persistent)
     components = [
-        Watch(saver),
+        RunLog(saver),
         use(
             "supervised",
             loss_func=nn.CrossEntropyLoss(),
             optimizer=partial(torch.optim.AdamW, lr=0.01),
-            # of twice the length: a naive saver repeats steps
+            # of twice the length, as a naive saver repeats steps
             scheduler=lambda optimizer, n: OneCycleLR(optimizer, 0.05, total_steps=2 * n),
         ),
         use("grad-accumulation", every=2),
@@ -82,7 +78,7 @@ def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False
         use(
             "metrics",
             accuracy=MulticlassAccuracy(3, validate_args=False),
-            auroc=MulticlassAUROC(3, thresholds=None, validate_args=False),  # which keeps lists
+            auroc=MulticlassAUROC(3, thresholds=None, validate_args=False),  # its state is lists
         ),
         use("early-stopping", patience=9),
         *others,
@@ -105,65 +101,68 @@ def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False
     ],
     ids=str,
 )
-def test_goes_on_from_every_safe_point(config, every):
-    """From each safe point on, a new loop does what was left to do, hook by hook, bit by bit."""
-    for expected, actual in going_on(partial(make_loop, **config), every=every):
+def test_resumes_from_every_safe_point(config, every):
+    """From each safe point, a new loop does what was left to do, hook by hook, bit by bit."""
+    for expected, actual in compare_resumed(partial(make_loop, **config), every=every):
         assert expected == actual
 
 
-def test_a_run_that_went_on_saves_what_the_uninterrupted_one_does():
-    """All states after going on are those of the uninterrupted run, so a run may go on often."""
-    whole = watched(make_loop)
-    rest = gone_on(make_loop, whole.saved[1].file, is_saving=True)
-    expected = [bits(read(file)) for _, file in whole.saved[2:]]
-    assert expected == [bits(read(file)) for _, file in rest.saved]
+def test_a_resumed_run_saves_what_the_full_run_does():
+    """All states after resuming are those of the full run, so a run may resume repeatedly."""
+    full = run(make_loop)
+    resumed = resume(make_loop, full.saved[1].file, is_saving=True)
+    expected = [bits(from_bytes(file)) for _, file in full.saved[2:]]
+    assert expected == [bits(from_bytes(file)) for _, file in resumed.saved]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_going_on_by_model_optimizer_scheduler_and_epoch_alone_is_another_run(model):
-    """What most scripts save leads to other weights, wherever it was saved but at the end."""
-    make = partial(make_loop, model=model, saver=Naive)
-    for expected, actual in itertools.islice(going_on(make, saver=Naive), 14):
+def test_resuming_by_model_optimizer_scheduler_and_epoch_alone_is_another_run(model):
+    """What most scripts save leads to other weights, unless it was saved at the end."""
+    make = partial(make_loop, model=model, saver=NaiveState)
+    for expected, actual in compare_resumed(make, saver=NaiveState, every=3):
         assert expected.model != actual.model
 
 
-def test_goes_on_from_every_checkpoint_on_disk(tmp_path):
-    """From each checkpoint that the component has saved, a new loop goes on to the same bits."""
+def test_resumes_from_every_checkpoint_on_disk(tmp_path):
+    """From each checkpoint that the component has saved, a new loop resumes to the same bits."""
 
     def make(**config):
         return make_loop(use("checkpoint", every=1, keep=None, **config), saver=None)
 
-    whole = watched(partial(make, directory=tmp_path / "whole"))
-    assert [13, 13] == [len(whole.saved), len(list((tmp_path / "whole").glob("0*")))]
-    for n, path in whole.saved:
-        rest = watched(partial(make, directory=tmp_path / "rest", resume=path), seed=99)
-        assert rest_of(whole, n) == outcome(rest)
+    full = run(partial(make, directory=tmp_path / "full"))
+    assert [13, 13] == [
+        len(full.saved),
+        len(list((tmp_path / "full").glob("0*"))),
+    ]
+    for n, path in full.saved:
+        resumed = run(partial(make, directory=tmp_path / "resumed", resume=path), seed=99)
+        assert rest_of(full, n) == outcome(resumed)
 
 
-def test_goes_on_from_checkpoints_that_a_thread_has_written(tmp_path):
-    """What is written while training goes on is the state of its safe point all the same."""
+def test_resumes_from_checkpoints_that_a_thread_has_written(tmp_path):
+    """What is written while training continues is the state at its safe point nevertheless."""
 
     def make(**config):
         checkpoint = use("checkpoint", every=1, keep=None, asynchronous=True, **config)
         return make_loop(checkpoint, saver=None)
 
-    whole = watched(partial(make, directory=tmp_path / "whole"))
-    paths = sorted((tmp_path / "whole").glob("0*"))
+    full = run(partial(make, directory=tmp_path / "full"))
+    paths = sorted((tmp_path / "full").glob("0*"))
     assert 13 == len(paths)
     for path in paths[::3]:
-        rest = watched(partial(make, directory=tmp_path / "rest", resume=path), seed=99)
-        assert whole.ends == rest.ends
+        resumed = run(partial(make, directory=tmp_path / "resumed", resume=path), seed=99)
+        assert full.ends == resumed.ends
 
 
 # -- killed between safe points -------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """End a run as nobody expects it."""
+    """An exception that no component expects, in place of a kill."""
 
 
 class Kill(LoopComponent):
-    """Raise at one point, where a function of the loop says so; never without one."""
+    """A component that raises Killed at one point, where a function of the loop is true."""
 
     def __init__(self, point="on_batch_end", when=lambda loop: False):
         def kill(loop):
@@ -174,18 +173,18 @@ class Kill(LoopComponent):
 
 
 def in_mid_accumulation(loop):
-    """Tell whether the second epoch has gradients of one batch of two."""
+    """Return whether the second epoch has gradients of one batch of two."""
     return loop.is_training and (loop.epoch_num, loop.batch_num) == (1, 2)
 
 
 def in_mid_validation(loop):
-    """Tell whether the second epoch is half validated."""
+    """Return whether the second epoch is half validated."""
     is_at_end = loop.global_step == 8
     return loop.is_validating and is_at_end and (loop.epoch_num, loop.batch_num) == (1, 1)
 
 
 def in_nested_validation(loop):
-    """Tell whether a validation in the middle of the second epoch is half done."""
+    """Return whether a validation in the middle of the second epoch is half done."""
     return loop.is_validating and (loop.global_step, loop.batch_num) == (6, 1)
 
 
@@ -201,7 +200,7 @@ KILLS = pytest.mark.parametrize(
 
 
 def killed(make_loop, kill):
-    """Return the watch of a run that was killed, and its log up to its last safe point."""
+    """Return the RunLog of a run that was killed, and its entries up to its last safe point."""
     made = []
 
     def make():
@@ -209,38 +208,38 @@ def killed(make_loop, kill):
         return made[0]
 
     with contextlib.suppress(Killed):
-        watched(make)
-    watch = made[0].components["watch"]
-    assert ("on_exception", Killed) in watch.log
-    n = max(i for i, entry in enumerate(watch.log, 1) if entry[0] == "on_safe_point")
-    return watch, watch.log[:n]
+        run(make)
+    run_log = made[0].components["run-log"]
+    assert ("on_exception", Killed) in run_log.log
+    n = max(i for i, entry in enumerate(run_log.log, 1) if entry[0] == "on_safe_point")
+    return run_log, run_log.log[:n]
 
 
 @KILLS
-def test_a_killed_run_goes_on_from_the_safe_point_before(kill, safe_point, tmp_path):
-    """The same script, started again, goes on from the last safe point to the same bits."""
+def test_a_killed_run_resumes_from_the_safe_point_before(kill, safe_point, tmp_path):
+    """The same script, started again, resumes from the last safe point to the same bits."""
 
     def make(other, folder):
         checkpoint = use("checkpoint", directory=tmp_path / folder, every=1)
         return make_loop(use("validate-every", steps=2), other, checkpoint, saver=None)
 
-    whole = watched(lambda: make(Kill(), "whole"))
+    full = run(lambda: make(Kill(), "full"))
     _, log = killed(partial(make, folder="killed"), kill)
-    assert (safe_point, whole.log[: len(log)]) == (log[-1], log)
-    rest = watched(lambda: make(Kill(), "killed"), seed=99)
-    assert rest_of(whole, len(log)) == outcome(rest)
+    assert (safe_point, full.log[: len(log)]) == (log[-1], log)
+    resumed = run(lambda: make(Kill(), "killed"), seed=99)
+    assert rest_of(full, len(log)) == outcome(resumed)
 
 
 @KILLS
-def test_a_killed_run_goes_on_elsewhere_by_what_most_scripts_save(kill, safe_point):
-    """Going on from the same safe points by model, optimizer and epoch leads to other weights."""
+def test_a_killed_run_resumes_to_other_bits_by_what_most_scripts_save(kill, safe_point):
+    """Resuming from the same safe points by model, optimizer and epoch leads to other weights."""
 
     def make(other):
-        return make_loop(use("validate-every", steps=2), other, saver=Naive)
+        return make_loop(use("validate-every", steps=2), other, saver=NaiveState)
 
-    whole = watched(lambda: make(Kill()))
-    watch, log = killed(make, kill)
-    n, file = watch.saved[-1]
+    full = run(lambda: make(Kill()))
+    run_log, log = killed(make, kill)
+    n, file = run_log.saved[-1]
     assert (safe_point, len(log)) == (log[-1], n)
-    rest = gone_on(lambda: make(Kill()), file, saver=Naive)
-    assert outcome(whole).model != outcome(rest).model
+    resumed = resume(lambda: make(Kill()), file, saver=NaiveState)
+    assert outcome(full).model != outcome(resumed).model

@@ -1,0 +1,184 @@
+"""Files that are on the disk when they have been written, and reading them without surprises."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason
+
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_OVERHEAD = 1 << 20  # bytes that the file of a state needs besides its tensors, about
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+class DigestingFile:
+    """A new file that counts and digests what is written to it.
+
+    Args:
+        path: the file, which must not exist.
+
+    Attributes:
+        error: the error of a failed write; None if none failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        self._descriptor = os.open(path, _WRITE_FLAGS, 0o666)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        """Write all of a buffer, and return its size in bytes."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        size = len(view)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            self.error = error  # torch.save raises a RuntimeError instead of it
+            raise
+        self._size += size
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def record(self) -> dict[str, Any]:
+        """Return size and digest, as a manifest lists them."""
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+
+def write_durably(path: Path, fill: Callable[[Any], object]) -> dict[str, Any]:
+    """Write a new file to the disk.
+
+    Args:
+        path: the file.
+        fill: writes the content to the DigestingFile that it is called with.
+
+    Returns:
+        Its size and digest.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = DigestingFile(path)
+    try:
+        fill(file)
+        file.sync()
+    except RuntimeError:
+        if file.error is None:
+            raise
+        raise file.error from None
+    finally:
+        file.close()
+    return file.record()
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_free_space(directory: Path, state: Any) -> None:
+    """Check that a disk has room for a state.
+
+    Args:
+        directory: a directory on the disk.
+        state: a nested value with tensors.
+
+    Raises:
+        OSError: it has not.
+    """
+    needed = sum(_storage_sizes(state).values()) + _OVERHEAD
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"it needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free"
+        )
+
+
+def _storage_sizes(state: Any) -> dict[int, int]:
+    """Return the size in bytes of each storage that tensors in a nested value use."""
+    if isinstance(state, torch.Tensor):
+        if state.layout is not torch.strided:
+            return {id(state): state.element_size() * state._nnz() if state.is_sparse else 0}
+        storage = state.untyped_storage()
+        return {storage.data_ptr(): storage.nbytes()}
+    if not isinstance(state, Mapping | list | tuple):
+        return {}
+    values = state.values() if isinstance(state, Mapping) else state
+    return {key: size for value in values for key, size in _storage_sizes(value).items()}
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; follow no link, and wait for no pipe.
+
+    Raises:
+        CorruptError: it is no regular file.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, _READ_FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CorruptError(f"{path.parent} is corrupt: {path.name} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def explaining_os_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the system into errors about a checkpoint.
+
+    Args:
+        path: the directory of the checkpoint.
+
+    Raises:
+        CorruptError: something in it is missing, or of the wrong type.
+        CheckpointError: it cannot be read.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise CorruptError(f"{path} is corrupt: {os_reason(error)}") from error
+    except CheckpointError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CorruptError(f"{path} is corrupt: {error.filename} is a link") from error
+        raise CheckpointError(f"{path} cannot be read: {os_reason(error)}") from error

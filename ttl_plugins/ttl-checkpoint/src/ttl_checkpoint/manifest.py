@@ -1,0 +1,144 @@
+"""The manifest of a checkpoint: what it says, how it is written, and what is accepted as one.
+
+There is exactly one way to write a manifest, byte by byte, and it holds its own digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import math
+import os
+import stat
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.files import explaining_os_errors, open_regular
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+FORMAT = 1
+STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
+_MAX_BYTES = 16 << 20
+_TYPES: Mapping[str, Any] = {
+    "format": int,
+    "epoch": int,
+    "step": int,
+    "reason": str,
+    "run": str,
+    "best": float | int | None,
+    "metrics": dict,
+    "components": list,
+    "files": dict,
+}
+
+
+def describe(
+    loop: TrainTestLoop, state: Mapping[str, Any], *, reason: str, run: str, best: float | None
+) -> dict[str, Any]:
+    """Return what a manifest says about a state.
+
+    Args:
+        loop: the loop that the state was taken of.
+        state: the state.
+        reason: why it is saved: "due", "best", "signal", "end" or "exception".
+        run: the identifier of the run.
+        best: the value of the monitored metric, where it has just improved.
+    """
+    position = state["position"] or {"is_trained": False, "train_num": None}
+    return {
+        "reason": reason,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": run,
+        "train_num": position["train_num"],
+        "epoch": loop.epoch_num + position["is_trained"],
+        "step": loop.global_step,
+        "best": best,
+        "metrics": _single_numbers(loop.metrics),
+        "components": state["manifest"],
+        "environment": state["environment"],
+    }
+
+
+def _single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the metrics that are single numbers, as JSON can hold them."""
+    found: dict[str, float | str] = {}
+    for name, value in metrics.items():
+        if not _is_printable(name):
+            continue
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # several numbers, or none
+            number = float(value)
+            found[name] = number if math.isfinite(number) else str(number)
+    return found
+
+
+def encode(about: Mapping[str, Any], state_record: Mapping[str, Any]) -> bytes:
+    """Return the content of a manifest file.
+
+    Args:
+        about: what `describe` returned.
+        state_record: size and digest of the state's file.
+    """
+    return _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+
+
+def _encode(manifest: Mapping[str, Any]) -> bytes:
+    content = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    text = json.dumps({**manifest, "sha256": digest}, indent=1, sort_keys=True, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint, checked in itself but not against the state.
+
+    Args:
+        path: the directory of the checkpoint.
+
+    Raises:
+        CorruptError: it is not what was written.
+        CheckpointError: it cannot be read.
+    """
+    with explaining_os_errors(path):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise CorruptError(f"{path} is corrupt: it is no directory")
+        with open_regular(path / MANIFEST_FILE) as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    try:
+        manifest = json.loads(content)
+        is_valid = len(content) <= _MAX_BYTES and _is_valid(manifest, content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        raise CorruptError(f"{path} is corrupt: {MANIFEST_FILE} is not what was written")
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {manifest['format']!r}, this ttl-checkpoint reads {FORMAT}. "
+            "Install the version that wrote it"
+        )
+    return dict(manifest)
+
+
+def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
+    """Return whether a manifest was written by `encode`, and holds what is read from one."""
+    without_digest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return (
+        _encode(without_digest) == content
+        and all(isinstance(manifest[name], type_) for name, type_ in _TYPES.items())
+        and all(_is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
+        and all(isinstance(value, float | int | str) for value in manifest["metrics"].values())
+        and all(item.keys() >= {"name", "version", "enabled"} for item in manifest["components"])
+        and list(manifest["files"]) == [STATE_FILE]
+        and manifest["files"][STATE_FILE].keys() >= {"bytes", "sha256"}
+    )
+
+
+def _is_printable(text: str) -> bool:
+    """Return whether a text has no control characters, which could act on a terminal."""
+    return not any(unicodedata.category(character).startswith("C") for character in text)

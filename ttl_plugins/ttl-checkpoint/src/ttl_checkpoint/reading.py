@@ -1,0 +1,83 @@
+"""Reading a checkpoint, every byte of which is checked against its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ttl_checkpoint.errors import CorruptError
+from ttl_checkpoint.files import explaining_os_errors, open_regular
+from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Check a checkpoint against its manifest.
+
+    Args:
+        path: the directory of the checkpoint.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CorruptError: it is not what was written.
+        CheckpointError: it cannot be read.
+    """
+    with _verified(path) as (manifest, _):
+        return manifest
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the state of a checkpoint, checked against its manifest.
+
+    Args:
+        path: the directory of the checkpoint.
+
+    Raises:
+        CorruptError: it is not what was written.
+        CheckpointError: it cannot be read.
+    """
+    with _verified(path) as (_, stream):
+        try:
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+        except Exception as error:  # a hostile file can make torch raise anything
+            text = next(iter(str(error).splitlines()), type(error).__name__)
+            raise CorruptError(f"{path} is corrupt: torch refuses {STATE_FILE}: {text}") from error
+    if not isinstance(state, dict):
+        raise CorruptError(f"{path} is corrupt: {STATE_FILE} holds a {type(state).__name__}")
+    return state
+
+
+@contextlib.contextmanager
+def _verified(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
+    """Yield manifest and open state of a checkpoint, checked.
+
+    The file stays open, so that what is loaded is what was checked, even if it is replaced.
+    """
+    manifest = read_manifest(path)
+    with explaining_os_errors(path):
+        extra = set(os.listdir(path)) - {STATE_FILE, MANIFEST_FILE}
+        stream = open_regular(path / STATE_FILE)
+    with stream:
+        expected = manifest["files"][STATE_FILE]
+        size = os.fstat(stream.fileno()).st_size
+        if extra:
+            raise CorruptError(f"{path} is corrupt: {', '.join(sorted(extra))} was added to it")
+        if size != expected["bytes"]:
+            raise CorruptError(
+                f"{path} is corrupt: {STATE_FILE} has {size} bytes, written were "
+                f"{expected['bytes']}"
+            )
+        with explaining_os_errors(path):
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+        if digest != expected["sha256"]:
+            raise CorruptError(f"{path} is corrupt: {STATE_FILE} has another digest")
+        yield manifest, stream

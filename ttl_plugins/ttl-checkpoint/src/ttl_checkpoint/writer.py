@@ -1,0 +1,145 @@
+"""Writing checkpoints, at once or in a thread, and announcing them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ttl_checkpoint.errors import CheckpointError
+from ttl_checkpoint.manifest import describe
+from ttl_checkpoint.retention import outdated
+from ttl_checkpoint.store import Store
+from ttl_core.arguments import user_stacklevel
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+_log = logging.getLogger(__name__)
+_N_CRASHES = 2  # directories crash-... that are kept
+
+
+class Writer:
+    """A writer of checkpoints that announces each one on the disk, and removes outdated ones.
+
+    Args:
+        store: the directory of checkpoints.
+        asynchronous: whether to write in a thread while training continues.
+        keep: how many to keep besides the best one; None for all.
+        mode: whether less ("min") or more ("max") of the monitored metric is better.
+        on_failure: whether to raise ("raise") or to warn ("warn") where one cannot be written.
+        on_written: is called in the thread when it has written one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        asynchronous: bool,
+        keep: int | None,
+        mode: Literal["min", "max"],
+        on_failure: Literal["raise", "warn"],
+        on_written: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._asynchronous = asynchronous
+        self._keep = keep
+        self._mode = mode
+        self._on_failure = on_failure
+        self._on_written = on_written
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[Path] | None = None  # what the thread is writing
+        self._copy: dict[str, Any] | None = None  # an earlier state, whose memory is reused
+
+    def open(self) -> None:
+        """Check that checkpoints can be written.
+
+        Raises:
+            CheckpointError: they cannot, and `on_failure` is "raise".
+            RunError: another run writes to the directory.
+        """
+        try:
+            self._store.open()
+        except CheckpointError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Wait for the thread, and release the directory and the memory."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = self._pending = self._copy = None
+        self._store.close()
+
+    def save(
+        self, loop: TrainTestLoop, *, reason: str, run: str, best: float | None
+    ) -> Mapping[str, Any]:
+        """Write the state of a loop; no earlier one may be pending, see `finish`.
+
+        Args:
+            loop: the loop.
+            reason: why it is saved; for "end" it need not be at a safe point.
+            run: the identifier of the run.
+            best: the value of the monitored metric, where it has just improved.
+
+        Returns:
+            The position at which the state was taken.
+        """
+        state = loop.state_dict(
+            copy=self._asynchronous, out=self._copy, allow_unsafe=reason == "end"
+        )
+        about = describe(loop, state, reason=reason, run=run, best=best)
+        if self._asynchronous:
+            self._copy = state
+            self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+            self._pending = self._thread.submit(self._write, state, about)
+            self._pending.add_done_callback(lambda _: self._on_written())
+        else:
+            self._announce(loop, lambda: self._write(state, about))
+        return state["position"]  # type: ignore[no-any-return]
+
+    def poll(self, loop: TrainTestLoop) -> None:
+        """Announce what the thread was writing, if that is done."""
+        if self._pending is not None and self._pending.done():
+            self.finish(loop)
+
+    def finish(self, loop: TrainTestLoop) -> None:
+        """Wait for what the thread is writing, if anything, and announce it."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._announce(loop, pending.result)
+
+    def save_crash(self, loop: TrainTestLoop, *, run: str) -> None:
+        """Write the state of a loop that has failed, to inspect; no run resumes from it."""
+        state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
+        about = describe(loop, state, reason="exception", run=run, best=None)
+        path = self._store.write(state, about, crash=True)
+        _log.warning("checkpoint: %s holds the state at the failure, to inspect", path)
+        for old in self._store.crashes()[_N_CRASHES:]:
+            self._store.remove(old)
+
+    def _write(self, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+        self._store.open()  # where that failed before
+        path = self._store.write(state, about, crash=False)
+        try:
+            for old in outdated(self._store, about["run"], self._keep, self._mode):
+                self._store.remove(old)
+        except OSError as error:
+            _log.warning("checkpoint: an old one could not be removed: %s", error)
+        return path
+
+    def _announce(self, loop: TrainTestLoop, write: Callable[[], Path]) -> None:
+        try:
+            path = write()
+        except CheckpointError as error:
+            self._fail(error)
+            return
+        _log.info("checkpoint: saved %s", path)
+        loop.hook.checkpoint_saved(loop=loop, path=path)
+
+    def _fail(self, error: CheckpointError) -> None:
+        if self._on_failure == "raise":
+            raise error
+        warnings.warn(str(error), UserWarning, stacklevel=user_stacklevel())
