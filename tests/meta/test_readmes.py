@@ -16,6 +16,7 @@ import pytest
 
 from ttl_core import LoopComponent, TrainTestLoop
 from ttl_core.hookspecs import POINTS
+from ttl_core.variables.declarations import VARIABLES
 
 READMES = sorted(Path(__file__).parents[2].glob("ttl_plugins/*/README.md"))
 COLUMNS = ["hooks implemented", "loop variables read", "loop variables written"]
@@ -62,8 +63,9 @@ def loop_variables(cls):
                 read.add(name.value)
             case ast.Call(func=ast.Name(id="optimizer_parameters")):
                 read.add("optimizers")
-    methods = {name for name in read if callable(getattr(TrainTestLoop, name, None))}
-    return sorted(read - methods), sorted(written)
+    variables = {variable.name for variable in VARIABLES}
+    other = {name for name in read - variables if hasattr(TrainTestLoop, name)}
+    return sorted(read - other), sorted(written)
 
 
 def syntax_trees(module):

@@ -238,13 +238,18 @@ class ResumableLoop:
             RunError: the loop has begun to run.
         """
         check_kind(state_dict)
-        if self._stage not in (Stage.IDLE, Stage.STARTING):
+        if not self.can_load_state:
             raise RunError(
                 "load_state_dict() was called while the loop is running. Call it before "
                 "train(), or in on_train_begin"
             )
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
         self._resumption.load(state_dict, ignored)
+
+    @property
+    def can_load_state(self) -> bool:
+        """Whether load_state_dict() is possible: before a run, and until its begin point ends."""
+        return self._stage in (Stage.IDLE, Stage.STARTING)
 
     def check_resumable(self) -> None:
         """Check that a run can resume inside the current training epoch, if there is one.

@@ -121,7 +121,7 @@ class Checkpoint(LoopComponent):
         """Forget what belongs to one run of the loop."""
         self._schedule.reset()
         self._metric.forget_logged()
-        self._is_in_train = self._is_in_around_run = False
+        self._is_in_train = False
         self._needs_check = True  # whether the next safe point has to be checked in any case
         self._can_save_in_epoch = self.mid_epoch
 
@@ -133,11 +133,10 @@ class Checkpoint(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Resume, in the first run; leave nothing open."""
-        self._is_in_around_run = True
         try:
-            if self._can_resume:
-                self._can_resume = False
+            if self._can_resume and loop.can_load_state:  # else it was enabled in the middle of one
                 self._resume(loop)
+            self._can_resume = False
             result = yield
             signal = self._preemption.received
             if signal is not None:  # it came after the last safe point
@@ -165,7 +164,6 @@ class Checkpoint(LoopComponent):
         return result
 
     def _begin_train(self) -> None:
-        self._can_resume = False
         self._writer.open()
         self._is_in_train = True
         if self.signals:
@@ -258,13 +256,6 @@ class Checkpoint(LoopComponent):
         if position is not None and comparable_position(position, loop) != self._saved_at:
             self._save(loop, "end", improved)
         self._writer.finish(loop)
-        if not self._is_in_around_run:  # enabled in the middle of the run
-            self._end_run()
-
-    def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
-        """Do what around_run would, where this component was enabled in the middle of the run."""
-        self._handle_failure(loop, exception)
-        self._end_run()
 
     def _handle_failure(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Wait for what is being written, and write a directory crash-... after an exception."""
