@@ -2,8 +2,6 @@
 
 import importlib
 import inspect
-import subprocess
-import sys
 
 import pytest
 
@@ -93,14 +91,3 @@ def test_every_error_is_a_ttl_error_and_a_built_in_one():
         if error not in (errors.TTLError, errors.OrderWarning):
             assert issubclass(error, errors.TTLError)
             assert any(base.__module__ == "builtins" for base in error.__bases__)
-
-
-def test_hand_made_components_train_without_discovery():
-    """A loop of hand-made components imports nothing that finds packages."""
-    program = (
-        "import torch; from ttl_core import *; from ttl_core import discovery\n"
-        "TrainTestLoop(torch.nn.Identity(), [LoopComponent()], [1]).train(1)\n"
-        "print(discovery._newest_scan)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "None\n"
