@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from recording import recording_hook
 
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 
@@ -45,19 +46,6 @@ def implementing(name: str, point: str = "on_batch_end", **options: bool) -> Loo
         **options: the options of the implementation, as of hookimpl.
     """
     return type("Part", (LoopComponent,), {"name": name, point: recording_hook(**options)})()
-
-
-def recording_hook(**options: bool) -> Any:
-    """Return a method with these options of hookimpl that adds its component to `loop.called`."""
-
-    def plain(self: LoopComponent, loop: Any) -> None:
-        loop.called.append(self)
-
-    def wrapper(self: LoopComponent, loop: Any) -> Any:
-        loop.called.append(self)
-        return (yield)
-
-    return hookimpl(**options)(wrapper if options.get("wrapper") else plain)
 
 
 def act_at(point: str, action: Any) -> LoopComponent:

@@ -117,6 +117,19 @@ class AroundRecorder(LoopComponent):
         return (yield from self._record("batch"))
 
 
+def recording_hook(**options: bool) -> Any:
+    """Return a method with these options of hookimpl that adds its component to `loop.called`."""
+
+    def plain(self: LoopComponent, loop: Any) -> None:
+        loop.called.append(self)
+
+    def wrapper(self: LoopComponent, loop: Any) -> Any:
+        loop.called.append(self)
+        return (yield)
+
+    return hookimpl(**options)(wrapper if options.get("wrapper") else plain)
+
+
 def warnings_of(action: Callable[[], object]) -> list[warnings.WarningMessage]:
     """Return all warnings that an action gives, also those that Python would not show again."""
     with warnings.catch_warnings(record=True) as caught:
