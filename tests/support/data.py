@@ -1,4 +1,4 @@
-"""Data that a list of batches cannot stand for."""
+"""Data for tests that need more than a list of batches."""
 
 from __future__ import annotations
 

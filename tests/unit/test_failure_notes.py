@@ -18,8 +18,8 @@ def test_the_note_names_component_class_point_epoch_and_batch():
                 fail()
 
     exception = failure_of(lambda: make_loop(Late()).train(n_epochs=3))
-    who = f"component 'late' (class {__name__}.{Late.__qualname__})"
-    expected = f"ttl: raised by {who} in on_batch_end, train epoch, epoch_num=2, batch_num=1"
+    component = f"component 'late' (class {__name__}.{Late.__qualname__})"
+    expected = f"ttl: raised by {component} in on_batch_end, train epoch, epoch_num=2, batch_num=1"
     assert [expected] == exception.__notes__
 
 

@@ -237,8 +237,8 @@ def test_the_error_names_the_component_and_the_line():
     with pytest.raises(ComponentRejectedError) as caught:
         TrainTestLoop(torch.nn.Identity(), [Default()])
     first, *_, last = str(caught.value).splitlines()
-    who = f"component 'default' (class {__name__}.Default) cannot join: its on_batch_end has"
-    assert first.startswith(who)
+    component = f"component 'default' (class {__name__}.Default) cannot join: its on_batch_end has"
+    assert first.startswith(component)
     assert f"    at {__file__}:{Default.on_batch_end.__code__.co_firstlineno}" == last
 
 

@@ -24,10 +24,10 @@ def toggling(toggle, *names):
 @pytest.mark.parametrize(
     ("toggle", "names", "now", "then"),
     [
-        ("disable", ["switch"], "a!b", "ab"),
+        ("disable", ["toggle"], "a!b", "ab"),
         ("disable", ["a"], "a!b", "!b"),
         ("disable", ["b"], "a!b", "a!"),
-        ("disable", ["a", "switch", "b"], "a!b", ""),
+        ("disable", ["a", "toggle", "b"], "a!b", ""),
         ("enable", ["off"], "a!b", "a!-b"),
     ],
     ids=["itself", "one before", "one after", "all", "a disabled one"],
@@ -36,7 +36,7 @@ def test_toggling_in_a_hook_takes_effect_at_the_next_hook_call(toggle, names, no
     """The call in which a component is disabled or enabled ends as it began."""
     loop = make_loop(
         named("a"),
-        make_component(name="switch", on_batch_end=toggling(toggle, *names)),
+        make_component(name="toggle", on_batch_end=toggling(toggle, *names)),
         make_component(name="off", on_batch_end=lambda loop: "-"),
         named("b"),
     )
