@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from acme import (
-    Acme,
-    make_provider,
-    providing,
-    report,
-    reporting,
-    returning,
-)
+from acme import Acme, make_provider, providing, report, reporting, returning
 from loops import make_component, make_loop
 
 from ttl_core import ComponentRejectedError, LoopComponent, hookimpl

@@ -5,15 +5,7 @@ from __future__ import annotations
 import types
 
 import pytest
-from acme import (
-    Acme,
-    Points,
-    make_implementation,
-    make_provider,
-    providing,
-    report,
-    reporting,
-)
+from acme import Acme, Points, make_implementation, make_provider, providing, report, reporting
 from loops import make_component, make_loop
 
 from ttl_core import (
