@@ -1,8 +1,15 @@
-"""Run the Python examples of every Markdown page as tests; hold what tests everywhere share."""
+"""What tests everywhere share; the Python examples of every Markdown page run as tests."""
+
+import os
 
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+# Before torch is imported, here or in a program that a test starts. Models are too small for more
+# threads, and those of processes that run side by side (-n 2) wait for each other: it takes four
+# times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]

@@ -1,4 +1,4 @@
-"""How ratios are measured and shown: interleaved, medians, in one table at the end."""
+"""How ratios are measured and shown: interleaved, as medians, in one table at the end."""
 
 import gc
 import statistics
@@ -10,19 +10,19 @@ ROWS = []
 
 
 def seconds(run):
-    """Return how long a call takes, or says that it took, with the garbage collector off."""
+    """Return how long a call takes, or what it returns, with the garbage collector disabled."""
     gc.collect()
     gc.disable()
     try:
         start = time.perf_counter()
-        says = run()
-        return says if isinstance(says, float) else time.perf_counter() - start
+        result = run()
+        return result if isinstance(result, float) else time.perf_counter() - start
     finally:
         gc.enable()
 
 
 class Measured:
-    """Hold the median ratio of two things that were measured in turn."""
+    """The median ratio of two things that are measured in turn."""
 
     def __init__(self, one, other, repeats):
         one(), other()  # warm up
@@ -34,15 +34,15 @@ class Measured:
 
 @pytest.fixture
 def assert_ratio():
-    """Measure one thing against another, add a row to the table, and hold the ratio to a limit."""
+    """Measure one thing against another, add a row to the table, and check the ratio."""
 
     def check(what, one, against, other, *, limit, repeats=15, per=1, unit="µs"):
         measured = Measured(one, other, repeats)
-        if measured.ratio > limit:  # before noise decides, look longer; this look counts
+        if measured.ratio > limit:  # it may be noise: measure longer, and use that
             measured = Measured(one, other, 3 * repeats)
         scale = {"µs": 1e6, "ms": 1e3}[unit] / per
         ROWS.append(
-            f"{what:52} {measured.one * scale:8.2f} {unit}  {measured.other * scale:8.2f} {unit} "
+            f"{what:58} {measured.one * scale:8.2f} {unit}  {measured.other * scale:8.2f} {unit} "
             f"{measured.ratio:7.3f} {limit:6.2f}   {against}"
         )
         assert measured.ratio <= limit
@@ -53,5 +53,5 @@ def assert_ratio():
 def pytest_terminal_summary(terminalreporter):
     """Print the table."""
     if ROWS:
-        head = f"{'what':52} {'it':>11}  {'other':>11} {'ratio':>7} {'limit':>6}   against"
+        head = f"{'what':58} {'it':>11}  {'other':>11} {'ratio':>7} {'limit':>6}   against"
         terminalreporter.write_line("\n" + head + "\n" + "\n".join(ROWS))

@@ -1,4 +1,4 @@
-"""What saving costs, and what it costs between saves."""
+"""What saving costs, and what the component costs between saves."""
 
 import os
 import time
@@ -15,7 +15,7 @@ N_BATCHES = 10_000
 
 
 class Nothing(LoopComponent):
-    """Implement each point of a batch, and do nothing."""
+    """A component that implements each point of a batch, and does nothing."""
 
     def _nothing(self, loop):
         pass
@@ -25,7 +25,7 @@ class Nothing(LoopComponent):
 
 
 class EpochClock(LoopComponent):
-    """Note how long the batches of an epoch take, without what is saved at its end."""
+    """A clock of the batches of an epoch, without what is saved at its end."""
 
     @hookimpl(trylast=True)
     def on_epoch_begin(self, loop):
@@ -44,7 +44,7 @@ def seconds_of_an_epoch(loop):
 
 @pytest.mark.parametrize("every", [MANY, "1000 minutes"])
 def test_an_empty_step_between_saves(assert_ratio, tmp_path, every):
-    """Between saves the loop costs little more than without the component."""
+    """Between saves, the loop costs little more than without the component."""
     saving = use("checkpoint", directory=tmp_path, every=every)
     without, loop = (
         TrainTestLoop(torch.nn.Identity(), [Nothing(), EpochClock(), *more], range(N_BATCHES))
@@ -61,7 +61,7 @@ def test_an_empty_step_between_saves(assert_ratio, tmp_path, every):
 
 
 class Weights(torch.nn.Module):
-    """Hold 100 MB in tensors of 4 MB."""
+    """A model of 100 MB in tensors of 4 MB."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class Weights(torch.nn.Module):
 
 
 class SafePointClock(LoopComponent):
-    """Note when safe points pass this place in the list."""
+    """A clock of the times at which safe points reach this position in the list."""
 
     def on_epoch_begin(self, loop):
         self.times = []
@@ -79,7 +79,7 @@ class SafePointClock(LoopComponent):
 
 
 class SavePlainly(LoopComponent):
-    """Save with torch.save and fsync at each safe point, and note how long that takes.
+    """A saver with torch.save and fsync at each safe point, and a clock of how long that takes.
 
     Args:
         path: where to.
@@ -98,14 +98,14 @@ class SavePlainly(LoopComponent):
             file.flush()
             os.fsync(file.fileno())
         self.seconds.append(time.perf_counter() - start)
-        time.sleep(0.3)  # so that neither works against the writing of the other
+        time.sleep(0.3)  # so that neither slows the writing of the other
 
 
 @pytest.mark.parametrize(
     ("asynchronous", "limit"), [(False, 2.5), (True, 0.5)], ids=["synchronous", "asynchronous"]
 )
 def test_a_save_against_torch_save(assert_ratio, tmp_path, asynchronous, limit):
-    """For a save the loop stands still no longer than that."""
+    """The loop waits for a save no longer than a multiple of torch.save and fsync takes."""
     plainly, before, after = SavePlainly(tmp_path / "plain.pt"), SafePointClock(), SafePointClock()
     saving = use("checkpoint", directory=tmp_path / "a", every=1, asynchronous=asynchronous)
     loop = TrainTestLoop(Weights(), [plainly, before, saving, after], range(9))

@@ -32,24 +32,24 @@ def make_model():
 
 
 def make_accuracy():
-    """Return a metric that does not look at its arguments."""
+    """Return a metric that does not check its arguments."""
     return MulticlassAccuracy(10, average="micro", validate_args=False)
 
 
 def make_console():
-    """Return a console that is no terminal: there is a line per epoch."""
+    """Return a console that is no terminal, so that there is a line per epoch."""
     return Console(file=io.StringIO())
 
 
 class LogLoss(LoopComponent):
-    """Log once an epoch what `early-stopping` monitors."""
+    """A component that logs once an epoch what `early-stopping` monitors."""
 
     def on_epoch_end(self, loop):
         loop.log({"loss": loop.loss.detach()}, level="epoch")
 
 
 class ByHand:
-    """Train as one would without any library, with what is asked for written into the loop."""
+    """A loop without any library, with the code of some components written into it."""
 
     def __init__(self, *what, valid_data=()):
         unknown = set(what) - {name for names in CASES.values() for name in names}
@@ -149,7 +149,7 @@ class ByHand:
 
 
 def make_supervised():
-    """Return what does as `Step` does."""
+    """Return a spec that trains as `Step` does."""
     return use(
         "supervised",
         loss_func=cross_entropy,
@@ -182,7 +182,7 @@ CASES = {name: (name,) for name in MAKE} | {" + ".join(TOGETHER): TOGETHER}
 
 @pytest.fixture(scope="module", autouse=True)
 def few_objects():
-    """Spare the garbage collector, which runs before each measurement, what is there already."""
+    """Freeze existing objects, as the garbage collector runs before each measurement."""
     gc.collect()
     gc.freeze()
     yield
@@ -191,7 +191,7 @@ def few_objects():
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_component_against_its_library_by_hand(case, assert_ratio):
-    """A component costs in the loop little more than what it uses costs by hand."""
+    """A component in the loop costs little more than the same library called by hand."""
     names = CASES[case]
     n_batches = N_BATCHES * (2 if "limit-batches" in names else 1)
     n_rows = 96 if case == "grad-accumulation" else 64  # three batches of four take no step

@@ -2,29 +2,27 @@
 
 import importlib
 import os
-import subprocess
 import sys
 
 import importlib_metadata
 import pytest
+from programs import python_output
 
 from ttl_core import discovery
 
 pytestmark = pytest.mark.bench
 
-DESCRIPTION = (
-    "Whatever it does, it takes some lines to tell, as the pages of most packages do.\n" * 60
-)
+DESCRIPTION = "A description takes some lines, as it does in the metadata of most packages.\n" * 60
 
 
-def install(folder, n_distributions, n_ours):
-    """Write what an installation of distributions leaves for who reads metadata.
+def install(folder, n_distributions, n_with_components):
+    """Write the metadata of installed distributions, some of which have components.
 
-    Of the others a third has entry points, as in an environment with torch and what goes with it.
+    A third of the others has entry points, as in an environment with torch.
     """
     for number in range(n_distributions):
-        is_ours = number < n_ours
-        info = folder / f"{'acme' if is_ours else 'other'}_{number}-1.0.dist-info"
+        has_components = number < n_with_components
+        info = folder / f"{'acme' if has_components else 'other'}_{number}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {info.name.split('-')[0]}\nVersion: 1.0\n"
@@ -32,25 +30,25 @@ def install(folder, n_distributions, n_ours):
             f"Requires-Dist: packaging>=22\n\n{DESCRIPTION}"
         )
         declared = f"[console_scripts]\nrun-{number} = module_{number}:main\n"
-        if is_ours:
+        if has_components:
             declared += f"\n[ttl.components]\ncomponent-{number} = module_{number}:Component\n"
-        if is_ours or number % 3 == 0:
+        if has_components or number % 3 == 0:
             (info / "entry_points.txt").write_text(declared)
 
 
-def from_scratch(look):
-    """Return a function that looks with nothing known of what the folders hold."""
+def without_caches(scan):
+    """Return a function that scans folders with empty caches."""
 
     def run():
         importlib.invalidate_caches()
         importlib_metadata.MetadataPathFinder.invalidate_caches()
-        return look()
+        return scan()
 
     return run
 
 
 def test_the_scan_against_entry_points(assert_ratio, tmp_path, monkeypatch):
-    """Finding 15 distributions of ours among 500 costs little more than entry_points() alone."""
+    """Finding 15 distributions with components among 500 costs little more than entry_points()."""
     install(tmp_path, 500, 15)
     discovery.scan()  # imports what it needs while that is on the path
     monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
@@ -58,26 +56,23 @@ def test_the_scan_against_entry_points(assert_ratio, tmp_path, monkeypatch):
     assert len(discovery.scan(again=True).components) == 15
     assert len(importlib_metadata.entry_points(group=discovery.GROUP)) == 15
     assert_ratio(
-        "the scan, 500 distributions, 15 of them ours",
-        from_scratch(lambda: discovery.scan(again=True)),
+        "the scan, 500 distributions, 15 with components",
+        without_caches(lambda: discovery.scan(again=True)),
         "importlib_metadata.entry_points(group=...)",
-        from_scratch(lambda: importlib_metadata.entry_points(group=discovery.GROUP)),
+        without_caches(lambda: importlib_metadata.entry_points(group=discovery.GROUP)),
         limit=1.3,
         unit="ms",
     )
 
 
 def test_the_listing_against_importing_importlib_metadata(assert_ratio, tmp_path):
-    """`ttl plugins` with 20 distributions more takes at most three times a bare import."""
+    """`ttl plugins` with 20 distributions takes at most three times as long as a bare import."""
     install(tmp_path, 20, 20)
-    # as in a plain shell: where no bytecode is kept, every start compiles what was edited last
+    # as in a plain shell; without bytecode, every start would compile what was edited last
     variables = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
 
     def run(code):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
-        )
-        return done.stdout
+        return python_output(code, env=variables)
 
     plugins = "import sys; from ttl_core.cli import main; sys.exit(main(['plugins']))"
     assert run(plugins).count("acme") == 20

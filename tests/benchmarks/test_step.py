@@ -18,7 +18,7 @@ def make_model():
 
 
 def train_by_hand(model, data):
-    """Train for an epoch as one would without any library."""
+    """Train for an epoch without any library."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
     model.train()

@@ -1,4 +1,4 @@
-"""The kit finds what it is there to find, and lets pass what is right."""
+"""The kit for authors: it finds each fault that it tests for, and accepts correct components."""
 
 import random
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from ttl_core import LoopComponent, StateError, hookimpl
-from ttl_core.testing import MOMENTS, ComponentConformance, PlannedError, Probe, Step
+from ttl_core.testing import ComponentConformance, Step
+from ttl_core.testing.probes import MOMENTS, PlannedError, Probe
 
 
 class Quiet(LoopComponent):
-    """Do nothing wrong."""
+    """A component without faults."""
 
     def on_batch_end(self, loop):
         self.seen = loop.batch_num
@@ -22,7 +23,7 @@ class TestQuiet(ComponentConformance):
 
 
 def kit_for(*components):
-    """Return the kit for a step and components, the last of them under test."""
+    """Return the kit for a step and components, the last of which is tested."""
 
     class Kit(ComponentConformance):
         def make_components(self):
@@ -37,35 +38,35 @@ def component(**hooks):
 
 
 def test_finds_a_draw_from_the_global_generator_of_torch():
-    """A component that draws from torch's global generator is found."""
+    """A component that draws from torch's global generator fails."""
     bad = component(on_batch_begin=lambda self, loop: torch.rand(1))
     with pytest.raises(AssertionError):
         kit_for(bad).test_leaves_random_streams_alone()
 
 
 def test_finds_a_draw_from_the_global_generator_of_python():
-    """A component that draws from Python's global generator is found."""
+    """A component that draws from Python's global generator fails."""
     bad = component(on_batch_begin=lambda self, loop: random.random() and None)
     with pytest.raises(AssertionError):
         kit_for(bad).test_leaves_random_streams_alone()
 
 
 def test_finds_a_changed_module_mode():
-    """A component that leaves a module in another mode is found."""
+    """A component that leaves a module in another mode fails."""
     bad = component(on_batch_begin=lambda self, loop: loop.model[1].eval() and None)
     with pytest.raises(AssertionError):
         kit_for(bad).test_leaves_modes_alone()
 
 
 def test_finds_a_changed_grad_mode():
-    """A component that leaves gradients on in validation is found."""
+    """A component that leaves gradients enabled in validation fails."""
     bad = component(on_epoch_begin=lambda self, loop: torch.set_grad_enabled(True) and None)
     with pytest.raises(AssertionError):
         kit_for(bad).test_leaves_modes_alone()
 
 
 def test_finds_exchanged_parameters():
-    """A component that puts other parameters into the model is found."""
+    """A component that replaces parameters of the model fails."""
 
     def exchange(self, loop):
         loop.model[0].weight = torch.nn.Parameter(loop.model[0].weight.detach().clone())
@@ -74,8 +75,8 @@ def test_finds_exchanged_parameters():
         kit_for(component(on_train_begin=exchange)).test_leaves_modes_alone()
 
 
-def test_finds_what_breaks_when_it_comes_on_late():
-    """A component that relies on having seen the start of a run is found."""
+def test_finds_a_component_that_cannot_be_enabled_in_a_run():
+    """A component that relies on having been called at the start of a run fails."""
 
     class Bad(LoopComponent):
         def on_train_begin(self, loop):
@@ -88,8 +89,8 @@ def test_finds_what_breaks_when_it_comes_on_late():
         kit_for(Bad).test_comes_on_and_off("on_epoch_begin", on=False)
 
 
-def test_finds_what_survives_no_stop():
-    """A component that is left unusable by a stopped run is found."""
+def test_finds_a_component_that_cannot_be_stopped():
+    """A component that is unusable after a stopped run fails."""
 
     class Bad(LoopComponent):
         is_open = False
@@ -105,8 +106,8 @@ def test_finds_what_survives_no_stop():
         kit_for(Bad).test_survives_stop("on_batch_begin", first=True)
 
 
-def test_finds_what_swallows_exceptions():
-    """A component that swallows the exceptions of others is found."""
+def test_finds_a_component_that_swallows_exceptions():
+    """A component that swallows the exceptions of others fails."""
 
     class Bad(LoopComponent):
         @hookimpl(wrapper=True)
@@ -121,7 +122,7 @@ def test_finds_what_swallows_exceptions():
 
 
 class Shrinking(LoopComponent):
-    """Scale gradients by a number that it counts down itself."""
+    """A component that scales gradients by a number that gets smaller in each batch."""
 
     def __init__(self):
         self.scale = 1.0
@@ -133,7 +134,7 @@ class Shrinking(LoopComponent):
 
 
 class ShrinkingWithState(Shrinking):
-    """Do the same, and remember it."""
+    """The same component with a state."""
 
     def state_dict(self):
         return {"scale": self.scale}
@@ -142,29 +143,29 @@ class ShrinkingWithState(Shrinking):
         self.scale = state["scale"]
 
 
-def test_finds_what_is_not_remembered_when_a_run_goes_on():
-    """A component that needs state and has none is found; with it, it passes."""
+def test_finds_a_component_without_the_state_that_it_needs():
+    """A component that needs a state and has none fails; with a state, it passes."""
     kit_for(ShrinkingWithState).test_goes_on_exactly()
     with pytest.raises(AssertionError):
         kit_for(Shrinking).test_goes_on_exactly()
 
 
 def test_finds_state_that_cannot_be_saved():
-    """A component whose state torch.load(weights_only=True) refuses is found."""
+    """A component whose state torch.load(weights_only=True) refuses fails."""
     bad = component(state_dict=lambda self: {"a": {1, self}}, load_state_dict=lambda self, _: None)
     with pytest.raises(StateError, match=r"bad\.a is builtins\.set"):
         kit_for(bad).test_goes_on_exactly()
 
 
 def test_finds_one_object_in_two_loops():
-    """A factory that gives the same component to two loops is found."""
+    """A factory that returns the same component for two loops fails."""
     one = Quiet()
     with pytest.raises(AssertionError):
         kit_for(lambda: one).test_is_made_anew()
 
 
-def test_acts_at_every_point_that_a_run_has():
-    """A full run of the kit with a step passes every moment at which it can act."""
+def test_a_run_of_the_kit_reaches_every_point():
+    """A full run of the kit with a step reaches every moment at which it can act."""
     seen = set()
     kit = kit_for()
     loop = kit._loop()

@@ -1,167 +1,54 @@
-"""Throwaway packages, built into wheels, installed into fresh environments, and used there."""
+"""Environments with throwaway packages, shared by the tests of installed components."""
 
 import json
-import os
-import subprocess
-import sys
-import venv
-import zipfile
-from dataclasses import dataclass
-from pathlib import Path
-from textwrap import dedent
 
+import environments
 import pytest
-
-ROOT = Path(__file__).parents[2]
-THIRD_PARTY = Path(pytest.__file__).parents[1]
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-OFFLINE = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
-
-# The first line of every throwaway module: it leaves a trace of having been imported.
-MARK = 'import os, pathlib; pathlib.Path(os.environ["MARKS"], __name__).touch()\n'
-
-
-@dataclass(frozen=True)
-class Done:
-    """Hold how a program ended, what it said, and which throwaway modules anybody imported."""
-
-    status: int
-    out: str
-    err: str
-    imported: set[str]
-
-    @property
-    def said(self):
-        """Return what a program printed that ended well."""
-        assert self.status == 0, self.out + self.err
-        return self.out
-
-    @property
-    def text(self):
-        """Return what it printed with the line breaks taken out, for phrases that may wrap."""
-        return " ".join(self.out.split())
-
-
-class Environment:
-    """Make a virtual environment with the core, the given wheels, and what they depend on."""
-
-    def __init__(self, folder, third_party, *wheels):
-        self.folder = folder
-        venv.create(folder, symlinks=True)
-        self.python = folder / "bin" / "python"
-        (self.site_packages,) = folder.glob("lib/*/site-packages")
-        (self.site_packages / "third_party.pth").write_text(f"{third_party}\n")
-        self.install(*wheels)
-
-    def install(self, *what):
-        """Install wheels, or whatever else pip takes as arguments."""
-        subprocess.run(self.pip_install(*what), check=True, env=self.variables())
-
-    def pip_install(self, *what):
-        """Return the command that installs something here."""
-        return [*PIP, "--python", self.python, "install", *OFFLINE, *what]
-
-    def run(self, *arguments, **variables):
-        """Run Python with arguments, as a user does, with nothing set but these variables."""
-        marks = self.folder / "marks"
-        marks.mkdir(exist_ok=True)
-        done = subprocess.run(
-            [self.python, *arguments],
-            cwd=self.folder,
-            env=self.variables(MARKS=str(marks), **variables),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        imported = set()
-        for mark in marks.iterdir():
-            imported.add(mark.name)
-            mark.unlink()
-        return Done(done.returncode, done.stdout, done.stderr, imported)
-
-    def program(self, source, *arguments, **variables):
-        """Run a program of this source."""
-        path = self.folder / "program.py"
-        path.write_text(dedent(source))
-        return self.run(path, *arguments, **variables)
-
-    def ttl(self, *arguments, **variables):
-        """Run the command that was installed with the core."""
-        return self.run(self.folder / "bin" / "ttl", *arguments, **variables)
-
-    @staticmethod
-    def variables(**variables):
-        """Return the variables of a plain shell, and these."""
-        ours = ("PYTHON", "TTL_", "PIP_")
-        return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | variables
+from environments import ROOT, Environment
 
 
 @pytest.fixture(scope="session")
 def third_party(tmp_path_factory):
-    """Return a folder with links to all that is installed here but for what is of ttl."""
+    """Return a folder with links to all that is installed here, except for ttl."""
     folder = tmp_path_factory.mktemp("third-party")
-    for path in THIRD_PARTY.iterdir():
-        is_ours = path.name.startswith(("ttl", "_ttl", "_editable_impl_ttl", "__editable__", "~"))
-        if not is_ours and path.suffix != ".pth":
-            (folder / path.name).symlink_to(path)
+    environments.link_third_party(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def core_wheel(tmp_path_factory):
-    """Build the wheel of the core, as for a release."""
+def core_environment(tmp_path_factory, third_party):
+    """Return an environment with the core, installed by pip from its wheel, and nothing else."""
     folder = tmp_path_factory.mktemp("core")
-    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run([*PIP, *build], check=True)
-    (path,) = folder.glob("*.whl")
-    return path
+    environment = Environment(folder / "environment", third_party)
+    environment.install(*environments.build_wheels(folder, ROOT))
+    return environment
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """Return a function that builds the wheel of a distribution with one module."""
+    """Return a function that writes the wheel of a distribution with one module."""
 
-    def build(
-        name,
-        entry_points,
-        source="",
-        *,
-        module=None,
-        version="1.0",
-        requires=(),
-        summary="Try it out.",
-    ):
-        stem = name.replace("-", "_")
-        path = (module or stem).replace(".", "/")
-        info = f"{stem}-{version}.dist-info"
-        metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-        metadata += [f"Summary: {summary}", *(f"Requires-Dist: {each}" for each in requires)]
-        declared = ["[ttl.components]", *(f"{k} = {v}" for k, v in entry_points.items())]
-        files = {
-            f"{path}.py": MARK + dedent(source),
-            f"{info}/METADATA": "\n".join([*metadata, ""]),
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"{info}/entry_points.txt": "\n".join([*declared, ""]),
-        }
-        files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-        built = tmp_path_factory.mktemp("wheel") / f"{stem}-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(built, "w") as archive:
-            for file, text in files.items():
-                archive.writestr(file, text)
-        return built
+    def write(name, entry_points, source="", **options):
+        folder = tmp_path_factory.mktemp("wheel")
+        return environments.write_wheel(folder, name, entry_points, source, **options)
 
-    return build
+    return write
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory, third_party, core_wheel):
-    """Return a function that makes an environment of wheels."""
+def make_environment(tmp_path_factory, third_party, core_environment):
+    """Return a function that makes an environment with the core and some wheels."""
+    made = []
 
     def make(*wheels):
-        folder = tmp_path_factory.mktemp("environment")
-        return Environment(folder, third_party, core_wheel, *wheels)
+        made.append(Environment(tmp_path_factory.mktemp("environment"), third_party))
+        made[-1].copy_packages(core_environment)
+        made[-1].unpack(*wheels)
+        return made[-1]
 
-    return make
+    yield make
+    for each in made:
+        each.close()
 
 
 GOOD = """
@@ -178,7 +65,7 @@ GOOD = """
 
 @pytest.fixture(scope="session")
 def good_wheel(wheel):
-    """Build a package with which nothing is wrong."""
+    """Write a package in which nothing is wrong."""
     return wheel("acme-good", {"good": "acme_good:Good"}, GOOD)
 
 
@@ -198,9 +85,9 @@ FAULTY = {
 
 
 @pytest.fixture(scope="session")
-def crowd(wheel, environment, good_wheel):
-    """Return an environment where one package is good and much is wrong with the others."""
-    return environment(
+def crowd(wheel, make_environment, good_wheel):
+    """Return an environment with one good package, and many in which something is wrong."""
+    return make_environment(
         good_wheel,
         *(wheel(f"acme-{name}", {name: value}, code) for name, (value, code) in FAULTY.items()),
         wheel("acme-future", {"future": "acme_future:Good"}, GOOD, requires=["ttl-core>=99"]),
@@ -211,11 +98,84 @@ def crowd(wheel, environment, good_wheel):
     )
 
 
+DOCUMENTED = '''
+    """Not this text."""
+    from ttl_core import LoopComponent, hookimpl, hookspec
+
+    class Points:
+        @hookspec
+        def documented_done(self, loop): ...
+
+    class Documented(LoopComponent):
+        """Write what is measured into a file.
+
+        More than one line is not a summary.
+
+        Args:
+            path: where the file is written to,
+                which may not be there yet.
+            every: how often, in batches.
+            **options: what open() takes.
+
+        Raises:
+            OSError: always.
+        """
+
+        hookspecs = Points
+        after = ("metrics", "ema")
+        requires = "metrics"
+
+        def __init__(self, path, *, every=10, **options): ...
+
+        def on_log(self, loop, metrics, level): ...
+
+        @hookimpl(trylast=True, specname="on_epoch_end")
+        def write(self, loop): ...
+
+        @hookimpl(wrapper=True)
+        def around_run(self, loop):
+            return (yield)
+
+        @hookimpl(optionalhook=True)
+        def elsewhere_done(self, loop): ...
+
+    def make(size: int = 3):
+        """Make one of the size."""
+        return Documented("here")
+
+    class Stranger:
+        """Be no component."""
+'''
+
+
+@pytest.fixture(scope="session")
+def sound(wheel, make_environment, good_wheel):
+    """Return an environment in which nothing is wrong."""
+    components = {"documented": "Documented", "made": "make"}
+    return make_environment(
+        good_wheel,
+        wheel(
+            "acme-documented",
+            {name: f"acme_documented:{value}" for name, value in components.items()},
+            DOCUMENTED,
+            version="2.1",
+            summary="Write what is measured into a file, in any format that there is.",
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def odd(wheel, make_environment):
+    """Return an environment whose component is a class that is no component."""
+    return make_environment(wheel("acme-odd", {"odd": "acme_odd:Stranger"}, DOCUMENTED))
+
+
 @pytest.fixture(scope="session")
 def try_each():
-    """Return a function that puts items into a loop each, and returns what each raised.
+    """Return a function that makes a loop of each item, and returns what each raised.
 
-    The items are expressions; what is raised is [type, text], or None.
+    The items are expressions; what was raised is [type, text], or None. The modules that were
+    imported are returned too.
     """
     program = """
         import json, sys, torch
@@ -232,8 +192,8 @@ def try_each():
         print(json.dumps(errors))
     """
 
-    def attempt(place, *items):
-        done = place.program(program, *items)
-        return json.loads(done.said), done.imported
+    def attempt(environment, *items):
+        result = environment.torch_program(program, *items)
+        return json.loads(result.success), result.imported
 
     return attempt

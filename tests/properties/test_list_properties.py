@@ -1,4 +1,4 @@
-"""The list of components against a plain list, and the calls against the rule of their order."""
+"""The list of components compared with a plain list, and the calls with the rule of their order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording import recording_hook
 
-from ttl_core import DuplicateComponentError, LoopComponent, TrainTestLoop, hookimpl
+from ttl_core import DuplicateComponentError, LoopComponent, TrainTestLoop
 
 KINDS: list[dict[str, bool]] = [
     *({"wrapper": True, "tryfirst": True}, {"wrapper": True}, {"wrapper": True, "trylast": True}),
@@ -20,32 +21,23 @@ KINDS: list[dict[str, bool]] = [
 """The options of an implementation, in the order in which they are called."""
 
 
-def component(kind: int, name: str | None) -> LoopComponent:
-    """Return a component of one of KINDS that tells when it is called."""
-
-    def plain(self: LoopComponent, loop: Any) -> None:
-        loop.called.append(self)
-
-    def wrapper(self: LoopComponent, loop: Any) -> Any:
-        loop.called.append(self)
-        return (yield)
-
-    options = KINDS[kind]
-    method = hookimpl(**options)(wrapper if "wrapper" in options else plain)
-    return type("Part", (LoopComponent,), {"name": name, "kind": kind, "on_batch_end": method})()
+def make_part(kind: int, name: str | None) -> LoopComponent:
+    """Return a component whose implementation of on_batch_end is of one of KINDS."""
+    body = {"name": name, "kind": kind, "on_batch_end": recording_hook(**KINDS[kind])}
+    return type("Part", (LoopComponent,), body)()
 
 
-POOL = [component(kind, name) for kind in range(len(KINDS)) for name in (None, None, "a", "part")]
+POOL = [make_part(kind, name) for kind in range(len(KINDS)) for name in (None, None, "a", "part")]
 Edit = Callable[[list[Any]], object]
 
 
 def swap(components: list[Any]) -> None:
-    """Let the first and the last component change their places."""
+    """Swap the first and the last component."""
     components[0], components[-1] = components[-1], components[0]
 
 
 def rotate(components: list[Any]) -> None:
-    """Take the first component out and put it in at the end."""
+    """Move the first component to the end."""
     components.append(components.pop(0))
 
 
@@ -54,7 +46,7 @@ def call(method: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[E
     return st.builds(methodcaller, st.just(method), *arguments)
 
 
-places = st.integers(-6, 6)
+positions = st.integers(-6, 6)
 slices = st.slices(5)
 one = st.sampled_from(POOL)
 several = st.lists(one, max_size=4)
@@ -63,11 +55,11 @@ edits = st.one_of(
     call("extend", several),
     call("__iadd__", several),
     call("__imul__", st.integers(0, 2)),
-    call("insert", places, one),
-    call("__setitem__", places, one),
+    call("insert", positions, one),
+    call("__setitem__", positions, one),
     call("__setitem__", slices, several),
-    call("__delitem__", places | slices),
-    call("pop", places),
+    call("__delitem__", positions | slices),
+    call("pop", positions),
     call("remove", one),
     call("reverse"),
     call("clear"),
@@ -77,7 +69,7 @@ edits = st.one_of(
 
 
 def outcome(edit: Edit, components: list[Any]) -> str | None:
-    """Make an edit, and tell which kind of error it raised."""
+    """Make an edit, and return the type of the error that it raised, if any."""
     try:
         edit(components)
     except (IndexError, ValueError) as error:
@@ -85,8 +77,8 @@ def outcome(edit: Edit, components: list[Any]) -> str | None:
     return None
 
 
-def loop_of(components: list[LoopComponent]) -> TrainTestLoop:
-    """Return a loop that has called nobody."""
+def make_loop(components: list[LoopComponent]) -> TrainTestLoop:
+    """Return a loop that records its calls."""
     loop = TrainTestLoop(torch.nn.Identity(), components)
     loop.called = []
     return loop
@@ -97,8 +89,8 @@ def names_of(loop: TrainTestLoop) -> dict[LoopComponent, str]:
     return dict(zip(loop.components, loop.components.names(), strict=True))
 
 
-def stands_twice(components: list[LoopComponent]) -> bool:
-    """Tell whether some component stands twice in a list."""
+def has_duplicates(components: list[LoopComponent]) -> bool:
+    """Tell whether a component is in a list twice."""
     return len(set(components)) < len(components)
 
 
@@ -107,8 +99,8 @@ def stands_twice(components: list[LoopComponent]) -> bool:
 def test_a_list_of_components_holds_what_a_plain_list_holds(
     start: list[LoopComponent], changes: list[Edit]
 ) -> None:
-    """After the same edits both lists are the same, and both refused the same ones."""
-    plain, components = list(start), loop_of(start).components
+    """After the same edits, both lists are the same, and both have refused the same edits."""
+    plain, components = list(start), make_loop(start).components
     for edit in changes:
         assert outcome(edit, plain) == outcome(edit, components)
         assert plain == components
@@ -119,8 +111,8 @@ def test_a_list_of_components_holds_what_a_plain_list_holds(
 def test_names_are_unique_and_stay(
     start: list[LoopComponent], changes: list[Edit], calls: set[int]
 ) -> None:
-    """No two components have the same name, and none changes while its component stays."""
-    loop = loop_of(start)
+    """No two components have the same name, and a component keeps its name while in the list."""
+    loop = make_loop(start)
     for i, edit in enumerate(changes):
         before = names_of(loop)
         outcome(edit, loop.components)
@@ -128,7 +120,7 @@ def test_names_are_unique_and_stay(
         assert len(after) == len(set(after.values()))
         staying = before.keys() & after.keys()
         assert {c: before[c] for c in staying} == {c: after[c] for c in staying}
-        if i in calls and not stands_twice(loop.components):
+        if i in calls and not has_duplicates(loop.components):
             loop.hook.on_batch_end(loop=loop)
 
 
@@ -137,12 +129,12 @@ def test_names_are_unique_and_stay(
 def test_calls_follow_the_list_under_the_rule(
     start: list[LoopComponent], changes: list[Edit], off: set[LoopComponent]
 ) -> None:
-    """The next hook call goes wrappers, tryfirst, plain, trylast, and in each by the list."""
-    loop = loop_of(start)
+    """A hook calls wrappers, tryfirst, plain and trylast in this order, and in each by the list."""
+    loop = make_loop(start)
     for edit in changes:
         outcome(edit, loop.components)
     loop.components.disable(*[c for c in loop.components if c in off])
-    if stands_twice(loop.components):
+    if has_duplicates(loop.components):
         with pytest.raises(DuplicateComponentError):
             loop.hook.on_batch_end(loop=loop)
     else:

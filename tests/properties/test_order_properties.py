@@ -1,127 +1,20 @@
-"""Order against small models of §5: arrange, the calls after any edits, toggles, requirements."""
+"""Calls after edits, toggles and requirements, compared with small models of §5 of the design."""
 
 from __future__ import annotations
 
-import itertools
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording import recording_hook
 
-from ttl_core import (
-    LoopComponent,
-    OrderCycleError,
-    OrderWarning,
-    RequirementError,
-    TrainTestLoop,
-    arrange,
-    hookimpl,
-    hookspec,
-)
+from ttl_core import LoopComponent, OrderWarning, RequirementError, TrainTestLoop, hookspec
 
 NAMES = "abcde"
-HINTED = [*NAMES, "absent"]
-
-
-# -- arrange --------------------------------------------------------------------------------
-
-
-class Part(NamedTuple):
-    """What a component declares."""
-
-    name: str
-    after: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
-
-    def made(self) -> LoopComponent:
-        """Return a component that declares this."""
-        return type("Part", (LoopComponent,), self._asdict())()
-
-
-hints = st.lists(st.sampled_from(HINTED), max_size=2, unique=True).map(tuple)
-parts = st.builds(Part, st.sampled_from(NAMES), hints, hints)
-
-
-def wants(first: Part, then: Part) -> bool:
-    """Tell whether one of two parts says that the first comes before the other."""
-    return first.name != then.name and (first.name in then.after or then.name in first.before)
-
-
-def is_valid(order: Sequence[Part]) -> bool:
-    """Tell whether nobody in an order stands before somebody that it should come after."""
-    return not any(wants(then, first) for first, then in itertools.combinations(order, 2))
-
-
-def first_valid_order(items: Sequence[Part]) -> tuple[int, ...] | None:
-    """Return, of all orders that respect every hint, the first by the places in the list."""
-    orders = itertools.permutations(range(len(items)))  # sorted, so that the first one is least
-    return next((order for order in orders if is_valid([items[i] for i in order])), None)
-
-
-def arranged(items: Sequence[Part]) -> tuple[int, ...] | None:
-    """Return the places of items in the order that arrange gives them, or None for a cycle."""
-    components = [item.made() for item in items]
-    places = {id(component): i for i, component in enumerate(components)}
-    try:
-        return tuple(places[id(component)] for component in arrange(components))
-    except OrderCycleError:
-        return None
-
-
-@given(st.lists(parts, max_size=6))
-@settings(deadline=None, max_examples=300)
-def test_arrange_gives_the_first_order_that_respects_every_hint(items: list[Part]) -> None:
-    """Of all valid orders it is the least by original places, and it fails if there is none."""
-    assert first_valid_order(items) == arranged(items)
-
-
-@given(st.lists(parts, max_size=6))
-@settings(deadline=None)
-def test_arrange_leaves_a_valid_order_alone(items: list[Part]) -> None:
-    """What respects every hint, as arranged lists do, is returned as it was."""
-    order = arranged(items)
-    if order is not None:
-        assert tuple(range(len(items))) == arranged([items[i] for i in order])
-
-
-@given(st.lists(parts, max_size=7))
-@settings(deadline=None)
-def test_a_list_is_warned_of_once_a_pair_that_contradicts_hints(items: list[Part]) -> None:
-    """There are as many OrderWarnings as pairs in the wrong order, for a valid list none."""
-    pairs = itertools.combinations(items, 2)
-    contradicted = [(first, then) for first, then in pairs if wants(then, first)]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        TrainTestLoop(torch.nn.Identity(), [item.made() for item in items])
-    assert [OrderWarning] * len(contradicted) == [warning.category for warning in caught]
-
-
-STEP = re.compile(r"  '(\w+)' before '(\w+)', as '(\w+)' declares (after|before)='(\w+)'")
-
-
-@given(st.lists(st.builds(Part, st.sampled_from("abc"), hints, hints), min_size=2, max_size=7))
-@settings(deadline=None, max_examples=300)
-def test_a_printed_cycle_is_a_real_one(items: list[Part]) -> None:
-    """Each printed edge is one that its author declares, and together they close a circle."""
-    try:
-        arrange([item.made() for item in items])
-    except OrderCycleError as error:
-        _, *lines, _ = str(error).splitlines()
-        steps = [match.groups() for line in lines if (match := STEP.fullmatch(line))]
-        assert len(lines) == len(steps)
-        assert [first for first, *_ in steps[1:] + steps[:1]] == [then for _, then, *_ in steps]
-        for first, then, author, hint, other in steps:
-            assert (author, other) == ((then, first) if hint == "after" else (first, then))
-            assert any(item.name == author and other in getattr(item, hint) for item in items)
-
-
-# -- the calls after any edits --------------------------------------------------------------
-
 KINDS: dict[str, dict[str, bool]] = {
     "wrapper, first": {"wrapper": True, "tryfirst": True},
     "wrapper": {"wrapper": True},
@@ -131,157 +24,149 @@ KINDS: dict[str, dict[str, bool]] = {
     "last": {"trylast": True},
 }
 """The kinds of implementations, in the order in which they are called."""
-POINTS = ("on_batch_end", "on_train_begin", "bring_point")
-
-
-def implementing(kind: str) -> Callable[..., Any]:
-    """Return an implementation of a kind that notes whom it was called on."""
-
-    def plain(self: Any, loop: Any) -> None:
-        loop.called.append(self)
-
-    def wrapper(self: Any, loop: Any) -> Iterator[None]:
-        loop.called.append(self)
-        return (yield)
-
-    return hookimpl(**KINDS[kind], optionalhook=True)(wrapper if "wrapper" in kind else plain)
+POINTS = ("on_batch_end", "on_train_begin", "provider_point")
 
 
 class Points:
-    """The callback points that the components called `bring` bring."""
+    """The callback points that the components called `provider` provide."""
 
     @hookspec
-    def bring_point(self, loop: Any) -> None:
+    def provider_point(self, loop: Any) -> None:
         """Do nothing."""
 
 
 kinds = st.sampled_from([*KINDS, None])
 names = st.sampled_from(NAMES[:3])
+hints = st.lists(st.sampled_from([*NAMES, "absent"]), max_size=2, unique=True).map(tuple)
 
 
 @st.composite
 def calling(draw: st.DrawFn) -> LoopComponent:
-    """Return a component with a kind of implementation, or none, of each point, and hints."""
+    """Return a component with hints, and with a kind of implementation, or none, of each point."""
     kind = {point: draw(kinds) for point in POINTS}
-    methods = {point: implementing(kind[point]) for point in POINTS if kind[point]}
+    methods = {
+        point: recording_hook(**KINDS[kind[point]], optionalhook=True)
+        for point in POINTS
+        if kind[point]
+    }
     hinted = {"after": draw(hints), "before": draw(hints)}
     body = {"name": draw(names), "kind": kind, **methods, **hinted}
     return type("Calling", (LoopComponent,), body)()
 
 
 class Model:
-    """What a list of components should hold, with the rule of §5 for its calls."""
+    """What a list of components should contain, with the rule of §5 for its calls."""
 
     def __init__(self, components: Sequence[LoopComponent]) -> None:
         self.list = list(components)
         self.off: list[LoopComponent] = []
 
-    def place(self, component: LoopComponent) -> int:
+    def position(self, component: LoopComponent) -> int:
         return next(i for i, other in enumerate(self.list) if other is component)
 
-    def is_on(self, component: LoopComponent) -> bool:
+    def is_enabled(self, component: LoopComponent) -> bool:
         return not any(other is component for other in self.off)
 
-    def switch(self, component: LoopComponent, on: bool) -> None:
+    def set_enabled(self, component: LoopComponent, on: bool) -> None:
         self.off = [other for other in self.off if other is not component]
         if not on:
             self.off.append(component)
 
-    def take_out(self, component: LoopComponent) -> LoopComponent:
-        return self.list.pop(self.place(component))
+    def remove(self, component: LoopComponent) -> LoopComponent:
+        return self.list.pop(self.position(component))
 
-    def place_for(self, new: Any) -> int:
-        """Return where `add` should put somebody: before the first who has to come after it."""
+    def insertion_index(self, new: Any) -> int:
+        """Return where `add` inserts a component: before the first one that has to be after it."""
         for i, other in enumerate(self.list):
             if new.name != other.name and (new.name in other.after or other.name in new.before):
                 return i
         return len(self.list)
 
     def calls(self, point: str) -> list[LoopComponent]:
-        """Return who should be called at a point, kind by kind, and in each by the list."""
+        """Return the components to call at a point, kind by kind, and in each by the list."""
         return [
             component
             for kind in KINDS
             for component in self.list
-            if self.is_on(component) and component.kind[point] == kind
+            if self.is_enabled(component) and component.kind[point] == kind
         ]
 
 
 def append(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Put somebody at the end."""
+    """Append a component."""
     model.list.append(new)
     components.append(new)
 
 
 def insert(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Put somebody before one who is named."""
+    """Insert a component before another one, by name."""
     old = pick(data, model)
-    model.list.insert(model.place(old), new)
+    model.list.insert(model.position(old), new)
     components.insert(name_of(components, old), new)
 
 
 def add(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Put somebody where the hints want it."""
-    model.list.insert(model.place_for(new), new)
+    """Add a component at the position that hints choose."""
+    model.list.insert(model.insertion_index(new), new)
     components.add(new)
 
 
 def replace(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Put somebody in the place of one who is named."""
+    """Replace a component, by name."""
     old = pick(data, model)
-    model.list[model.place(old)] = new
+    model.list[model.position(old)] = new
     components[name_of(components, old)] = new
 
 
 def remove(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Take out one who is named."""
+    """Remove a component, by name."""
     old = pick(data, model)
-    components.remove(name_of(components, model.take_out(old)))
+    components.remove(name_of(components, model.remove(old)))
 
 
 def move(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Move one beside another."""
+    """Move a component beside another one."""
     moved, beside = pick(data, model), pick(data, model)
     side = data.draw(st.sampled_from(["before", "after"]))
     if moved is not beside:
-        model.take_out(moved)
-        model.list.insert(model.place(beside) + (side == "after"), moved)
+        model.remove(moved)
+        model.list.insert(model.position(beside) + (side == "after"), moved)
         components.move(name_of(components, moved), **{side: beside})
 
 
 def swap(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Let two change their places."""
-    i, j = (model.place(pick(data, model)) for _ in range(2))
+    """Swap two components."""
+    i, j = (model.position(pick(data, model)) for _ in range(2))
     model.list[i], model.list[j] = model.list[j], model.list[i]
     components[i], components[j] = components[j], components[i]
 
 
 def reverse(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Turn the list round."""
+    """Reverse the list."""
     model.list.reverse()
     components.reverse()
 
 
 def disable(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Switch one off."""
+    """Disable a component, by name."""
     old = pick(data, model)
-    model.switch(old, on=False)
+    model.set_enabled(old, on=False)
     components.disable(name_of(components, old))
 
 
 def enable(data: Any, model: Model, components: Any, new: Any) -> None:
-    """Switch one on."""
+    """Enable a component, by name."""
     old = pick(data, model)
-    model.switch(old, on=True)
+    model.set_enabled(old, on=True)
     components.enable(name_of(components, old))
 
 
-NEEDING_NOBODY = [append, add, reverse]
+FOR_EMPTY_LISTS = [append, add, reverse]
 EDITS = [append, insert, add, replace, remove, move, swap, reverse, disable, enable]
 
 
 def pick(data: Any, model: Model) -> Any:
-    """Return some component of the list."""
+    """Return any component of the list."""
     return model.list[data.draw(st.integers(0, len(model.list) - 1))]
 
 
@@ -291,24 +176,24 @@ def name_of(components: Any, component: LoopComponent) -> str:
 
 
 @contextmanager
-def order_does_not_matter() -> Iterator[None]:
-    """Say nothing about hints that a list contradicts."""
+def ignoring_order() -> Iterator[None]:
+    """Give no warnings about hints that a list contradicts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OrderWarning)
         yield
 
 
 def provider() -> LoopComponent:
-    """Return a component that brings a callback point and implements nothing."""
-    body = {"name": "bring", "hookspecs": Points, "kind": dict.fromkeys(POINTS)}
-    return type("Bring", (LoopComponent,), body)()
+    """Return a component that provides a callback point and implements none."""
+    body = {"name": "provider", "hookspecs": Points, "kind": dict.fromkeys(POINTS)}
+    return type("Provider", (LoopComponent,), body)()
 
 
 def assert_calls_are_those_of(model: Model, loop: TrainTestLoop) -> None:
-    """Check who is called at each point, by loop.hook and by the loop itself."""
-    brought = any(component.name == "bring" for component in model.list)
-    assert brought == hasattr(loop.hook, "bring_point")
-    for point in POINTS if brought else POINTS[:2]:
+    """Check which components are called at each point, by loop.hook and by the loop itself."""
+    is_provided = any(component.name == "provider" for component in model.list)
+    assert is_provided == hasattr(loop.hook, "provider_point")
+    for point in POINTS if is_provided else POINTS[:2]:
         loop.called = []
         getattr(loop.hook, point)(loop=loop)
         assert identities(model.calls(point)) == identities(loop.called)
@@ -327,17 +212,17 @@ def identities(components: Sequence[object]) -> list[int]:
 def test_after_any_edits_the_calls_follow_the_rule(
     start: list[LoopComponent], data: st.DataObject
 ) -> None:
-    """Edits, moves and toggles by name: the next call of each point is what the rule says.
+    """After edits, moves and toggles by name, the next call of each point follows the rule.
 
-    Wrappers, tryfirst, plain and trylast, in each by the list; hints change nothing about it, and
-    the point that a component brings is there as long as one who brings it is.
+    That is: wrappers, tryfirst, plain and trylast, and in each by the list, whatever the hints. The
+    point that a component provides exists as long as a provider is in the list.
     """
     model = Model(start)
-    with order_does_not_matter():
+    with ignoring_order():
         loop = TrainTestLoop(torch.nn.Identity(), model.list, train_data=())
         assert_calls_are_those_of(model, loop)
         for edit in data.draw(st.lists(st.sampled_from(EDITS), max_size=8)):
-            if model.list or edit in NEEDING_NOBODY:
+            if model.list or edit in FOR_EMPTY_LISTS:
                 new = data.draw(calling() | st.builds(provider))
                 edit(data, model, loop.components, new)
                 assert_calls_are_those_of(model, loop)
@@ -348,14 +233,14 @@ def test_after_any_edits_the_calls_follow_the_rule(
 def test_toggling_never_changes_the_order_of_the_others(
     components: list[LoopComponent], data: st.DataObject
 ) -> None:
-    """Whoever stays on is called in the same order as before, and who comes back has its place."""
+    """The others are called in the same order, and an enabled component has its old position."""
 
     def called(point: str) -> list[int]:
         loop.called = []
         getattr(loop.hook, point)(loop=loop)
         return identities(loop.called)
 
-    with order_does_not_matter():
+    with ignoring_order():
         loop = TrainTestLoop(torch.nn.Identity(), [provider(), *components])
     before = {point: called(point) for point in POINTS}
     off = data.draw(st.lists(st.sampled_from(loop.components.names()), unique=True))
@@ -376,14 +261,14 @@ def requiring(draw: st.DrawFn) -> LoopComponent:
         "name": draw(names),
         "requires": draw(st.lists(names, max_size=1)),
         "kind": {"on_batch_end": "plain"},
-        "on_batch_end": implementing("plain"),
+        "on_batch_end": recording_hook(),
     }
     return type("Requiring", (LoopComponent,), body)()
 
 
 def is_met(model: Model) -> bool:
-    """Tell whether everybody who is on has whom it requires, and that is on too."""
-    on = [component for component in model.list if model.is_on(component)]
+    """Tell whether all that an enabled component requires is in the list and enabled."""
+    on = [component for component in model.list if model.is_enabled(component)]
     return all(
         needed == component.name or any(other.name == needed for other in on)
         for component in on
@@ -394,11 +279,11 @@ def is_met(model: Model) -> bool:
 @given(st.data())
 @settings(deadline=None, max_examples=200)
 def test_an_edit_is_refused_exactly_if_a_requirement_would_not_be_met(data: st.DataObject) -> None:
-    """After each edit either the calls are those of the new list, or those of the old one."""
+    """After each edit, the calls are those of the new list, or those of the old one."""
     model = Model([])
     loop = TrainTestLoop(torch.nn.Identity(), [])
     for edit in data.draw(st.lists(st.sampled_from(EDITS), max_size=12)):
-        if not model.list and edit not in NEEDING_NOBODY:
+        if not model.list and edit not in FOR_EMPTY_LISTS:
             continue
         next_model = Model(model.list)
         next_model.off = list(model.off)

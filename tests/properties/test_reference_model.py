@@ -1,15 +1,16 @@
-"""The loop against a model of §3 of the design that shares no code with it."""
+"""The loop compared with a model of §3 of the design that shares no code with it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from data import Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,32 +38,19 @@ EDITS: dict[str, Callable[[list[Any], Any], object]] = {
 }
 
 
-# -- what is played -------------------------------------------------------------------------
+# -- a case ---------------------------------------------------------------------------------
 
 
 class Sketch(NamedTuple):
-    """A component: its name, and the points that it implements."""
+    """The description of a component: its name, and the points that it implements."""
 
     name: str
     points: frozenset[str]
 
 
-class Stream:
-    """Batches without a length."""
-
-    def __init__(self, n_batches: int) -> None:
-        self.n_batches = n_batches
-
-    def __repr__(self) -> str:
-        return f"Stream({self.n_batches})"
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.n_batches))
-
-
 @dataclass
 class Case:
-    """What both loops are given, and what happens in them at the nth call of any component."""
+    """The arguments of both loops, and what is done in them at the nth call of any component."""
 
     sketches: list[Sketch]
     train_data: Iterable[int]
@@ -76,15 +64,15 @@ class Case:
 
 
 @dataclass
-class Story:
-    """What happened in one of the two loops."""
+class Calls:
+    """The calls of components in one of the two loops."""
 
     case: Case
-    make: Callable[[Sketch, Story], Any]
+    make: Callable[[Sketch, Calls], Any]
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def happen(self, loop: Any, name: str, point: str, grad_mode: bool) -> None:
-        """Take down a call, and do what the case wants to be done in it."""
+    def record(self, loop: Any, name: str, point: str, grad_mode: bool) -> None:
+        """Record a call, and do what the case does in it."""
         case, n = self.case, len(self.events)
         self.events.append((point, name, grad_mode, loop.model.training, *variables(loop)))
         if n in case.edits:
@@ -101,7 +89,7 @@ class Story:
 
 
 def variables(loop: Any) -> tuple[Any, ...]:
-    """Return the values of the loop variables; those not set yet are None."""
+    """Return the values of the loop variables; those that are unset are None."""
     return tuple(getattr(loop, name, None) for name in VARIABLES)
 
 
@@ -109,18 +97,18 @@ def variables(loop: Any) -> tuple[Any, ...]:
 
 
 class StoppedError(Exception):
-    """stop() was called in the model."""
+    """The exception of stop() in the model."""
 
 
 class NoStepError(Exception):
-    """An epoch made no step, in the model."""
+    """The error of an epoch without a step in the model."""
 
 
 class Reference:
-    """Do what §3 and §4 of the design say, one sentence after the other."""
+    """A loop that is written as §3 and §4 of the design say, sentence by sentence."""
 
     def __init__(self, case: Case) -> None:
-        self.story = Story(case, make=lambda sketch, story: sketch)
+        self.calls = Calls(case, make=lambda sketch, calls: sketch)
         self.components = list(case.sketches)
         self.train_data, self.valid_data = case.train_data, case.valid_data
         self.model = SimpleNamespace(training=True)
@@ -134,18 +122,18 @@ class Reference:
     def fire(self, point: str) -> None:
         for component in list(self.components):
             if point in component.points:
-                self.story.happen(self, component.name, point, self.grad_mode)
+                self.calls.record(self, component.name, point, self.grad_mode)
 
     def surround(self, point: str, body: Callable[[], None]) -> None:
         with ExitStack() as exits:
             for component in list(self.components):
                 if point in component.points:
-                    self.story.happen(self, component.name, f"{point}, before", self.grad_mode)
+                    self.calls.record(self, component.name, f"{point}, before", self.grad_mode)
                     exits.callback(self.after, component.name, point)
             body()
 
     def after(self, name: str, point: str) -> None:
-        self.story.happen(self, name, f"{point}, after", self.grad_mode)
+        self.calls.record(self, name, f"{point}, after", self.grad_mode)
 
     def leave_epoch(self) -> None:
         self.is_training = self.is_validating = self.is_testing = False
@@ -246,7 +234,7 @@ class Reference:
         self.fire("on_epoch_end")
 
     def training_batch(self) -> bool:
-        """Play a training batch, and tell whether it made the last step of the run."""
+        """Run a training batch, and tell whether it made the last step of the run."""
         if not self.is_pending:
             self.fire("on_grads_reset")
         self.is_stepping = True
@@ -274,21 +262,21 @@ class Reference:
 
 _SOURCE = """
 def {point}(self, loop):
-    self.story.happen(loop, self.name, "{point}", is_grad_enabled())
+    self.calls.record(loop, self.name, "{point}", is_grad_enabled())
 """
 _WRAPPER = """
 @hookimpl(wrapper=True)
 def {point}(self, loop):
-    self.story.happen(loop, self.name, "{point}, before", is_grad_enabled())
+    self.calls.record(loop, self.name, "{point}, before", is_grad_enabled())
     try:
         yield
     finally:
-        self.story.happen(loop, self.name, "{point}, after", is_grad_enabled())
+        self.calls.record(loop, self.name, "{point}, after", is_grad_enabled())
 """
 
 
 def method(point: str) -> Any:
-    """Return a component's method, written out as authors write it."""
+    """Return a method of a component, in the form in which authors write it."""
     names = {"is_grad_enabled": torch.is_grad_enabled, "hookimpl": hookimpl}
     source = _WRAPPER if point.startswith("around_") else _SOURCE
     exec(source.format(point=point), names)
@@ -298,23 +286,23 @@ def method(point: str) -> Any:
 METHODS = {point: method(point) for point in POINTS}
 
 
-def component(sketch: Sketch, story: Story) -> LoopComponent:
-    """Return the component that a sketch shows."""
+def component(sketch: Sketch, calls: Calls) -> LoopComponent:
+    """Return the component that a sketch describes."""
     methods = {point: METHODS[point] for point in sketch.points}
-    attributes = {"name": sketch.name, "story": story, **methods}
+    attributes = {"name": sketch.name, "calls": calls, **methods}
     return type("Sketched", (LoopComponent,), attributes)()
 
 
-def played(case: Case) -> tuple[TrainTestLoop, Story]:
-    """Return a real loop for a case, and its story."""
-    story = Story(case, make=component)
-    components = [component(sketch, story) for sketch in case.sketches]
+def make_real(case: Case) -> tuple[TrainTestLoop, Calls]:
+    """Return a real loop for a case, and the record of its calls."""
+    calls = Calls(case, make=component)
+    components = [component(sketch, calls) for sketch in case.sketches]
     loop = TrainTestLoop(torch.nn.Identity(), components, case.train_data, case.valid_data)
-    return loop, story
+    return loop, calls
 
 
-def play(loop: Any, runs: list[tuple[str, Any]]) -> list[bool]:
-    """Run a loop several times, and tell which runs failed."""
+def run_all(loop: Any, runs: list[tuple[str, Any]]) -> list[bool]:
+    """Run a loop several times, and return which runs failed."""
     failed = []
     for run, argument in runs:
         try:
@@ -336,17 +324,17 @@ def play(loop: Any, runs: list[tuple[str, Any]]) -> list[bool]:
 
 
 def up_to(n: int) -> st.SearchStrategy[int]:
-    """Return a strategy for all counts alike, where st.integers likes the small ones."""
+    """Return a strategy of equally likely counts, as st.integers prefers small ones."""
     return st.sampled_from(range(n + 1))
 
 
 subsets = st.frozensets(st.sampled_from(POINTS), min_size=4) | st.just(frozenset(POINTS))
-data = up_to(4).map(range) | up_to(4).map(Stream)
+batches = up_to(4).map(range) | up_to(4).map(range).map(Stream)
 moments = up_to(50)
 runs = st.one_of(
     st.tuples(st.just("n_epochs"), up_to(3)),
     st.tuples(st.just("n_optim_steps"), up_to(6)),
-    st.tuples(st.just("test"), data),
+    st.tuples(st.just("test"), batches),
     st.tuples(st.just("validate"), st.none()),
 )
 cases = st.builds(
@@ -354,8 +342,8 @@ cases = st.builds(
     sketches=st.lists(subsets, min_size=1, max_size=4).map(
         lambda several: [Sketch(f"c-{i}", points) for i, points in enumerate(several)]
     ),
-    train_data=data,
-    valid_data=data | st.none(),
+    train_data=batches,
+    valid_data=batches | st.none(),
     runs=st.lists(runs, min_size=1, max_size=3),
     edits=st.dictionaries(moments, st.sampled_from(sorted(EDITS)), max_size=4),
     newcomer=subsets,
@@ -370,9 +358,9 @@ cases = st.builds(
 def test_the_loop_fires_the_events_that_the_design_says_with_the_variables_it_says(
     case: Case,
 ) -> None:
-    """Every call of every component comes when the model says, with the same loop variables."""
+    """Each component is called when the model calls it, with the same loop variables."""
     reference = Reference(case)
-    loop, story = played(case)
-    assert play(reference, case.runs) == play(loop, case.runs)
-    assert reference.story.events == story.events
+    loop, calls = make_real(case)
+    assert run_all(reference, case.runs) == run_all(loop, case.runs)
+    assert reference.calls.events == calls.events
     assert variables(reference) == variables(loop)

@@ -9,7 +9,7 @@ from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
 
 
 class Typed(LoopComponent):
-    """Override points with and without annotations."""
+    """A component whose hooks have annotations."""
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Read and set variables."""

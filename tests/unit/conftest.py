@@ -1,74 +1,78 @@
-"""The loops and components that the tests of this folder are made of."""
+"""Fixtures of several files of this folder."""
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from loops import make_loop, named
+from recording import PointRecorder
 
-from ttl_core import LoopComponent, TrainTestLoop
-from ttl_core.hookspecs import POINTS
-
-
-@pytest.fixture
-def at() -> Callable[..., LoopComponent]:
-    """Return a function that makes a component of functions: `at(on_batch_end=print_loss)`."""
-
-    def make(**functions: Any) -> LoopComponent:
-        methods = {
-            key: staticmethod(value) if callable(value) else value
-            for key, value in functions.items()
-        }
-        return type("At", (LoopComponent,), methods)()
-
-    return make
+from ttl_core import TrainTestLoop
 
 
 @pytest.fixture
-def loop_of() -> Callable[..., TrainTestLoop]:
-    """Return a function that makes a loop of components, with numbers for batches."""
-
-    def make(
-        *components: LoopComponent,
-        train_data: Iterable[Any] | None = (0, 1),
-        valid_data: Iterable[Any] | None = (0,),
-    ) -> TrainTestLoop:
-        return TrainTestLoop(torch.nn.Linear(2, 1), components, train_data, valid_data)
-
-    return make
+def recorder() -> PointRecorder:
+    """Return a component that records the names of the callback points that fire."""
+    return PointRecorder()
 
 
 @pytest.fixture
-def points() -> list[str]:
-    """Return a list to which the component `recorder` adds each point that it is called at."""
-    return []
+def loop() -> TrainTestLoop:
+    """Return a loop of the components a, b, c and d, which return their names in on_batch_end."""
+    return make_loop(*map(named, "abcd"))
 
 
 @pytest.fixture
-def recorder(at: Callable[..., LoopComponent], points: list[str]) -> LoopComponent:
-    """Return a component that adds each point that it is called at to the list `points`."""
-
-    def adding(point: str) -> Callable[[TrainTestLoop], None]:
-        return lambda loop: points.append(point)
-
-    return at(**{point: adding(point) for point in POINTS if point.startswith("on_")})
+def components(loop: TrainTestLoop) -> Any:
+    """Return the list of the components a, b, c and d."""
+    return loop.components
 
 
 @pytest.fixture
-def watching() -> Callable[..., LoopComponent]:
-    """Return a function that makes a component that looks at loop variables at some points.
+def install_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """Return a function that installs a component for the length of a test.
 
-    What it has seen is a list: of the variable's values, or of tuples where there are several.
+    `install_component("ema", source)` installs the class `Ema` in the source of a module as the
+    component `ema` of the distribution `ttl-ema`, and returns its name.
     """
+    modules = []
 
-    class Watch(LoopComponent):
-        def __init__(self, points: str, *variables: str) -> None:
-            self.variables, self.seen = variables, []
-            for point in points.split():
-                setattr(self, point, self.look)
+    def install(name: str, source: str, version: str = "1.0") -> str:
+        module = f"ttl_{name}"
+        modules.append(module)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: ttl-{name}\nVersion: {version}\n"
+        declared = f"[ttl.components]\n{name} = {module}:{name.title()}\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(declared)
+        (tmp_path / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr("ttl_core.discovery.scanning._newest_scan", None)
+        return name
 
-        def look(self, loop: TrainTestLoop) -> None:
-            first, *rest = [getattr(loop, name) for name in self.variables]
-            self.seen.append((first, *rest) if rest else first)
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
 
-    return Watch
+
+CONFIGURABLE = """
+from ttl_core import LoopComponent
+
+class Configurable(LoopComponent):
+    def __init__(self, **config):
+        pass
+
+    def on_epoch_end(self, loop):
+        return "configurable"
+"""
+
+
+@pytest.fixture
+def configurable(install_component: Callable[..., str]) -> str:
+    """Install a component that takes any configuration, and return its name."""
+    return install_component("configurable", CONFIGURABLE, "1.2.3")

@@ -1,9 +1,11 @@
-"""loop.check_resumable(): of which data an epoch can be gone on with, and what to write if not."""
+"""loop.check_resumable(): whether a run can resume inside an epoch of its data."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from data import Stream
+from recording import StateRecorder
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -24,7 +26,7 @@ DATASET = TensorDataset(torch.arange(6.0))
 
 
 class Seeded(Sampler):
-    """Give an order that is a function of (seed, epoch)."""
+    """A sampler whose order is a function of (seed, epoch)."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -41,25 +43,25 @@ class Seeded(Sampler):
 
 
 class SeededBatches(Seeded):
-    """Give batches in such an order."""
+    """A sampler of batches in such an order."""
 
     def __iter__(self):
         return iter([[0, 1], [2, 3]])
 
 
 class OwnBatches(BatchSampler):
-    """Give batches in an order of one's own."""
+    """A sampler of batches in an order of its own."""
 
 
-class Stream(IterableDataset):
-    """Give samples without a length."""
+class StreamDataset(IterableDataset):
+    """Samples without a length."""
 
     def __iter__(self):
         return iter(torch.arange(6.0))
 
 
 class WithState:
-    """Be data that know themselves where they stand."""
+    """Data that keep their own position."""
 
     def __iter__(self):
         return iter(range(3))
@@ -71,15 +73,8 @@ class WithState:
         pass
 
 
-class Numbers:
-    """Be iterable and nothing else."""
-
-    def __iter__(self):
-        return iter(range(3))
-
-
 class Check(LoopComponent):
-    """Ask in each batch whether a run could go on from there."""
+    """A component that checks in each batch whether a run could resume from there."""
 
     def __init__(self):
         self.errors = []
@@ -92,7 +87,7 @@ class Check(LoopComponent):
 
 
 def errors_with(data, *components, valid_data=None):
-    """Return the errors in training on data, each text once, with the phase."""
+    """Return the errors of a training and a test on data, each text once, with the phase."""
     check = Check()
     loop = TrainTestLoop(torch.nn.Identity(), [*components, check], data, valid_data)
     loop.train(n_epochs=1)
@@ -125,15 +120,15 @@ def loader(**options):
     ids=lambda data: type(data).__name__,
 )
 def test_data_whose_order_can_be_repeated_are_accepted(data):
-    """What has a fixed order, one by (seed, epoch), or a state of its own, can be gone on with."""
+    """A fixed order, an order by (seed, epoch), and data with their own state are accepted."""
     assert [] == errors_with(data)
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own
 def test_a_loader_with_a_state_of_its_own_is_accepted():
-    """A loader of torchdata is asked for its state, also of a shuffled order or of a stream."""
+    """A loader of torchdata is accepted, also with a shuffled order or over a stream."""
     assert [] == errors_with(StatefulDataLoader(DATASET, shuffle=True))
-    assert [] == errors_with(StatefulDataLoader(Stream()))
+    assert [] == errors_with(StatefulDataLoader(StreamDataset()))
 
 
 SEEDED = (
@@ -182,29 +177,29 @@ OTHER = (
             "DataLoader whose order a RandomSampler decides",
             SEEDED,
         ),
-        (DataLoader(Stream()), "DataLoader over a stream, Stream", STATEFUL),
-        (Numbers(), "Numbers", OTHER),
+        (DataLoader(StreamDataset()), "DataLoader over a stream, StreamDataset", STATEFUL),
+        (Stream(range(3)), "Stream", OTHER),
         ({1: 2}, "dict", OTHER),
         ({1, 2}, "set", OTHER),
         ((number for number in range(3)), "generator", OTHER),
     ],
 )
-def test_data_whose_order_nothing_repeats_are_refused(data, what, change):
-    """The error says what the data are, and which line to change and how; validation is free."""
+def test_data_whose_order_cannot_be_repeated_are_refused(data, what, change):
+    """The error says what the data are, and what to write; only training data are checked."""
     expected = (
-        f"no run could go on in the middle of an epoch of its data, a {what}: nothing repeats the "
+        f"no run could resume in the middle of an epoch of its data, a {what}: nothing repeats the "
         f"order of their batches. {change}"
     )
     assert [("train", expected)] == errors_with(data)
 
 
-def test_the_order_of_validation_data_is_free():
+def test_validation_data_may_have_any_order():
     """No state is taken inside a validation epoch, so its order need not be repeated."""
     assert [] == errors_with([1, 2], valid_data=loader(shuffle=True))
 
 
-def test_outside_training_epochs_every_order_is_fine():
-    """Between epochs, and outside a run, a run can go on whatever its data are."""
+def test_outside_training_epochs_data_may_have_any_order():
+    """Between epochs, and outside a run, a run can resume whatever its data are."""
     loop = TrainTestLoop(torch.nn.Identity(), [], loader(shuffle=True))
     loop.check_resumable()
     loop.train(1)
@@ -212,7 +207,7 @@ def test_outside_training_epochs_every_order_is_fine():
 
 
 class Replace(LoopComponent):
-    """Put other data in place of those of an epoch."""
+    """A component that replaces the data of each epoch."""
 
     def __init__(self, data):
         self.data = data
@@ -224,30 +219,20 @@ class Replace(LoopComponent):
 @pytest.mark.parametrize(
     ("data", "others", "n_errors"), [([1], loader(shuffle=True), 1), (loader(shuffle=True), [1], 0)]
 )
-def test_what_is_gone_through_counts(data, others, n_errors):
-    """Where a component replaces `loop.data`, those are looked at."""
+def test_the_data_of_the_epoch_are_checked(data, others, n_errors):
+    """If a component replaces `loop.data`, the new data are checked."""
     assert n_errors == len(errors_with(data, Replace(others)))
-
-
-class Save(LoopComponent):
-    """Take a state at each safe point."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_safe_point(self, loop):
-        self.states.append(loop.state_dict())
 
 
 def states_with(data, n_epochs=1):
     """Return the states at the safe points of training on data."""
-    save = Save()
-    TrainTestLoop(torch.nn.Identity(), [save], data).train(n_epochs)
-    return save.states
+    recorder = StateRecorder()
+    TrainTestLoop(torch.nn.Identity(), [recorder], data).train(n_epochs)
+    return recorder.states
 
 
-def go_on(state, data):
-    """Train on data from a state."""
+def resume(state, data):
+    """Resume from a state with data."""
     loop = TrainTestLoop(torch.nn.Identity(), [], data)
     loop.load_state_dict(state)
     loop.train(n_epochs=2)
@@ -255,13 +240,13 @@ def go_on(state, data):
 
 def test_a_state_inside_an_epoch_of_such_data_is_refused():
     """state_dict() checks it too, at the first safe point."""
-    loop = TrainTestLoop(torch.nn.Identity(), [Save()], loader(shuffle=True))
+    loop = TrainTestLoop(torch.nn.Identity(), [StateRecorder()], loader(shuffle=True))
     with pytest.raises(StateError, match=r"sampler=ttl_core\.SeededSampler\(dataset\)"):
         loop.train(1)
 
 
-def test_a_state_between_epochs_of_such_data_is_fine():
-    """With one batch an epoch, all safe points lie between epochs."""
+def test_a_state_between_epochs_of_such_data_is_accepted():
+    """With one batch an epoch, all safe points are between epochs."""
     states = states_with(loader(shuffle=True, batch_size=6), n_epochs=2)
     assert [None, None] == [state["position"]["epoch"] for state in states]
 
@@ -271,8 +256,8 @@ def position_in(data):
     return states_with(data)[0]["position"]["epoch"]
 
 
-def test_a_position_has_from_what_the_order_follows():
-    """It notes the batches that were consumed, and seed and epoch where they decide the order."""
+def test_a_position_has_what_decides_the_order():
+    """A position has the number of batches, and seed and epoch if they decide the order."""
     assert {"n_batches": 1, "order": {}} == position_in([1, 2])
     assert {"n_batches": 1, "order": {}} == position_in(loader(batch_size=2))
     seeded = loader(sampler=Seeded(DATASET))
@@ -297,23 +282,23 @@ def test_a_position_has_from_what_the_order_follows():
         ([1, 2, 3], WithState(), "a WithState"),
     ],
 )
-def test_data_of_another_kind_are_refused_when_going_on(saved_of, given, text):
-    """A state inside an epoch fits the kind of data that it was taken of, and the error says so."""
+def test_data_of_another_kind_are_refused_when_resuming(saved_of, given, text):
+    """A state inside an epoch fits only the kind of data with which it was taken."""
     (state, *_) = states_with(saved_of)
     with pytest.raises(StateError) as caught:
-        go_on(state, given)
+        resume(state, given)
     assert text in str(caught.value)
     assert str(caught.value).endswith("Give the data that the state was taken of")
 
 
-def test_another_seed_is_refused_when_going_on():
-    """An order of another seed is another order, inside an epoch and between epochs."""
+def test_another_seed_is_refused_when_resuming():
+    """Another seed is another order, inside an epoch and between epochs."""
     states = states_with(loader(sampler=Seeded(DATASET)))
     for state in (states[0], states[-1]):
         other = loader(sampler=Seeded(DATASET))
         other.sampler.seed = 5
         with pytest.raises(StateError) as caught:
-            go_on(state, other)
+            resume(state, other)
         expected = (
             "the order of the data has seed 5, but the state was taken with seed 0. Give the "
             "sampler that one"
@@ -321,8 +306,8 @@ def test_another_seed_is_refused_when_going_on():
         assert expected == str(caught.value)
 
 
-def test_data_that_cannot_be_repeated_are_refused_when_going_on():
-    """Inside an epoch there is no going on with data whose order nothing repeats."""
+def test_data_that_cannot_be_repeated_are_refused_when_resuming():
+    """A run cannot resume inside an epoch with data whose order cannot be repeated."""
     (state, *_) = states_with(loader())
     with pytest.raises(StateError, match="whose order a RandomSampler decides"):
-        go_on(state, loader(shuffle=True))
+        resume(state, loader(shuffle=True))

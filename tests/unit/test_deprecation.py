@@ -1,4 +1,4 @@
-"""Deprecated callback points and arguments: told once a class, where the author sees it."""
+"""Deprecated callback points and arguments: a warning once a class, at the author's line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import functools
 import warnings
 
 import pytest
+from loops import make_loop
+from recording import warnings_of
 
 from ttl_core import LoopComponent, hookimpl, hookspec
 
@@ -23,35 +25,27 @@ LINE = 5
 
 
 class Points:
-    """Callback points of which some are deprecated."""
+    """Callback points, some of which are deprecated."""
 
     @hookspec(warn_on_impl=DeprecationWarning("use acme_new"))
     def acme_old(self, loop):
-        """Be what nobody should implement any more."""
+        """Fire no more."""
 
     @hookspec(warn_on_impl_args={"old": DeprecationWarning("use new"), "older": UserWarning("!")})
     def acme_new(self, loop, old, older, new):
-        """Be what everybody should implement."""
+        """Fire in place of acme_old."""
 
 
 class Acme(LoopComponent):
     hookspecs = Points
 
 
-def author(point="acme_old", arguments="self, loop", name="Theirs", options="()"):
-    """Return a component class that somebody else has written in a file of theirs."""
+def make_class(point="acme_old", arguments="self, loop", name="Theirs", options="()"):
+    """Return a component class that is defined in the file of another package."""
     source = SOURCE.format(name=name, point=point, arguments=arguments, options=options)
     names = {"__name__": "their.package"}
     exec(compile(source, FILE, "exec"), names)
     return names[name]
-
-
-def told(action):
-    """Return the warnings that an action gives, however often Python would show them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        action()
-    return caught
 
 
 def provider(category):
@@ -61,9 +55,9 @@ def provider(category):
     return type("Provider", (LoopComponent,), {"name": "acme", "hookspecs": specs})()
 
 
-def test_an_implementation_of_a_deprecated_point_is_warned_of(loop_of):
-    """The warning says who implements what, and what the author of the point says about it."""
-    (warning,) = told(lambda: loop_of(Acme(), author()()))
+def test_an_implementation_of_a_deprecated_point_is_warned_of():
+    """The warning has the component, the point, and the text of the hookspec."""
+    (warning,) = warnings_of(lambda: make_loop(Acme(), make_class()()))
     expected = (
         "component 'theirs' (class their.package.Theirs) implements acme_old, which is "
         "deprecated: use acme_new"
@@ -71,90 +65,90 @@ def test_an_implementation_of_a_deprecated_point_is_warned_of(loop_of):
     assert expected == str(warning.message)
 
 
-def test_the_warning_points_at_the_implementation(loop_of):
-    """Its author finds the line to change."""
-    (warning,) = told(lambda: loop_of(Acme(), author()()))
+def test_the_warning_points_at_the_implementation():
+    """The warning has the file and the line of the implementation."""
+    (warning,) = warnings_of(lambda: make_loop(Acme(), make_class()()))
     assert (FILE, LINE) == (warning.filename, warning.lineno)
 
 
 @pytest.mark.parametrize(
     "category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning, UserWarning]
 )
-def test_the_warning_is_a_future_warning_whatever_the_spec_says(loop_of, category):
-    """A DeprecationWarning would be shown to nobody outside of __main__."""
-    (warning,) = told(lambda: loop_of(provider(category), author()()))
+def test_the_warning_is_a_future_warning_whatever_the_spec_says(category):
+    """A DeprecationWarning would not be shown outside of __main__."""
+    (warning,) = warnings_of(lambda: make_loop(provider(category), make_class()()))
     assert FutureWarning is warning.category
     assert str(warning.message).endswith("use another")
 
 
-def test_python_shows_the_warning_by_default(loop_of):
-    """With the filters of an interpreter that was started without options it is seen."""
+def test_python_shows_the_warning_by_default():
+    """With the default filters of an interpreter, the warning is shown."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
         warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
         for hidden in DeprecationWarning, PendingDeprecationWarning, ImportWarning:
             warnings.simplefilter("ignore", hidden, append=True)
-        loop_of(Acme(), author()())
+        make_loop(Acme(), make_class()())
     assert [FutureWarning] == [warning.category for warning in caught]
 
 
-def test_each_class_is_told_once(loop_of):
+def test_each_class_is_warned_of_once():
     """Neither a second instance, nor an edit, nor a second loop repeats the warning."""
-    theirs = author()
+    cls = make_class()
 
     def use():
-        loop = loop_of(Acme(), theirs(), theirs())
-        loop.components.append(theirs())
+        loop = make_loop(Acme(), cls(), cls())
+        loop.components.append(cls())
         loop.components.reverse()
         loop.components.disable("theirs")
         loop.components.enable("theirs")
         loop.hook.acme_old(loop=loop)
-        loop_of(theirs(), Acme())
+        make_loop(cls(), Acme())
 
-    assert 1 == len(told(use))
+    assert 1 == len(warnings_of(use))
 
 
-def test_every_class_is_told(loop_of):
-    """Two authors get a warning each."""
-    found = told(lambda: loop_of(Acme(), author()(), author(name="Others")()))
+def test_every_class_is_warned_of():
+    """Two classes give a warning each."""
+    found = warnings_of(lambda: make_loop(Acme(), make_class()(), make_class(name="Others")()))
     names = [str(warning.message).split("'")[1] for warning in found]
     assert ["theirs", "others"] == names
 
 
-def test_a_class_that_inherits_an_implementation_is_told_where_that_is(loop_of):
-    """The line to change is the one of the base class."""
-    heir = type("Heir", (author(),), {})
-    (warning,) = told(lambda: loop_of(Acme(), heir()))
+def test_the_warning_points_at_an_inherited_implementation():
+    """For a subclass, the warning points at the line of the base class."""
+    subclass = type("Heir", (make_class(),), {})
+    (warning,) = warnings_of(lambda: make_loop(Acme(), subclass()))
     assert (FILE, LINE) == (warning.filename, warning.lineno)
     assert "'heir'" in str(warning.message)
 
 
-def test_a_decorated_implementation_is_told_where_it_is_written(loop_of):
-    """Behind functools.wraps the author's own line is found."""
-    inner = author().acme_old
+def test_the_warning_points_at_a_decorated_implementation():
+    """With functools.wraps, the warning points at the decorated function."""
+    inner = make_class().acme_old
 
     @functools.wraps(inner)
     def acme_old(*args):
         return inner(*args)
 
     decorated = type("Decorated", (LoopComponent,), {"acme_old": hookimpl(acme_old)})
-    (warning,) = told(lambda: loop_of(Acme(), decorated()))
+    (warning,) = warnings_of(lambda: make_loop(Acme(), decorated()))
     assert (FILE, LINE) == (warning.filename, warning.lineno)
 
 
-def test_an_implementation_by_another_name_is_warned_of(loop_of):
-    """Specname leads to the same point."""
-    theirs = author(point="mine", options="(specname='acme_old')")
-    (warning,) = told(lambda: loop_of(Acme(), theirs()))
+def test_an_implementation_by_another_name_is_warned_of():
+    """An implementation with specname is warned of too."""
+    cls = make_class(point="mine", options="(specname='acme_old')")
+    (warning,) = warnings_of(lambda: make_loop(Acme(), cls()))
     assert "implements acme_old" in str(warning.message)
 
 
-def test_an_optional_implementation_is_warned_of_when_its_point_comes(loop_of):
-    """Without a provider nothing is deprecated."""
-    theirs = author(options="(optionalhook=True)")
+def test_an_optional_implementation_is_warned_of_when_a_provider_joins():
+    """Without a provider, nothing is deprecated."""
+    cls = make_class(options="(optionalhook=True)")
     loops = []
-    assert [] == told(lambda: loops.append(loop_of(theirs())))
-    assert 1 == len(told(lambda: loops[0].components.append(Acme())))
+    assert [] == warnings_of(lambda: loops.append(make_loop(cls())))
+    assert 1 == len(warnings_of(lambda: loops[0].components.append(Acme())))
 
 
 @pytest.mark.parametrize(
@@ -172,35 +166,35 @@ def test_an_optional_implementation_is_warned_of_when_its_point_comes(loop_of):
         ),
     ],
 )
-def test_who_takes_a_deprecated_argument_is_warned_of(loop_of, arguments, expected):
-    """Each deprecated argument that an implementation names is told, and no other."""
-    theirs = author("acme_new", arguments)
-    found = told(lambda: loop_of(Acme(), theirs(), theirs()))
+def test_an_implementation_with_a_deprecated_argument_is_warned_of(arguments, expected):
+    """Each deprecated argument that an implementation names gives a warning, and no other."""
+    cls = make_class("acme_new", arguments)
+    found = warnings_of(lambda: make_loop(Acme(), cls(), cls()))
     assert expected == [str(warning.message).split(" implements ")[1] for warning in found]
     assert {FutureWarning} >= {warning.category for warning in found}
 
 
-def test_who_implements_nothing_deprecated_is_not_warned_of(loop_of):
-    """Neither the provider, nor who only calls the point, is told."""
+def test_a_class_without_deprecated_implementations_is_not_warned_of():
+    """Neither the provider nor a component that only calls the point gives a warning."""
 
     class Caller(LoopComponent):
         def on_train_begin(self, loop):
             loop.hook.acme_old(loop=loop)
 
-    assert [] == told(lambda: loop_of(Acme(), Caller(), author("on_log")()).train(0))
+    assert [] == warnings_of(lambda: make_loop(Acme(), Caller(), make_class("on_log")()).train(0))
 
 
-def test_a_deprecated_point_works(loop_of):
-    """Whoever implements it is called as before."""
+def test_a_deprecated_point_works():
+    """Its implementations are called as before."""
     loops = []
-    told(lambda: loops.append(loop_of(Acme(), author()())))
+    warnings_of(lambda: loops.append(make_loop(Acme(), make_class()())))
     assert [1] == loops[0].hook.acme_old(loop=loops[0])
 
 
-def test_a_warning_that_is_an_error_refuses_the_component(loop_of):
-    """Where warnings are errors, an edit that gives one changes nothing."""
-    loop = loop_of(Acme())
+def test_a_warning_that_is_an_error_refuses_the_component():
+    """If warnings are errors, an edit that gives one changes nothing."""
+    loop = make_loop(Acme())
     with pytest.raises(FutureWarning):
-        loop.components.append(author()())
+        loop.components.append(make_class()())
     assert ["acme"] == loop.components.names()
     assert [] == loop.hook.acme_old(loop=loop)

@@ -1,4 +1,4 @@
-"""Watching a metric: which value is better, and which is the best."""
+"""Monitor: which value of a metric is an improvement, and which is the best."""
 
 import math
 
@@ -15,7 +15,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 @pytest.mark.parametrize(("mode", "pick"), [("min", min), ("max", max)])
 @given(values=st.lists(finite, min_size=1))
 def test_the_best_of_finite_values_is_their_extreme(mode, pick, values):
-    """After any values the best one is their minimum, or their maximum."""
+    """After any values, the best one is their minimum, or their maximum."""
     monitor = Monitor("valid/loss", mode)
     for value in values:
         monitor.update(value)

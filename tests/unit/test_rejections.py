@@ -1,4 +1,4 @@
-"""What is refused when a component joins: whatever could never be called as it was meant."""
+"""What is refused when a component joins: hooks that could not be called as intended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+from loops import make_component, make_loop
 
 from ttl_core import ComponentRejectedError, LoopComponent, TrainTestLoop, hookimpl, hookspec
 
@@ -186,19 +187,19 @@ RIGHT = "Write:\n    def on_batch_end(self, loop):"
 
 
 @pytest.mark.parametrize(
-    ("cls", "problem", "mend"),
+    ("cls", "problem", "fix"),
     [
-        (Misspelled, "on_batch_edn is no callback point", "Did you mean 'on_batch_end'?"),
-        (Imagined, "on_xyz is no callback point", "The points are: around_run, on_train_begin,"),
-        (MisspelledAround, "around_epochs is no callback point", "Did you mean 'around_epoch'?"),
-        (MisspelledSpecname, "count is no callback point", "Did you mean 'on_batch_end'?"),
-        (MarkedNoPoint, "batch_end is no callback point", "Did you mean 'on_batch_end'?"),
-        (Number, "on_batch_end is a int", "no function or method"),
-        (Property, "on_batch_end is a property", "no function or method"),
-        (CallableObject, "on_batch_end is a Identity", "no function or method"),
-        (Partial, "on_batch_end is a partial", "no function or method"),
-        (NestedClass, "on_batch_end is a type", "no function or method"),
-        (BuiltIn, "is a builtin_function_or_method", "no function written in Python"),
+        (Misspelled, "on_batch_edn is not a callback point", "Did you mean 'on_batch_end'?"),
+        (Imagined, "on_xyz is not a callback point", "The points are: around_run, on_train_begin,"),
+        (MisspelledAround, "around_epochs is not a callback point", "Did you mean 'around_epoch'?"),
+        (MisspelledSpecname, "count is not a callback point", "Did you mean 'on_batch_end'?"),
+        (MarkedNoPoint, "batch_end is not a callback point", "Did you mean 'on_batch_end'?"),
+        (Number, "on_batch_end is a int", "not a function or method"),
+        (Property, "on_batch_end is a property", "not a function or method"),
+        (CallableObject, "on_batch_end is a Identity", "not a function or method"),
+        (Partial, "on_batch_end is a partial", "not a function or method"),
+        (NestedClass, "on_batch_end is a type", "not a function or method"),
+        (BuiltIn, "is a builtin_function_or_method", "not a function written in Python"),
         (UnknownArgument, "takes batch, which on_batch_end does not have", RIGHT),
         (OldName, "takes learner, which on_batch_end does not have", RIGHT),
         (Default, "has a default value for an argument", RIGHT),
@@ -220,44 +221,44 @@ RIGHT = "Write:\n    def on_batch_end(self, loop):"
         (ForeignPrefix, "'other_begin', whose name", "Call it foreign_prefix_other_begin"),
         (NoSpecs, "hold no function", "marked with @hookspec"),
         (SpecsOfAnInstance, "no module or class", "marked with @hookspec"),
-        (ImpossibleHint, "'No Name' is no component's name", "as in after = ('metrics',)"),
+        (ImpossibleHint, "'No Name' is not a component's name", "as in after = ('metrics',)"),
     ],
 )
-def test_what_could_not_be_called_as_meant_is_refused(cls, problem, mend):
-    """The error says what is wrong, and the mend."""
+def test_what_could_not_be_called_as_intended_is_refused(cls, problem, fix):
+    """The error says what is wrong, and how to fix it."""
     with pytest.raises(ComponentRejectedError) as caught:
         TrainTestLoop(torch.nn.Identity(), [cls()])
     assert problem in str(caught.value)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
-def test_a_refusal_says_who_and_where():
-    """The error names the component, its class and the line of the method."""
+def test_the_error_names_the_component_and_the_line():
+    """The error has the component, its class, and the line of the method."""
     with pytest.raises(ComponentRejectedError) as caught:
         TrainTestLoop(torch.nn.Identity(), [Default()])
     first, *_, last = str(caught.value).splitlines()
-    who = f"component 'default' (class {__name__}.Default) cannot join: its on_batch_end has"
-    assert first.startswith(who)
+    component = f"component 'default' (class {__name__}.Default) cannot join: its on_batch_end has"
+    assert first.startswith(component)
     assert f"    at {__file__}:{Default.on_batch_end.__code__.co_firstlineno}" == last
 
 
-def test_a_refused_component_leaves_the_others_alone(at, loop_of):
-    """A list that refused a component works as before."""
-    loop = loop_of(at(on_batch_end=lambda loop: "called"))
+def test_a_refused_component_leaves_the_others_alone():
+    """A list works as before after it refused a component."""
+    loop = make_loop(make_component(on_batch_end=lambda loop: "called"))
     with pytest.raises(ComponentRejectedError):
         loop.components.append(Misspelled())
     assert ["called"] == loop.hook.on_batch_end(loop=loop)
 
 
 def test_an_inherited_mistake_is_refused_too():
-    """A subclass does not hide what its base cannot do."""
-    heir = type("Heir", (Default,), {})
+    """A subclass is refused for a method of its base class."""
+    subclass = type("Subclass", (Default,), {})
     with pytest.raises(ComponentRejectedError, match="has a default value"):
-        TrainTestLoop(torch.nn.Identity(), [heir()])
+        TrainTestLoop(torch.nn.Identity(), [subclass()])
 
 
 def test_a_mistake_on_the_instance_is_refused_too():
-    """A method that was assigned in __init__ is looked at like any other."""
+    """A method that was assigned to an instance is checked like any other."""
     component = LoopComponent()
     component.on_batch_edn = lambda loop: None
     with pytest.raises(ComponentRejectedError, match="Did you mean 'on_batch_end'"):
@@ -268,22 +269,22 @@ def test_a_mistake_on_the_instance_is_refused_too():
 
 
 def test_a_class_in_place_of_an_instance_is_refused():
-    """The error says to make one."""
+    """The error says how to make an instance."""
     with pytest.raises(ComponentRejectedError, match=r"is a class.* Write LoopComponent\(\.\.\.\)"):
         TrainTestLoop(torch.nn.Identity(), [LoopComponent])
 
 
 @pytest.mark.parametrize("thing", [5, None, print, torch.nn.Identity(), ["x"]], ids=repr)
 def test_what_is_no_component_is_refused(thing):
-    """The error says what a list takes."""
+    """The error says what a list may contain."""
     with pytest.raises(ComponentRejectedError, match="A list takes instances of LoopComponent"):
         TrainTestLoop(torch.nn.Identity(), [thing])
 
 
 @pytest.mark.parametrize("thing", ["metrics", LoopComponent(), 5, None])
 def test_what_is_no_list_is_refused(thing):
-    """One component or name, or nothing, in place of a list gets the list written out."""
-    with pytest.raises(ComponentRejectedError, match=r"is no list of components\. Write \["):
+    """The error about one component, or nothing, instead of a list shows the list to write."""
+    with pytest.raises(ComponentRejectedError, match=r"is not a list of components\. Write \["):
         TrainTestLoop(torch.nn.Identity(), thing)
 
 
@@ -364,14 +365,14 @@ class Harmless(LoopComponent):
     "cls",
     [Static, ClassMethod, Unnamed, Extra, Decorated, Renamed, Assigned, Inherited, Harmless],
 )
-def test_a_method_that_can_be_called_is_accepted(loop_of, cls):
-    """Whatever kind of Python function implements a point is called at it."""
-    loop = loop_of(cls())
+def test_a_method_that_can_be_called_is_accepted(cls):
+    """Every kind of Python function that implements a point is called."""
+    loop = make_loop(cls())
     assert ["called"] == loop.hook.on_batch_end(loop=loop)
 
 
-def test_a_point_that_is_not_overridden_is_not_called(loop_of, at):
-    """The no-ops of the base class cost nothing, also where a class on the way overrides them."""
+def test_a_point_that_is_not_overridden_is_not_called():
+    """The no-ops of the base class are not called, also if a class in between overrides them."""
 
     class Calling(LoopComponent):
         def on_batch_end(self, loop):
@@ -380,16 +381,16 @@ def test_a_point_that_is_not_overridden_is_not_called(loop_of, at):
     class NotCalling(Calling):
         on_batch_end = LoopComponent.on_batch_end
 
-    loop = loop_of(NotCalling())
+    loop = make_loop(NotCalling())
     assert [] == loop.hook.on_batch_end(loop=loop)
 
 
-def test_super_works_in_every_point(loop_of):
-    """A component may call the base class's no-op."""
+def test_super_works_in_every_point():
+    """A component may call the no-op of the base class."""
 
     class Polite(LoopComponent):
         def on_batch_end(self, loop):
             return [super().on_batch_end(loop)]
 
-    loop = loop_of(Polite())
+    loop = make_loop(Polite())
     assert [[None]] == loop.hook.on_batch_end(loop=loop)

@@ -1,4 +1,4 @@
-"""What SeededSampler, SeededSamples and sample_generator do."""
+"""SeededSampler, SeededSamples and sample_generator: orders and augmentation by seed and epoch."""
 
 import copy
 import itertools
@@ -11,9 +11,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset
-from ttl_core.sampler import SeededIndex
 
 from ttl_core import ArgumentError, SeededSampler, SeededSamples, sample_generator
+from ttl_core.state.sampler import SeededIndex
 
 seeds = st.integers(0, 2**63 - 1)
 epochs = st.integers(0, 1000)
@@ -32,7 +32,7 @@ def order(n, seed, epoch, **options):
 @settings(deadline=None)
 @given(st.integers(0, 200), seeds, epochs)
 def test_an_order_is_a_function_of_seed_and_epoch(n, seed, epoch):
-    """Whatever was drawn or iterated over before, it is the same, and has each index once."""
+    """The order does not depend on earlier draws and epochs, and has each index once."""
     torch.manual_seed(epoch)
     first = order(n, seed, epoch)
     sampler = SeededSampler(range(n), seed)
@@ -46,25 +46,25 @@ def test_an_order_is_a_function_of_seed_and_epoch(n, seed, epoch):
 
 @settings(deadline=None)
 @given(st.integers(20, 100), st.lists(st.tuples(seeds, epochs), min_size=2, max_size=4))
-def test_orders_differ_between_seeds_and_epochs(n, places):
-    """Another seed or another epoch is another order."""
-    assume(len(places) == len(set(places)))
-    orders = [order(n, *place) for place in places]
+def test_orders_differ_between_seeds_and_epochs(n, positions):
+    """Another seed, or another epoch, gives another order."""
+    assume(len(positions) == len(set(positions)))
+    orders = [order(n, *position) for position in positions]
     assert all(one != other for one, other in itertools.combinations(orders, 2))
 
 
 def test_the_next_epoch_is_not_the_first_of_the_next_seed():
-    """Seed and epoch are not added up, as samplers do that seed with their sum."""
+    """The order is not seeded with the sum of seed and epoch, as that of other samplers is."""
     assert order(50, 1, 0) != order(50, 0, 1)
 
 
 def test_seeds_stay_what_they_are():
-    """Runs of today are gone on with by tomorrow's version: how seeds are mixed is a promise."""
+    """Later versions resume runs of this one, so the way seeds are mixed must not change."""
     assert 8462395873746552714 == sample_generator(SeededIndex(2, 0, 1)).initial_seed()
 
 
 def test_leaves_random_numbers_alone():
-    """An epoch draws from no global stream."""
+    """An epoch draws from no global random generator."""
     torch.manual_seed(0)
     before = torch.get_rng_state()
     order(10, 0, 0)
@@ -72,28 +72,28 @@ def test_leaves_random_numbers_alone():
 
 
 def test_each_iteration_is_the_next_epoch():
-    """Nobody has to count epochs."""
+    """The sampler counts its epochs."""
     sampler = SeededSampler(range(30), 5)
     assert [order(30, 5, epoch) for epoch in range(3)] == [list(sampler) for _ in range(3)]
     assert 3 == sampler.epoch
 
 
 def test_an_iterator_that_is_not_used_is_no_epoch():
-    """An epoch begins when its first index is asked for: a DataLoader makes iterators to spare."""
+    """An epoch begins with its first index: a DataLoader makes iterators that it does not use."""
     sampler = SeededSampler(range(5))
     iter(sampler)
     assert 0 == sampler.epoch
 
 
 def test_without_shuffling_indices_are_in_order():
-    """They still know seed and epoch, for random augmentation of validation data, say."""
+    """The indices still have seed and epoch, as for random augmentation of validation data."""
     indices = order(4, 7, 2, shuffle=False)
     assert [0, 1, 2, 3] == indices
     assert {(7, 2)} == {(index.seed, index.epoch) for index in indices}
 
 
 def test_a_sampler_has_the_length_of_the_dataset():
-    """A DataLoader asks for it."""
+    """len() of a sampler is that of its dataset, which a DataLoader needs."""
     assert 4 == len(SeededSampler([1, 2, 3, 4]))
 
 
@@ -106,13 +106,13 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed):
 
 
 def test_a_seed_of_64_bits_is_refused():
-    """Generators take 63 bits without a sign."""
+    """A seed has to fit into 63 bits."""
     with pytest.raises(ArgumentError, match="but has to be below 2"):
         SeededSampler([1], 2**63)
 
 
 def test_a_dataset_without_a_length_is_refused():
-    """A stream has nothing to shuffle."""
+    """A stream cannot be shuffled."""
     with pytest.raises(TypeError, match="which has no length to shuffle"):
         SeededSampler(iter([1, 2]))
 
@@ -129,13 +129,13 @@ def test_a_dataset_without_a_length_is_refused():
     ],
 )
 def test_an_index_is_the_same_in_another_process(copied):
-    """Pickled and copied it knows its seed and its epoch."""
+    """An index that was pickled or copied still has its seed and its epoch."""
     index = copied(SeededIndex(3, 5, 7))
     assert (SeededIndex, 3, 5, 7) == (type(index), index, index.seed, index.epoch)
 
 
 def test_an_index_is_a_number():
-    """A dataset need not know what it is."""
+    """A dataset can use an index like any other int."""
     index = SeededIndex(1, 5, 7)
     assert "b" == "abc"[index]
     assert {1: 2}[index] == 2
@@ -147,11 +147,11 @@ def test_an_index_is_a_number():
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 99), seeds, epochs), min_size=2, max_size=5, unique=True))
-def test_a_generator_is_a_function_of_seed_epoch_and_index(places):
-    """It draws the same numbers for the same sample, and others for another one."""
-    draws = [draw(*place) for place in places]
-    assert draws == [draw(*place) for place in places]
-    assert len(places) == len(set(draws))
+def test_a_generator_is_a_function_of_seed_epoch_and_index(positions):
+    """The same sample gets the same numbers, and another sample gets others."""
+    draws = [draw(*position) for position in positions]
+    assert draws == [draw(*position) for position in positions]
+    assert len(positions) == len(set(draws))
 
 
 def draw(index, seed, epoch):
@@ -175,7 +175,7 @@ def test_an_index_of_another_sampler_is_refused():
 
 
 class Augmented(Dataset):
-    """Draw from each global stream for each sample."""
+    """Samples that draw from each global random generator."""
 
     def __len__(self):
         return 6
@@ -185,7 +185,7 @@ class Augmented(Dataset):
 
 
 class WithGenerator(Augmented):
-    """Draw from the generator of the sample."""
+    """Samples that draw from their own generator."""
 
     def __getitem__(self, index):
         return int(index), torch.rand((), generator=sample_generator(index)).item()
@@ -200,7 +200,7 @@ def samples(dataset, n_workers=0, n_epochs=2):
 
 @pytest.mark.parametrize("dataset", [SeededSamples(Augmented()), WithGenerator()])
 def test_samples_are_the_same_wherever_they_are_loaded(dataset):
-    """With workers or without, and whatever was drawn before, augmentation draws the same."""
+    """Augmentation draws the same numbers with and without workers, and after any other draws."""
     random.seed(0)
     numpy.random.seed(0)
     torch.manual_seed(0)
@@ -213,7 +213,7 @@ def test_samples_are_the_same_wherever_they_are_loaded(dataset):
 
 
 @pytest.mark.parametrize("dataset", [SeededSamples(Augmented()), WithGenerator()])
-def test_samples_are_drawn_anew_in_each_epoch(dataset):
+def test_samples_differ_between_epochs(dataset):
     """The same sample is augmented in another way in the next epoch."""
     first, second = ({index: rest for index, *rest in epoch} for epoch in samples(dataset))
     assert first.keys() == second.keys()
@@ -221,37 +221,37 @@ def test_samples_are_drawn_anew_in_each_epoch(dataset):
     assert 6 == len({tuple(rest) for rest in first.values()})
 
 
-def test_plain_augmentation_is_another_one_each_time():
-    """The tests above fail against a dataset that is not wrapped."""
+def test_samples_of_a_plain_dataset_differ_each_time():
+    """The tests above fail with a dataset that is not wrapped."""
     random.seed(0)
     torch.manual_seed(0)
     first = samples(Augmented())
     assert first != samples(Augmented())
 
 
-def streams():
-    """Return the states of the global random streams, to be compared."""
+def generator_states():
+    """Return the states of the global random generators, to be compared."""
     state = numpy.random.get_state()
     return random.getstate(), state[1].tolist(), state[2:], torch.get_rng_state().tolist()
 
 
 def test_samples_leave_random_numbers_alone():
-    """Afterwards the global streams are where they were, also if a dataset fails."""
+    """Afterwards the global generators have their earlier state, also if a dataset fails."""
 
     class Failing(Augmented):
         def __getitem__(self, index):
             super().__getitem__(index)
             raise OSError
 
-    before = streams()
+    before = generator_states()
     SeededSamples(Augmented())[SeededIndex(0, 1, 2)]
     with pytest.raises(OSError):  # noqa: PT011  (it says nothing)
         SeededSamples(Failing())[SeededIndex(0, 1, 2)]
-    assert before == streams()
+    assert before == generator_states()
 
 
-def test_a_dataset_is_asked_for_plain_indices():
-    """What is wrapped need not know of seeds: it gets an int, and nothing else."""
+def test_a_wrapped_dataset_gets_plain_indices():
+    """The index that a wrapped dataset gets is of type int."""
 
     class Types(Augmented):
         def __getitem__(self, index):
@@ -261,15 +261,15 @@ def test_a_dataset_is_asked_for_plain_indices():
 
 
 def test_samples_need_a_seeded_sampler():
-    """Loaded in another order, they say what to write."""
+    """With another sampler, the error says what to write."""
     data = SeededSamples(Augmented())
     assert 6 == len(data)
     with pytest.raises(TypeError, match="not sampled by a SeededSampler"):
         next(iter(DataLoader(data)))
 
 
-def test_batches_are_of_the_order():
-    """A BatchSampler of one keeps seed and epoch in its indices."""
+def test_a_batch_sampler_keeps_the_order():
+    """The indices of a BatchSampler have seed and epoch."""
     data = SeededSamples(Augmented())
     batches = BatchSampler(SeededSampler(data, 3), 4, drop_last=False)
     loader = DataLoader(data, batch_sampler=batches)

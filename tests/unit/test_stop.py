@@ -1,8 +1,10 @@
-"""stop(): the end of a run, asked for from any point."""
+"""stop(): it ends a run from any point."""
 
 from __future__ import annotations
 
 import pytest
+from loops import make_component, make_loop
+from recording import Recorder
 
 from ttl_core import hookimpl
 
@@ -14,7 +16,7 @@ IN_TRAINING = [
 
 
 def validate(loop):
-    """Validate in training."""
+    """Validate, in training only."""
     if loop.is_training:
         loop.validate()
 
@@ -39,21 +41,21 @@ def stop_after(loop):
 
 
 @pytest.mark.parametrize("point", IN_TRAINING)
-def test_stop_skips_the_rest_of_its_point_and_of_the_run(at, loop_of, recorder, points, point):
-    """Whoever comes after the one who stops sees nothing more but on_train_end."""
-    loop = loop_of(recorder)
+def test_stop_skips_the_rest_of_its_point_and_of_the_run(recorder, point):
+    """After stop(), no component is called any more, except in on_train_end."""
+    loop = make_loop(recorder)
     loop.train(n_epochs=1)
-    expected = [*points[: points.index(point)], "on_train_end"]
-    points.clear()
-    loop.components.insert(0, at(**{point: stop}))
+    expected = [*recorder.points[: recorder.points.index(point)], "on_train_end"]
+    recorder.points.clear()
+    loop.components.insert(0, make_component(**{point: stop}))
     loop.train(n_epochs=1)
-    assert expected == points
+    assert expected == recorder.points
 
 
 @pytest.mark.parametrize("point", IN_TRAINING)
-def test_an_epoch_that_was_stopped_does_not_count(at, loop_of, point):
-    """stop() leaves epoch_num as it is."""
-    loop = loop_of(at(**{point: stop}))
+def test_an_epoch_that_was_stopped_does_not_count(point):
+    """stop() does not change epoch_num."""
+    loop = make_loop(make_component(**{point: stop}))
     loop.train(n_epochs=3)
     assert 0 == loop.epoch_num
 
@@ -70,10 +72,10 @@ def test_an_epoch_that_was_stopped_does_not_count(at, loop_of, point):
     ],
     ids=["around_run, before", "around_epoch, before", "around_epoch, after"],
 )
-def test_an_around_hook_can_stop_the_run(at, loop_of, recorder, points, around, expected):
+def test_an_around_hook_can_stop_the_run(recorder, around, expected):
     """stop() before or after the yield of an around-hook ends the run."""
-    loop_of(at(**around), recorder, train_data=[]).train(n_epochs=3)
-    assert expected == points
+    make_loop(make_component(**around), recorder, train_data=[]).train(n_epochs=3)
+    assert expected == recorder.points
 
 
 @pytest.mark.parametrize(
@@ -81,69 +83,73 @@ def test_an_around_hook_can_stop_the_run(at, loop_of, recorder, points, around, 
     [{"around_run": stop_after}, {"on_train_end": stop}],
     ids=["after around_run", "on_train_end"],
 )
-def test_stopping_a_run_that_is_over_has_no_effect(at, loop_of, recorder, points, functions):
-    """After on_train_end has begun there is nothing left to stop."""
-    loop = loop_of(at(**functions), recorder)
+def test_stopping_a_run_that_is_over_has_no_effect(recorder, functions):
+    """After on_train_end has begun, there is nothing to stop."""
+    loop = make_loop(make_component(**functions), recorder)
     loop.train(n_epochs=2)
-    assert ("on_train_end", 2) == (points[-1], loop.epoch_num)
+    assert ("on_train_end", 2) == (recorder.points[-1], loop.epoch_num)
 
 
-def test_stopping_outside_a_run_has_no_effect(loop_of):
-    """A stop() before train() does not stop it."""
-    loop = loop_of()
+def test_stopping_outside_a_run_has_no_effect():
+    """stop() before train() does not stop the run."""
+    loop = make_loop()
     loop.stop()
     loop.train(n_epochs=2)
     assert 2 == loop.epoch_num
 
 
-def test_stopping_while_a_run_fails_has_no_effect(at, loop_of):
-    """stop() in on_exception neither hides the failure nor counts as a second one."""
-    loop = loop_of(at(on_batch_end=lambda loop: 1 // 0, on_exception=stop))
+def test_stopping_while_a_run_fails_has_no_effect():
+    """stop() in on_exception neither hides the failure nor is a second one."""
+    loop = make_loop(make_component(on_batch_end=lambda loop: 1 // 0, on_exception=stop))
     with pytest.raises(ZeroDivisionError) as caught:
         loop.train(n_epochs=1)
     assert 1 == len(caught.value.__notes__)
 
 
-def test_stopping_in_a_nested_validation_ends_the_enclosing_run(at, loop_of, recorder, points):
-    """stop() in a validate() that training asked for ends training."""
-    stopping = at(on_batch_end=lambda loop: loop.is_validating and loop.stop())
-    loop = loop_of(at(on_loss_compute=validate), stopping, recorder)
+def test_stopping_in_a_nested_validation_ends_the_enclosing_run(recorder):
+    """stop() in a validate() that was called in training ends training."""
+    stopping = make_component(on_batch_end=lambda loop: loop.is_validating and loop.stop())
+    loop = make_loop(make_component(on_loss_compute=validate), stopping, recorder)
     loop.train(n_epochs=2)
-    assert ["on_loss_compute", "on_train_end"] == points[-2:]
+    assert ["on_loss_compute", "on_train_end"] == recorder.points[-2:]
     assert 0 == loop.epoch_num
 
 
-def test_stopping_a_nested_validation_puts_back_the_loop_variables(at, loop_of, watching):
-    """on_train_end sees the variables of the training batch that was stopped."""
-    stopping = at(on_batch_end=lambda loop: loop.is_validating and loop.stop())
-    watch = watching("on_train_end", "epoch_desc", "batch", "n_epochs")
-    loop_of(at(on_loss_compute=validate), stopping, watch, train_data="a", valid_data="b").train(
-        n_epochs=2
-    )
-    assert [("train", "a", 2)] == watch.seen
+def test_stopping_a_nested_validation_restores_the_loop_variables():
+    """In on_train_end, the variables are those of the training batch that was stopped."""
+    stopping = make_component(on_batch_end=lambda loop: loop.is_validating and loop.stop())
+    variables = Recorder("on_train_end", "epoch_desc", "batch", "n_epochs")
+    make_loop(
+        make_component(on_loss_compute=validate),
+        stopping,
+        variables,
+        train_data="a",
+        valid_data="b",
+    ).train(n_epochs=2)
+    assert [("train", "a", 2)] == variables.seen
 
 
-def test_stopping_a_validation_of_its_own_ends_it(at, loop_of, recorder, points):
-    """stop() in a validate() that no run asked for returns from it."""
-    loop_of(at(on_batch_begin=stop), recorder).validate()
-    assert ["on_epoch_begin"] == points
+def test_stopping_a_validation_outside_a_run_ends_it(recorder):
+    """After stop() in a validate() outside a run, validate() returns."""
+    make_loop(make_component(on_batch_begin=stop), recorder).validate()
+    assert ["on_epoch_begin"] == recorder.points
 
 
 @pytest.mark.parametrize("point", ["on_test_begin", "on_epoch_begin", "on_batch_end"])
-def test_stopping_a_test_ends_it(at, loop_of, recorder, points, point):
-    """stop() in a test() leads to on_test_end."""
-    loop_of(at(**{point: stop}), recorder).test(range(3))
-    assert ("on_test_end", 0) == (points[-1], points.count("on_epoch_end"))
+def test_stopping_a_test_ends_it(recorder, point):
+    """After stop() in a test(), on_test_end fires."""
+    make_loop(make_component(**{point: stop}), recorder).test(range(3))
+    assert ("on_test_end", 0) == (recorder.points[-1], recorder.points.count("on_epoch_end"))
 
 
-def test_stopping_in_on_test_end_has_no_effect(at, loop_of, recorder, points):
-    """All components get their on_test_end."""
-    loop_of(at(on_test_end=stop), recorder).test([])
-    assert "on_test_end" == points[-1]
+def test_stopping_in_on_test_end_has_no_effect(recorder):
+    """After stop() in on_test_end, the other components are still called."""
+    make_loop(make_component(on_test_end=stop), recorder).test([])
+    assert "on_test_end" == recorder.points[-1]
 
 
-def test_stop_leaves_no_notes(at, loop_of):
-    """stop() is no failure: what travels through wrappers carries no note."""
+def test_stop_leaves_no_notes():
+    """stop() is no failure: the exception that passes through wrappers has no note."""
     seen = []
 
     @hookimpl(wrapper=True)
@@ -154,5 +160,6 @@ def test_stop_leaves_no_notes(at, loop_of):
             seen.append(exception)
             raise
 
-    loop_of(at(around_run=catching), at(around_run=stop_before)).train(n_epochs=1)
+    loop = make_loop(make_component(around_run=catching), make_component(around_run=stop_before))
+    loop.train(n_epochs=1)
     assert [[]] == [getattr(exception, "__notes__", []) for exception in seen]

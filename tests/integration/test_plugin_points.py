@@ -1,4 +1,4 @@
-"""Callback points that one package brings and another one implements, and takes back."""
+"""Callback points that one package provides and others implement, and deprecated ones."""
 
 import pytest
 
@@ -52,9 +52,9 @@ OUTDATED = """
 
 
 @pytest.fixture(scope="module")
-def place(wheel, environment):
-    """Return an environment with a provider, and implementing packages that know only its name."""
-    return environment(
+def packages(wheel, make_environment):
+    """Return an environment with a provider, and packages that implement its points by name."""
+    return make_environment(
         wheel("acme-recorder", {"disk-recorder": "acme_recorder:Recorder"}, RECORDER),
         wheel("acme-listener", {"listener": "acme_listener:Listener"}, LISTENER),
         wheel("acme-polite", {"polite": "acme_polite:Listener"}, POLITE),
@@ -72,14 +72,14 @@ def place(wheel, environment):
 
 
 @pytest.fixture(scope="module")
-def error_of(place, try_each):
+def error_of(packages, try_each):
     """Return a function from an item of a list to the type and the text of what it raised."""
-    return try_each(place, "'listener'", "'polite'", "'orphan'")[0].get
+    return try_each(packages, "'listener'", "'polite'", "'orphan'")[0].get
 
 
-def test_one_package_implements_the_point_of_another(place):
-    """A point is called across packages, by the provider's entry-point name whatever its own."""
-    done = place.program(
+def test_one_package_implements_the_point_of_another(packages):
+    """A point has the prefix of the provider's entry point, also where the list renames it."""
+    result = packages.torch_program(
         """
         import torch
         from ttl_core import TrainTestLoop, use
@@ -88,7 +88,7 @@ def test_one_package_implements_the_point_of_another(place):
         TrainTestLoop(torch.nn.Identity(), components, [0]).train(1)
         """
     )
-    assert done.said == "['acme_listener heard epoch-0', 'acme_polite heard epoch-0']\n"
+    assert result.success == "['acme_listener heard epoch-0', 'acme_polite heard epoch-0']\n"
 
 
 def test_an_absent_provider_is_named(error_of):
@@ -96,27 +96,27 @@ def test_an_absent_provider_is_named(error_of):
     kind, text = error_of("'listener'")
     assert kind == "ComponentRejectedError"
     assert "component 'listener' (acme-listener 1.0)" in text
-    assert "disk_recorder_saved is no callback point" in text
+    assert "disk_recorder_saved is not a callback point" in text
     assert "'disk-recorder' (acme-recorder 1.0): put that into the list" in text
 
 
-def test_a_point_of_nobody_says_so(error_of):
-    """Where nothing that is installed offers the prefix, the error says that."""
+def test_a_point_without_any_provider_is_an_error(error_of):
+    """If nothing that is installed provides points with the prefix, the error says that."""
     kind, text = error_of("'orphan'")
     assert kind == "ComponentRejectedError"
     assert "component 'orphan' (acme-orphan 1.0)" in text
-    assert "phantom_saved is no callback point" in text
+    assert "phantom_saved is not a callback point" in text
     assert "Nothing that is installed has a name with which it begins" in text
 
 
-def test_an_optional_implementation_does_without(error_of):
-    """An optionalhook joins where its provider is absent."""
+def test_an_optional_implementation_needs_no_provider(error_of):
+    """An optionalhook joins although its provider is absent."""
     assert error_of("'polite'", "not tried") is None
 
 
-def test_calling_a_point_whose_provider_is_absent_names_it(place):
-    """loop.hook, too, says which installed component brings a point."""
-    done = place.program(
+def test_calling_a_point_whose_provider_is_absent_names_it(packages):
+    """loop.hook, too, says which installed component provides a point."""
+    result = packages.torch_program(
         """
         import torch
         from ttl_core import TrainTestLoop, UnknownPointError
@@ -127,16 +127,16 @@ def test_calling_a_point_whose_provider_is_absent_names_it(place):
             print(error)
         """
     )
-    assert "'disk-recorder' (acme-recorder 1.0): put that into the list" in done.said
+    assert "'disk-recorder' (acme-recorder 1.0): put that into the list" in result.success
 
 
 # -- deprecation ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def told(place):
+def shown_warnings(packages):
     """Return the warnings that a plain interpreter shows for two components of each class."""
-    done = place.program(
+    result = packages.torch_program(
         """
         import torch
         from ttl_core import TrainTestLoop
@@ -145,8 +145,8 @@ def told(place):
         TrainTestLoop(torch.nn.Identity(), ["disk-recorder", *outdated, *outdated])
         """
     )
-    assert done.status == 0
-    return [line for line in done.err.splitlines() if "Warning" in line]
+    assert result.status == 0
+    return [line for line in result.err.splitlines() if "Warning" in line]
 
 
 @pytest.mark.parametrize(
@@ -156,18 +156,18 @@ def told(place):
         ("outdated-argument", "disk_recorder_closed(speed), which is deprecated: measure it"),
     ],
 )
-def test_a_plain_interpreter_shows_a_deprecation(place, told, component, what):
+def test_a_plain_interpreter_shows_a_deprecation(packages, shown_warnings, component, what):
     """The author of an implementation sees a FutureWarning that names the line to change."""
-    (warning,) = (line for line in told if f"'{component}'" in line)
-    place_to_change, _, text = warning.partition(": FutureWarning: ")
+    (warning,) = (line for line in shown_warnings if f"'{component}'" in line)
+    position, _, text = warning.partition(": FutureWarning: ")
     assert f"component '{component}' (acme-outdated 1.0) implements {what}" in text
-    file, _, number = place_to_change.rpartition(":")
-    assert f"{place.site_packages}/acme_outdated.py" == file
-    source = (place.site_packages / "acme_outdated.py").read_text().splitlines()
+    file, _, number = position.rpartition(":")
+    assert f"{packages.site_packages}/acme_outdated.py" == file
+    source = (packages.site_packages / "acme_outdated.py").read_text().splitlines()
     point = what.partition(",")[0].partition("(")[0]
-    assert point in "".join(source[int(number) - 1 :][:2])  # from its decorator on
+    assert point in "".join(source[int(number) - 1 :][:2])  # from its decorator
 
 
-def test_a_deprecation_is_shown_once_a_class(told):
-    """Two components of two outdated classes are two warnings, and what is up to date is none."""
-    assert len(told) == 2
+def test_a_deprecation_is_shown_once_a_class(shown_warnings):
+    """Two components of two outdated classes give two warnings, and one that is up to date none."""
+    assert len(shown_warnings) == 2

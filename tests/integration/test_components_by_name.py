@@ -2,13 +2,13 @@
 
 import pytest
 
-LOADABLE_NOT = ("needy", "angry", "quitting", "lost", "moved", "garbled", "constant", "fruitless")
+NOT_LOADABLE = ("needy", "angry", "quitting", "lost", "moved", "garbled", "constant", "fruitless")
 
 
 @pytest.fixture(scope="module")
 def trained(crowd):
-    """Train for an epoch with some components of the crowd, named in all ways."""
-    return crowd.program(
+    """Train for an epoch with some components of the crowd, named in every possible way."""
+    return crowd.torch_program(
         """
         import torch
         from ttl_core import TrainTestLoop, use
@@ -28,7 +28,7 @@ def trained(crowd):
 
 def test_installed_components_run_by_their_names(trained):
     """A name, distribution/name in any spelling, and use() with configuration run as listed."""
-    assert trained.said.splitlines()[:4] == [
+    assert trained.success.splitlines()[:4] == [
         "acme_good 0",
         "hello hello 0",
         "acme_twin_two 0",
@@ -36,34 +36,34 @@ def test_installed_components_run_by_their_names(trained):
     ]
 
 
-def test_nothing_is_imported_but_what_is_named(trained):
-    """Of all that is installed only the packages that were named are imported."""
+def test_only_what_is_named_is_imported(trained):
+    """Of all installed packages, only those that were named are imported."""
     assert {"acme_good", "acme_twin_two", "acme_twin_one"} == trained.imported
 
 
-def test_a_printed_list_says_where_each_comes_from(trained):
+def test_a_printed_list_shows_the_distribution_of_each_component(trained):
     """print(loop.components) shows names in the list, distributions and versions."""
-    rows = [" ".join(line.split()) for line in trained.said.splitlines()]
+    rows = [" ".join(line.split()) for line in trained.success.splitlines()]
     assert "0 good acme-good 1.0" in rows
     assert "1 good#2 acme-good 1.0" in rows
     assert "3 twin#2 acme-twin-one 1.0" in rows
 
 
 def test_use_imports_nothing(crowd):
-    """A spec names a component and leaves its package alone."""
-    done = crowd.program("from ttl_core import use; print(use('angry'), use('nowhere', size=3))")
-    assert done.said == "use('angry') use('nowhere', size=3)\n"
-    assert set() == done.imported
+    """use() makes a spec without importing the package."""
+    result = crowd.program("from ttl_core import use; print(use('angry'), use('nowhere', size=3))")
+    assert result.success == "use('angry') use('nowhere', size=3)\n"
+    assert set() == result.imported
 
 
-def test_packages_that_share_a_namespace_are_told_apart(wheel, environment):
+def test_packages_that_share_a_namespace_are_distinguished(wheel, make_environment):
     """A component made by hand is attributed to its own distribution, not to a neighbour."""
     source = "from ttl_core import LoopComponent\nclass Own(LoopComponent): ..."
     names = ("ema", "sam", "swa")
-    place = environment(
+    environment = make_environment(
         *(wheel(f"acme-{n}", {n: f"acme.{n}:Own"}, source, module=f"acme.{n}") for n in names)
     )
-    done = place.program(
+    result = environment.torch_program(
         """
         import torch
         from acme import ema, sam, swa
@@ -73,7 +73,7 @@ def test_packages_that_share_a_namespace_are_told_apart(wheel, environment):
         print(*(entry["distribution"] for entry in loop.manifest()))
         """
     )
-    assert done.said == "acme-ema acme-sam acme-swa\n"
+    assert result.success == "acme-ema acme-sam acme-swa\n"
 
 
 # -- what cannot be used --------------------------------------------------------------------
@@ -81,8 +81,8 @@ def test_packages_that_share_a_namespace_are_told_apart(wheel, environment):
 
 @pytest.fixture(scope="module")
 def tried(crowd, try_each):
-    """Try in one process what is wrong in the crowd; return the errors and what was imported."""
-    names = (*LOADABLE_NOT, "fussy", "future", "twin", "goood", "acme-twin-two/good")
+    """Try in one process all that is wrong in the crowd; return errors and imported modules."""
+    names = (*NOT_LOADABLE, "fussy", "future", "twin", "goood", "acme-twin-two/good")
     return try_each(crowd, *map(repr, names), "use('good', greetin='hello')")
 
 
@@ -92,8 +92,8 @@ def error_of(tried):
     return lambda item: tried[0][item]
 
 
-def test_wrong_configuration_is_an_error_that_says_what_is_right(error_of):
-    """The error names component and distribution, the wrong argument and all right ones."""
+def test_wrong_configuration_is_an_error_with_the_accepted_arguments(error_of):
+    """The error names component and distribution, the wrong argument and all accepted ones."""
     kind, text = error_of("use('good', greetin='hello')")
     assert kind == "ConfigurationError"
     assert "component 'good' (acme-good 1.0)" in text
@@ -112,11 +112,11 @@ def test_wrong_configuration_is_an_error_that_says_what_is_right(error_of):
         ("moved", "No module named 'acme_moved_away'"),
         ("garbled", "Invalid object reference"),
         ("constant", "42, no class or function"),
-        ("fruitless", "made 'a plum', which is no LoopComponent"),
+        ("fruitless", "made 'a plum', which is not a LoopComponent"),
     ],
 )
-def test_what_cannot_be_loaded_says_who_and_why(error_of, name, cause):
-    """The error names component, distribution, version and entry point, the cause and a remedy."""
+def test_a_component_that_cannot_be_loaded_is_an_error_with_the_cause(error_of, name, cause):
+    """The error names component, distribution, version and entry point, the cause and a fix."""
     kind, text = error_of(f"'{name}'")
     assert kind == "PluginError"
     assert f"component '{name}' (acme-{name} 1.0)" in text
@@ -125,16 +125,16 @@ def test_what_cannot_be_loaded_says_who_and_why(error_of, name, cause):
     assert "pip install" in text or "Report it to the author of acme-" in text
 
 
-def test_what_fails_while_it_is_made_keeps_its_error(error_of):
-    """An exception of a factory passes through, with a note that says whose it is."""
+def test_an_exception_of_a_factory_passes_unchanged(error_of):
+    """An exception of a factory passes through, with a note that names the component."""
     kind, text = error_of("'fussy'")
     assert kind == "ValueError"
     assert text.startswith("not this loop\n")
     assert "'fussy' (acme-fussy 1.0)" in text
 
 
-def test_a_package_for_another_core_is_refused_unimported(tried, error_of):
-    """A requirement of another ttl-core is found in metadata, before the import."""
+def test_a_package_for_another_core_is_refused_without_import(tried, error_of):
+    """A requirement of another version of ttl-core is found in metadata, before the import."""
     kind, text = error_of("'future'")
     assert kind == "PluginError"
     assert "component 'future' (acme-future 1.0)" in text
@@ -144,25 +144,25 @@ def test_a_package_for_another_core_is_refused_unimported(tried, error_of):
     assert "acme_lost" in tried[1]
 
 
-def test_a_requirement_for_another_python_does_not_count(wheel, environment):
-    """Requirements of ttl-core whose marker does not hold here refuse nothing."""
+def test_a_requirement_for_another_python_is_ignored(wheel, make_environment):
+    """A requirement of ttl-core whose marker does not apply here refuses nothing."""
     requires = ['ttl-core>=99; python_version < "3"', 'ttl-core>=99; extra == "next"']
     old = wheel("acme-old", {"old": "acme_old:Old"}, "class Old: ...", requires=requires)
-    place = environment(old)
-    assert place.program("from ttl_core import arrange; print(arrange(['old']))").said
-    assert place.ttl("plugins").said.splitlines()[1].split()[3] == "available"
+    environment = make_environment(old)
+    assert environment.program("from ttl_core import arrange; print(arrange(['old']))").success
+    assert environment.ttl("plugins").success.splitlines()[1].split()[3] == "available"
 
 
 def test_a_name_of_two_distributions_is_an_error_with_the_choices(error_of):
-    """The bare name is refused, with what to write for each of the distributions."""
+    """The bare name is refused, with the name to write for each distribution."""
     kind, text = error_of("'twin'")
     assert kind == "UnknownNameError"
     assert "'acme-twin-one/twin'" in text
     assert "'acme-twin-two/twin'" in text
 
 
-def test_an_unknown_name_says_what_there_is(crowd, error_of):
-    """The error suggests the nearest name, lists all and says which interpreter was searched."""
+def test_an_unknown_name_is_an_error_with_the_installed_names(crowd, error_of):
+    """The error suggests the nearest name, lists all, and names the interpreter."""
     kind, text = error_of("'goood'")
     assert kind == "UnknownNameError"
     assert "no component 'goood' is installed. Did you mean 'good'?" in text
@@ -170,15 +170,15 @@ def test_an_unknown_name_says_what_there_is(crowd, error_of):
     assert str(crowd.python) in text
 
 
-def test_a_name_of_another_distribution_says_whose_it_is(error_of):
-    """A name that only another distribution offers is told from one that nobody knows."""
+def test_a_name_of_another_distribution_is_an_error_that_names_it(error_of):
+    """A name that only another distribution offers is distinguished from an unknown one."""
     kind, text = error_of("'acme-twin-two/good'")
     assert kind == "UnknownNameError"
     assert "no component 'acme-twin-two/good' is installed" in text
     assert "'good' is offered by acme-good" in text
 
 
-# -- how often is looked --------------------------------------------------------------------
+# -- how often installed distributions are scanned --------------------------------------------
 
 COUNT_SCANS = """
 import sys
@@ -196,7 +196,7 @@ Distribution.discover = counting
 
 
 def test_many_loops_take_one_scan(crowd):
-    """However many loops are made of however many names, the distributions are listed once."""
+    """For any number of loops and of names, the installed distributions are listed once."""
     program = """
 import torch
 from ttl_core import TrainTestLoop
@@ -207,11 +207,11 @@ for _ in range(20):
     loop.components.append("acme-twin-two/twin")
 print(n_scans)
 """
-    assert crowd.program(COUNT_SCANS + program).said == "1\n"
+    assert crowd.torch_program(COUNT_SCANS + program).success == "1\n"
 
 
 def test_only_unknown_names_scan_again(crowd):
-    """A name that is not there is looked for again at each use; one that is there is not."""
+    """An unknown name causes a scan at each use; a known one causes none."""
     program = """
 from ttl_core import UnknownNameError, arrange
 
@@ -226,13 +226,13 @@ def scans_for(name):
 known, unknown, again, still = map(scans_for, ("good", "nowhere", "nowhere", "good"))
 print(known, unknown > 0, again == unknown, still)
 """
-    assert crowd.program(COUNT_SCANS + program).said == "1 True True 0\n"
+    assert crowd.program(COUNT_SCANS + program).success == "1 True True 0\n"
 
 
-def test_what_is_installed_meanwhile_is_found(environment, good_wheel):
+def test_a_package_installed_while_a_program_runs_is_found(make_environment, good_wheel):
     """A package that is installed while a program runs can be used in it by name."""
-    place = environment()
-    done = place.program(
+    empty = make_environment()
+    result = empty.program(
         """
         import subprocess, sys
         from ttl_core import UnknownNameError, arrange
@@ -244,6 +244,6 @@ def test_what_is_installed_meanwhile_is_found(environment, good_wheel):
         subprocess.run(sys.argv[1:], check=True)
         print(arrange(["good"]))
         """,
-        *place.pip_install(good_wheel),
+        *empty.pip_install(good_wheel),
     )
-    assert done.said == "absent\n['good']\n"
+    assert result.success == "absent\n['good']\n"

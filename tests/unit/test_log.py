@@ -1,0 +1,68 @@
+"""loop.log(): names, levels, and what is kept in loop.metrics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from loops import make_component, make_loop
+from recording import LogRecorder
+
+from ttl_core import ArgumentError
+
+
+def test_names_get_the_prefix_of_their_epoch():
+    """The names of what is logged inside an epoch begin with its phase."""
+    logger = LogRecorder()
+    loop = make_loop(make_component(on_epoch_end=lambda loop: loop.log({"loss": 1})), logger)
+    loop.train(n_epochs=1)
+    loop.test([])
+    names = [name for metrics, _ in logger.logged for name in metrics]
+    assert ["train/loss", "valid/loss", "test/loss"] == names
+
+
+@pytest.mark.parametrize("point", ["on_train_begin", "on_safe_point", "on_train_end"])
+def test_names_get_no_prefix_outside_epochs(point):
+    """What is logged before, between or after epochs keeps its name."""
+    logger = LogRecorder()
+    logging = make_component(**{point: lambda loop: loop.log({"lr": 1})})
+    make_loop(logging, logger, train_data=[0]).train(n_epochs=1)
+    assert {"lr"} == {name for metrics, _ in logger.logged for name in metrics}
+
+
+def test_a_logged_tensor_is_detached_and_not_copied():
+    """on_log gets tensors without their graph, in the same memory."""
+    logger, loss = LogRecorder(), torch.ones(1, requires_grad=True) * 2
+    make_loop(logger).log({"loss": loss})
+    logged = logger.logged[0][0]["loss"]
+    assert (False, loss.data_ptr()) == (logged.requires_grad, logged.data_ptr())
+
+
+def test_only_epoch_level_values_are_kept():
+    """loop.metrics has the newest values of level "epoch"."""
+    loop = make_loop()
+    loop.log({"loss": 1})
+    loop.log({"accuracy": 2}, level="epoch")
+    loop.log({"accuracy": 3}, level="epoch")
+    assert {"accuracy": 3} == loop.metrics
+
+
+def test_metrics_are_kept_before_on_log():
+    """In on_log, loop.metrics already has the new values."""
+    seen = []
+    loop = make_loop(make_component(on_log=lambda loop: seen.append(dict(loop.metrics))))
+    loop.log({"loss": 1}, level="epoch")
+    assert [{"loss": 1}] == seen
+
+
+@pytest.mark.parametrize(("arguments", "level"), [({}, "batch"), ({"level": "epoch"}, "epoch")])
+def test_on_log_gets_the_level(arguments, level):
+    """The level is "batch" by default."""
+    logger = LogRecorder()
+    make_loop(logger).log({"loss": 1}, **arguments)
+    assert [({"loss": 1}, level)] == logger.logged
+
+
+def test_an_unknown_level_is_refused():
+    """A level other than "batch" and "epoch" is an error."""
+    with pytest.raises(ArgumentError, match="'run', neither 'batch' nor 'epoch'"):
+        make_loop().log({}, level="run")
