@@ -99,11 +99,12 @@ def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
     """
     choices = list(choices)
     for choice in choices:
-        if type(value) is type(choice) and value == choice:
+        if isinstance(value, type(choice)) and value == choice:
             return choice
     hint = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
     accepted = " or ".join(map(repr, choices))
-    raise ArgumentError(f"{name} is {value!r}, but has to be {accepted}. {hint}".rstrip())
+    message = f"{name} is {value!r}, but has to be {accepted}"
+    raise ArgumentError(f"{message}. {hint}".rstrip() if hint else message)
 
 
 def did_you_mean(wrong: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:

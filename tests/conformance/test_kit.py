@@ -86,7 +86,7 @@ def test_finds_a_component_that_cannot_be_enabled_in_a_run():
             self.count += 1
 
     with pytest.raises(AttributeError):
-        kit_for(Bad).test_comes_on_and_off("on_epoch_begin", on=False)
+        kit_for(Bad).test_can_be_toggled("on_epoch_begin", on=False)
 
 
 def test_finds_a_component_that_cannot_be_stopped():
@@ -145,23 +145,23 @@ class ShrinkingWithState(Shrinking):
 
 def test_finds_a_component_without_the_state_that_it_needs():
     """A component that needs a state and has none fails; with a state, it passes."""
-    kit_for(ShrinkingWithState).test_goes_on_exactly()
+    kit_for(ShrinkingWithState).test_resumes_exactly()
     with pytest.raises(AssertionError):
-        kit_for(Shrinking).test_goes_on_exactly()
+        kit_for(Shrinking).test_resumes_exactly()
 
 
 def test_finds_state_that_cannot_be_saved():
     """A component whose state torch.load(weights_only=True) refuses fails."""
     bad = component(state_dict=lambda self: {"a": {1, self}}, load_state_dict=lambda self, _: None)
     with pytest.raises(StateError, match=r"bad\.a is builtins\.set"):
-        kit_for(bad).test_goes_on_exactly()
+        kit_for(bad).test_resumes_exactly()
 
 
 def test_finds_one_object_in_two_loops():
     """A factory that returns the same component for two loops fails."""
     one = Quiet()
     with pytest.raises(AssertionError):
-        kit_for(lambda: one).test_is_made_anew()
+        kit_for(lambda: one).test_is_created_for_each_loop()
 
 
 def test_a_run_of_the_kit_reaches_every_point():

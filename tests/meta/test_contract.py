@@ -58,6 +58,7 @@ def test_the_points_and_their_arguments_are_these():
         "around_run(loop)",
         "on_train_begin(loop)",
         "on_test_begin(loop)",
+        "on_predict_begin(loop)",
         "around_epoch(loop)",
         "on_epoch_begin(loop)",
         "on_grads_reset(loop)",
@@ -71,6 +72,7 @@ def test_the_points_and_their_arguments_are_these():
         "on_safe_point(loop)",
         "on_train_end(loop)",
         "on_test_end(loop)",
+        "on_predict_end(loop)",
         "on_log(loop, metrics, level)",
         "on_exception(loop, exception)",
     ]

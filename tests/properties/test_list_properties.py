@@ -118,6 +118,8 @@ def test_names_are_unique_and_stay(
         outcome(edit, loop.components)
         after = names_of(loop)
         assert len(after) == len(set(after.values()))
+        if edit is rotate:  # which takes a component out and puts it in again
+            continue
         staying = before.keys() & after.keys()
         assert {c: before[c] for c in staying} == {c: after[c] for c in staying}
         if i in calls and not has_duplicates(loop.components):

@@ -114,23 +114,45 @@ class Reference:
         self.model = SimpleNamespace(training=True)
         self.grad_mode = True
         self.can_stop = self.is_running = False
+        self.scopes: list[SimpleNamespace] = []  # the run and the epochs under way
         self.n_epochs = self.n_batches = self.n_optim_steps = None
         self.epoch_num = self.optim_step_num = self.global_step = 0
         self.epoch_desc, self.is_stepping = "", False
         self.leave_epoch()
 
     def fire(self, point: str) -> None:
+        self.enter_late()
         for component in list(self.components):
             if point in component.points:
                 self.calls.record(self, component.name, point, self.grad_mode)
 
     def surround(self, point: str, body: Callable[[], None]) -> None:
-        with ExitStack() as exits:
+        self.enter_late(is_in_epoch=False)  # in the one around it, if this one is nested in it
+        with ExitStack() as exits, ExitStack() as late_exits:
+            scope = SimpleNamespace(point=point, entered=set(), exits=exits)
             for component in list(self.components):
-                if point in component.points:
-                    self.calls.record(self, component.name, f"{point}, before", self.grad_mode)
-                    exits.callback(self.after, component.name, point)
-            body()
+                self.enter(scope, component)
+            scope.exits = late_exits
+            self.scopes.append(scope)
+            try:
+                body()
+            finally:
+                self.scopes.remove(scope)
+
+    def enter_late(self, is_in_epoch: bool = True) -> None:
+        """Enter the run and the epoch under way with components that joined since they began."""
+        n_entered = -1
+        while n_entered != (n_entered := sum(len(scope.entered) for scope in self.scopes)):
+            components = list(self.components)
+            for scope in [*self.scopes[:1], *(self.scopes[1:][-1:] if is_in_epoch else [])]:
+                for component in components:
+                    self.enter(scope, component)
+
+    def enter(self, scope: SimpleNamespace, component: Sketch) -> None:
+        if scope.point in component.points and component.name not in scope.entered:
+            scope.entered.add(component.name)
+            self.calls.record(self, component.name, f"{scope.point}, before", self.grad_mode)
+            scope.exits.callback(self.after, component.name, scope.point)
 
     def after(self, name: str, point: str) -> None:
         self.calls.record(self, name, f"{point}, after", self.grad_mode)
@@ -177,17 +199,18 @@ class Reference:
             if self.is_running:
                 self.epoch("valid", self.valid_data)
             else:
-                self.run(lambda: self.epoch("valid", self.valid_data), end="nothing")
+                self.run(lambda: self.epoch("valid", self.valid_data), end=None)
         finally:
             vars(self).update(before)
             self.model.training, self.grad_mode = modes
 
-    def run(self, body: Callable[[], None], end: str) -> None:
+    def run(self, body: Callable[[], None], end: str | None) -> None:
         def finish() -> None:
             if self.can_stop:
                 self.can_stop = False
                 self.leave_epoch()
-                self.fire(end)
+                if end is not None:
+                    self.fire(end)
 
         def whole() -> None:
             with suppress(StoppedError):

@@ -45,7 +45,7 @@ def test_add_warns_if_no_position_respects_all_hints():
         lambda: loop.components.add(named("x", before="a", after="b")), OrderWarning
     )
     assert "xab" == call_order(loop)
-    assert text.startswith("'x' stands before 'b', but component 'x'")
+    assert text.startswith("'x' is before 'b' in the list, but component 'x'")
 
 
 def test_a_refused_add_changes_nothing():

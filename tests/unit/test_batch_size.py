@@ -76,5 +76,5 @@ def test_a_size_that_is_set_between_batches_has_no_effect():
 def test_a_batch_without_a_tensor_has_no_size():
     """The error says that a component has to set batch_size, and where."""
     recorder = Recorder("on_batch_end", "batch_size")
-    with pytest.raises(UnsetVariableError, match=r"'batch_size' .* sets it in on_batch_begin"):
+    with pytest.raises(UnsetVariableError, match=r"'batch_size' .* set by a component, in on_b"):
         make_loop(recorder, train_data=["text"]).train(n_epochs=1)

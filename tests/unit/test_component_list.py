@@ -201,7 +201,7 @@ def test_unhashable_components_can_be_disabled():
 def test_the_same_object_twice_is_an_error_at_the_next_hook_call(loop, statement):
     """A list may hold a component twice, but cannot be called then."""
     edit(loop.components, statement)
-    with pytest.raises(DuplicateComponentError, match=r"component 'a' .* stands twice"):
+    with pytest.raises(DuplicateComponentError, match=r"component 'a' .* is in the list twice"):
         call_order(loop)
 
 

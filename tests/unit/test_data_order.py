@@ -187,8 +187,8 @@ OTHER = (
 def test_data_whose_order_cannot_be_repeated_are_refused(data, what, change):
     """The error says what the data are, and what to write; only training data are checked."""
     expected = (
-        f"no run could resume in the middle of an epoch of its data, a {what}: nothing repeats the "
-        f"order of their batches. {change}"
+        f"no run could resume in the middle of an epoch of its data, a {what}: the order of "
+        f"its batches cannot be repeated. {change}"
     )
     assert [("train", expected)] == errors_with(data)
 

@@ -74,7 +74,7 @@ def test_the_printed_list_names_the_environment(set_disabled):
     set_disabled("a")
     loop = make_loop(*map(named, "ab"))
     _, a, b, *_ = str(loop.components).splitlines()
-    assert [True, False] == [line.endswith("off, by TTL_DISABLE") for line in (a, b)]
+    assert [True, False] == [line.endswith("disabled by TTL_DISABLE") for line in (a, b)]
 
 
 def test_a_numbered_name_disables_one_of_two(set_disabled):

@@ -152,6 +152,23 @@ def test_one_enabled_in_a_nested_validation_enters_the_training_epoch_behind_it(
     assert "leave run" == log[-1]
 
 
+def test_one_enabled_before_a_nested_validation_enters_the_training_epoch_behind_it():
+    """The training epoch is entered when the loop variables say that it is one."""
+    log = []
+
+    class Nested(LoopComponent):
+        def on_batch_end(self, loop):
+            if loop.is_training and loop.batch_num == 0:
+                loop.components.enable("late")
+                loop.validate()
+
+    loop = TrainTestLoop(torch.nn.Identity(), [Late(log), Nested()], [0, 1], [0])
+    loop.components.disable("late")
+    loop.train(1)
+    nested = ["enter run", "enter valid", "batch 0", "leave epoch"]
+    assert [*nested, "enter train", "batch 1", "leave epoch"] == log[:7]
+
+
 def test_late_ones_are_left_in_reverse_order():
     """The last one entered is the first one left, inside those that were there before."""
     log = []

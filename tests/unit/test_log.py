@@ -64,5 +64,5 @@ def test_on_log_gets_the_level(arguments, level):
 
 def test_an_unknown_level_is_refused():
     """A level other than "batch" and "epoch" is an error."""
-    with pytest.raises(ArgumentError, match="'run', neither 'batch' nor 'epoch'"):
+    with pytest.raises(ArgumentError, match="'run', but has to be 'batch' or 'epoch'"):
         make_loop().log({}, level="run")

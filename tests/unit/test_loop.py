@@ -56,7 +56,9 @@ def test_train_takes_exactly_one_length(arguments):
 @pytest.mark.parametrize("count", [-1, True, 1.0, "1"], ids=repr)
 def test_a_count_is_a_whole_number_from_zero(name, count):
     """Negative numbers, booleans, floats and strings are no counts."""
-    with pytest.raises(ArgumentError, match=f"{name} is {count!r}, no whole number from 0"):
+    with pytest.raises(
+        ArgumentError, match=f"{name} is {count!r}, but has to be a whole number from 0"
+    ):
         make_loop().train(**{name: count})
 
 

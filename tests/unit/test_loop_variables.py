@@ -147,7 +147,7 @@ def test_reading_an_unset_variable_is_explained():
     with pytest.raises(UnsetVariableError) as caught:
         loop.optimizer  # noqa: B018
     message = str(caught.value)
-    assert "'optimizer' (the optimizer; a component sets it in on_train_begin)" in message
+    assert "'optimizer' (the optimizer; set by a component, in on_train_begin)" in message
     assert message.endswith("Enabled components: on")
 
 

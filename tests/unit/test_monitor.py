@@ -39,7 +39,7 @@ def test_an_improvement_has_to_exceed_min_delta(mode, value):
 
 def test_a_value_of_several_numbers_is_an_error():
     """A metric with several values cannot be compared, and the error names both sides."""
-    with pytest.raises(RunError, match="'early-stopping' monitors 'valid/f1', which is no single"):
+    with pytest.raises(RunError, match="'early-stopping' monitors 'valid/f1', which is not a"):
         Monitor("valid/f1").to_number(torch.ones(2), "early-stopping")
 
 

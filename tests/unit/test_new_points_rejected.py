@@ -24,7 +24,7 @@ def test_two_providers_of_one_name_are_refused():
     with pytest.raises(ComponentRejectedError) as caught:
         loop.components.append(providing("acme_report"))
     expected = (
-        "component 'acme' (class acme.Provider) cannot join: it provides the callback point "
+        "component 'acme#2' (class acme.Provider) cannot join: it provides the callback point "
         "'acme_report', and so does component 'acme' (class acme.Acme). "
         "Remove one of them"
     )
@@ -57,8 +57,8 @@ def test_historic_points_are_refused():
 @pytest.mark.parametrize(
     ("hookspecs", "problem"),
     [
-        (5, "no module or class"),
-        (Points(), "no module or class"),
+        (5, "not a module or class"),
+        (Points(), "not a module or class"),
         (type("Empty", (), {"acme_report": lambda self, loop: None}), "hold no function marked"),
         (types.ModuleType("empty"), "hold no function marked"),
     ],
@@ -146,7 +146,7 @@ def test_an_implementation_without_a_provider_is_refused():
     assert (
         "its acme_report is not a callback point of the core or of a component in the list" in text
     )
-    assert "Nothing that is installed has a name with which it begins" in text
+    assert "No installed component has a name that it begins with" in text
 
 
 def test_a_misspelled_implementation_is_refused_with_a_suggestion():

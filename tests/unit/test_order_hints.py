@@ -38,8 +38,8 @@ def test_a_warning_names_both_components_and_the_fix():
     """The warning says where both are, which of them declares the hint, and what to write."""
     (text,) = order_warnings(lambda: make_loop(named("bar", after="sums"), named("sums")))
     expected = (
-        "'bar' stands before 'sums', but component 'bar' (class loops.Part) declares "
-        "after='sums'. If that was not meant, write loop.components.move('sums', before='bar'), "
+        "'bar' is before 'sums' in the list, but component 'bar' (class loops.Part) declares "
+        "after='sums'. To change the order, write loop.components.move('sums', before='bar'), "
         "or arrange([...]) around the list"
     )
     assert expected == text

@@ -21,7 +21,7 @@ def test_a_printed_list_shows_positions_origins_and_the_order_of_each_point(conf
     expected = """\
  #  component     from
  0  last          loops.Part
- 1  off           loops.Part              off
+ 1  off           loops.Part              disabled
  2  configurable  ttl-configurable 1.2.3
  3  wrapper       loops.Part
  4  first         loops.Part
@@ -54,7 +54,7 @@ def test_a_list_that_cannot_be_called_is_printed_with_the_reason():
     assert ["#", "0", "1", "2"] == [row.split()[0] for row in rows]
     assert "" == empty
     assert reason.startswith("component 'a'")
-    assert "stands twice" in reason
+    assert "is in the list twice" in reason
 
 
 def test_points_are_listed_in_firing_order():

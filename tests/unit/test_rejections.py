@@ -132,12 +132,6 @@ class UnmarkedGenerator(LoopComponent):
         yield
 
 
-class DecoratedGenerator(LoopComponent):
-    @wrapping
-    def on_batch_end(self, loop):
-        yield
-
-
 class WithoutYield(LoopComponent):
     @hookimpl(wrapper=True)
     def on_batch_end(self, loop): ...
@@ -199,7 +193,7 @@ RIGHT = "Write:\n    def on_batch_end(self, loop):"
         (CallableObject, "on_batch_end is a Identity", "not a function or method"),
         (Partial, "on_batch_end is a partial", "not a function or method"),
         (NestedClass, "on_batch_end is a type", "not a function or method"),
-        (BuiltIn, "is a builtin_function_or_method", "not a function written in Python"),
+        (BuiltIn, "has keyword-only arguments", "Write"),
         (UnknownArgument, "takes batch, which on_batch_end does not have", RIGHT),
         (OldName, "takes learner, which on_batch_end does not have", RIGHT),
         (Default, "has a default value for an argument", RIGHT),
@@ -212,7 +206,6 @@ RIGHT = "Write:\n    def on_batch_end(self, loop):"
         (Async, "is async", "Write it with plain def"),
         (AsyncGenerator, "is async", "Write it with plain def"),
         (UnmarkedGenerator, "yields, but is no wrapper", "Put @hookimpl(wrapper=True) above it"),
-        (DecoratedGenerator, "yields, but is no wrapper", "Put @hookimpl(wrapper=True) above it"),
         (WithoutYield, "never yields", "Yield once"),
         (PlainAround, "can only be a wrapper", "Put @hookimpl(wrapper=True) above it"),
         (UnmarkedAround, "can only be a wrapper", "Put @hookimpl(wrapper=True) above it"),
@@ -220,7 +213,7 @@ RIGHT = "Write:\n    def on_batch_end(self, loop):"
         (Historic, "point 'historic_begin' is historic", "Write @hookspec without it"),
         (ForeignPrefix, "'other_begin', whose name", "Call it foreign_prefix_other_begin"),
         (NoSpecs, "hold no function", "marked with @hookspec"),
-        (SpecsOfAnInstance, "no module or class", "marked with @hookspec"),
+        (SpecsOfAnInstance, "not a module or class", "marked with @hookspec"),
         (ImpossibleHint, "'No Name' is not a component's name", "as in after = ('metrics',)"),
     ],
 )

@@ -30,7 +30,7 @@ def test_a_loop_without_what_is_required_is_refused():
         make_loop(make_requiring())
     expected = (
         "component 'r' (class loops.Part) requires 'n', which is not in the list. "
-        "Put 'n' in, or take 'r' out first"
+        "Add 'n', or remove 'r' first"
     )
     assert expected == str(caught.value)
 

@@ -54,8 +54,8 @@ def test_an_unsafe_state_is_refused():
     with pytest.raises(StateError) as caught:
         loop.load_state_dict(loop.state_dict(allow_unsafe=True))
     expected = (
-        "the state was not taken at a safe point, so no run can go on from it. It is there to be "
-        "looked into: take what you need, as model.load_state_dict(state['model']) does"
+        "the state was not taken at a safe point, so no run can resume from it. It is there to "
+        "inspect: take what you need, as in model.load_state_dict(state['model'])"
     )
     assert expected == str(caught.value)
 

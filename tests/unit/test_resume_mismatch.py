@@ -22,7 +22,7 @@ def test_a_component_that_is_missing_is_an_error():
         resume(take_state(Holder(name="memory")), Holder(name="memoru"))
     expected = (
         "the state holds component 'memory' (class states.Holder), but no component of that "
-        "name with state is in the list. Did you mean 'memoru'? Put it back, or go on without it: "
+        "name with state is in the list. Did you mean 'memoru'? Add it, or resume without it: "
         "ignore=['memory']"
     )
     assert expected == str(caught.value)
@@ -62,8 +62,8 @@ def test_a_loop_variable_that_is_missing_is_an_error():
     with pytest.raises(StateError) as caught:
         resume(take_state(ExtraVariable()))
     expected = (
-        "the state holds the loop variable 'memory', which nobody has set by the end of "
-        "on_train_begin. Variables with state are: optimizer, scheduler. Put back the component "
+        "the state holds the loop variable 'memory', which is not set at the end of "
+        "on_train_begin. Variables with state are: optimizer, scheduler. Add the component "
         "that sets it, or resume without it: ignore=['memory']"
     )
     assert expected == str(caught.value)
@@ -74,8 +74,8 @@ def test_a_loop_variable_that_is_new_is_an_error():
     with pytest.raises(StateError) as caught:
         resume(take_state(), ExtraVariable())
     expected = (
-        "the loop variable 'memory', a Holder, has state, but the state holds none for it. To let "
-        "it start afresh: ignore=['memory']"
+        "the loop variable 'memory', a Holder, has state, but the state holds none for it. To "
+        "start it from scratch: ignore=['memory']"
     )
     assert expected == str(caught.value)
 
@@ -121,7 +121,7 @@ def test_a_model_that_does_not_fit_is_an_error():
             run(argument)
         assert str(caught.value) == (
             "the model does not fit the state: 2.bias has shape (3,), in the state shape (2,); "
-            "2.weight has shape (3, 8), in the state shape (2, 8). Make the model that the state "
+            "2.weight has shape (3, 8), in the state shape (2, 8). Create the model that the state "
             "was taken of"
         )
 
@@ -171,7 +171,7 @@ def test_a_component_of_another_version_is_warned_of():
         distribution="acme-ttl", version="0.9"
     )
     expected = (
-        "component 'holder' (class states.Holder) goes on from the state of acme-ttl 0.9. If "
+        "component 'holder' (class states.Holder) resumes from the state of acme-ttl 0.9. If "
         "that does not fit, install that version"
     )
     assert [expected] == warnings_when_resuming(state, Holder())

@@ -163,7 +163,7 @@ def test_random_numbers_continue(draw):
 
 
 def test_metrics_of_numpy_are_held_as_numbers():
-    """NumPy's scalars, as losses and scores often are, become Python's; tensors stay tensors."""
+    """Scalars of NumPy, as scores often are, and tensors of one number become Python's."""
     values = {
         "a": numpy.float64(0.5),
         "b": numpy.int32(2),
@@ -174,7 +174,7 @@ def test_metrics_of_numpy_are_held_as_numbers():
     }
     state = take_state(act_at("on_batch_end", lambda loop: loop.log(values, level="epoch")))
     found = {name.removeprefix("train/"): value for name, value in state["metrics"].items()}
-    expected = {"a": 0.5, "b": 2, "c": 3.0, "d": True, "e": torch.tensor(1.5), "f": 4}
+    expected = {"a": 0.5, "b": 2, "c": 3.0, "d": True, "e": 1.5, "f": 4}
     assert is_same(expected, found)
 
 

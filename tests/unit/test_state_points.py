@@ -19,12 +19,12 @@ def position_of(loop):
 
 
 def run_through(point, action):
-    """Train, validate and test with an action at a point, and fail if the point is on_exception."""
+    """Train, validate, test and predict with an action at a point; fail for on_exception."""
     is_failing = point == "on_exception"
     loop = make_step_loop(act_at(point, action), valid_data=make_data(1))
     if is_failing:
         loop.components.append(act_at("on_epoch_end", lambda loop: 1 // 0))
-    for run, argument in ((loop.train, 1), (loop.test, make_data(1))):
+    for run, argument in ((loop.train, 1), (loop.test, make_data(1)), (loop.predict, make_data(1))):
         try:
             run(argument)
         except ZeroDivisionError:
@@ -44,8 +44,8 @@ def test_a_state_is_refused_at_every_other_point(point):
 
     run_through(point, take)
     expected = (
-        "state_dict() was called where no run could go on from it: components may be half-way "
-        "through a batch. Call it in on_safe_point"
+        "state_dict() was called outside of a safe point, where no run can resume: components "
+        "may be halfway through a batch. Call it in on_safe_point"
     )
     assert {expected} == texts
 

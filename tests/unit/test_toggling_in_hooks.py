@@ -148,8 +148,8 @@ def test_wrappers_of_a_disabled_component_are_left_when_the_run_fails():
     assert expected == around.events
 
 
-def test_a_wrapper_that_is_enabled_in_a_run_leaves_nothing_that_it_did_not_enter():
-    """What has begun before a component is enabled is not replayed for it."""
+def test_a_wrapper_that_is_enabled_in_a_run_enters_the_run_and_the_epoch():
+    """It surrounds the rest of both, from the next hook call on."""
     around = AroundRecorder()
     loop = make_loop(
         around,
@@ -159,4 +159,7 @@ def test_a_wrapper_that_is_enabled_in_a_run_leaves_nothing_that_it_did_not_enter
     )
     loop.components.disable("around")
     loop.train(1)
-    assert ["around begins batch", "around ends batch"] == around.events
+    assert [
+        *("around begins run", "around begins epoch", "around begins batch"),
+        *("around ends batch", "around ends epoch", "around ends run"),
+    ] == around.events

@@ -131,14 +131,15 @@ class ComponentList(NamedList):
         # a copy first, so that a refused change leaves the list as it was
         after = list(self)
         result = change(after)
+        # A component that is there twice is half of a swap, which takes the other one out for a
+        # moment: that one is not forgotten, and the list is checked as a whole.
         members = {id(component): self._member_of(component) for component in after}
-        names = assign_names(members, self._names)
+        is_swapped = len(self) > len({id(component) for component in self})
+        names = assign_names(members, self._names, reserved=self._names if is_swapped else {})
         disabled_names = environment.disabled_names()
         for key, member in members.items():
             member.name = names[key]
             member.is_disabled_by_environment = bool({member.name, member.key} & disabled_names)
-        # a component that is there twice is half of a swap, which takes the other one out for a
-        # moment: that one is not forgotten, and the list is checked as a whole
         is_swapping = len(members) < len(after)
         if not is_swapping:
             self._check(list(members.values()))

@@ -107,18 +107,21 @@ def _read_declarations(member: Member, declared_on: object) -> Member:
     return member
 
 
-def assign_names(members: Mapping[int, Member], present: Mapping[int, str]) -> dict[int, str]:
+def assign_names(
+    members: Mapping[int, Member], present: Mapping[int, str], reserved: Mapping[int, str]
+) -> dict[int, str]:
     """Return the name of each member, where those that are in the list already keep theirs.
 
     Args:
         members: the members by the identity of their component.
         present: the names that are assigned already.
+        reserved: those of them that are not free, also where their component is not a member.
     """
     names = {identity: present[identity] for identity in members if identity in present}
-    for identity in members.keys() - names.keys():
-        names[identity] = ""  # not taken
     for identity, member in members.items():
-        names[identity] = names[identity] or free_name(member.own_name, names.values())
+        if identity not in names:
+            taken = {*names.values(), *reserved.values()}
+            names[identity] = free_name(member.own_name, taken)
     return names
 
 

@@ -91,6 +91,7 @@ class HookManager(pluggy.PluginManager):
         self._scopes: list[Scope] = []  # the run and the epochs under way, outermost first
         self._thread: int | None = None  # the one of the run under way
         self._has_late_wrappers = False
+        self._n_changes = 0
         self._departed: list[pluggy.HookImpl] = []
         self._is_traced = is_tracing()
         if self._is_traced:
@@ -103,6 +104,7 @@ class HookManager(pluggy.PluginManager):
         """Discard every compiled hook, because the list or a member has changed."""
         with self.lock:
             self._is_current = False
+            self._n_changes += 1
             for point in POINTS:
                 setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
             for point in vars(self.hook):
@@ -111,13 +113,13 @@ class HookManager(pluggy.PluginManager):
                 self._release_departed()
 
     def _compile_and_call(self, point: str, *args: object) -> object:
-        with self._current():
+        with self._current(point):
             call = self._compile(point, "dropped", keyword_only=False)
             setattr(self.hooks, point, call)
         return call(*args)
 
     def _compile_public(self, point: str) -> Callable[..., Any]:
-        with self._current():
+        with self._current(point):
             if not hasattr(self.hook, point):
                 hint = did_you_mean(point, [*POINTS, *vars(self.hook)])
                 raise UnknownPointError(
@@ -130,12 +132,16 @@ class HookManager(pluggy.PluginManager):
         return call
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
-        """Hold the lock inside a with block, in which the registered members are the list's."""
-        self._update()
+    def _current(self, point: str) -> Iterator[None]:
+        """Hold the lock inside a with block, in which the registered members are the list's.
+
+        Args:
+            point: the callback point that is about to be called.
+        """
+        self._update(point)
         with self.lock:
             while not self._is_current:  # since another thread has edited the list
-                self._update()
+                self._update(point)
             yield
 
     def _compile(
@@ -183,8 +189,12 @@ class HookManager(pluggy.PluginManager):
 
     # -- registration -----------------------------------------------------------------------
 
-    def _update(self) -> None:
-        """Register the members of the list, and enter what joined or was enabled in mid-run."""
+    def _update(self, point: str | None = None) -> None:
+        """Register the members of the list, and enter what joined or was enabled in mid-run.
+
+        Args:
+            point: the callback point that is about to be called, if one is.
+        """
         with self.lock:
             if not self._is_current:
                 self._register_members({m.plugin: m for m in self._list_members()})
@@ -192,7 +202,7 @@ class HookManager(pluggy.PluginManager):
             is_entering = self._has_late_wrappers and self._thread == threading.get_ident()
             self._has_late_wrappers &= not is_entering
         if is_entering:  # not with the lock: it runs code of components
-            self._enter_scopes()
+            self._enter_scopes(point)
 
     def _register_members(self, members: dict[object, Member]) -> None:
         namespaces = _unique(
@@ -284,23 +294,41 @@ class HookManager(pluggy.PluginManager):
         """Call a run or an epoch inside the wrappers of all components."""
         scope = Scope(point, loop, [self.member_of(impl).component for impl in wrappers])
         self._thread = threading.get_ident()
-        inner = functools.partial(scope.run, self._scopes, body)
+        n_changes = self._n_changes
+
+        def inner() -> None:
+            if self._n_changes != n_changes:  # since a wrapper before its yield: as in mid-run
+                self.list_changed()
+            scope.run(self._scopes, body)
+
         try:
             if wrappers:
                 call_around(point, wrappers, self.execute, inner, {"loop": loop})
             else:
                 inner()
         finally:
-            if scope.late_wrappers:  # the next hook call enters them in the scope around this one
+            # where a nested epoch ends, the next hook call enters the one around it
+            if any(self._find_outside(outer) for outer in self._scopes[1:][-1:]):
                 self.list_changed()
 
-    def _enter_scopes(self) -> None:
-        """Enter the run and the innermost epoch with components that are not in them yet."""
-        for scope in dict.fromkeys([*self._scopes[:1], *self._scopes[1:][-1:]]):
-            for impl in self.implementations(scope.point):
-                component = self.member_of(impl).component
-                if not scope.has_entered(component):
-                    scope.enter(component, impl)
+    def _enter_scopes(self, point: str | None) -> None:
+        """Enter the run and the epoch under way with components that are not in them yet.
+
+        An epoch is entered by its own hook calls only, in which the loop variables tell its phase:
+        not when one that is nested in it begins.
+        """
+        run, epoch = self._scopes[:1], self._scopes[1:][-1:]
+        for scope in run if point == "around_epoch" else [*run, *epoch]:
+            for impl in self._find_outside(scope):
+                scope.enter(self.member_of(impl).component, impl)
+
+    def _find_outside(self, scope: Scope) -> list[pluggy.HookImpl]:
+        """Return the wrappers of components that do not surround a scope yet."""
+        return [
+            impl
+            for impl in self.implementations(scope.point)
+            if not scope.has_entered(self.member_of(impl).component)
+        ]
 
     def end_run(self) -> None:
         """Release what was kept to attribute an exception of the run that has ended."""
