@@ -47,6 +47,10 @@ class TimeLimit(LoopComponent):
         'the time limit of 0:00:00.010000 is reached'
     """
 
+    # Both stop last in on_safe_point, and stop() skips the rest of the point: early-stopping would
+    # not count the newest value of its metric.
+    after = "early-stopping"
+
     def __init__(
         self,
         limit: timedelta | None = None,
