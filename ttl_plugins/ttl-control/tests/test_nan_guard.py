@@ -91,7 +91,7 @@ def test_skips_the_batch_alone():
 
 
 def test_skip_drops_what_was_accumulated():
-    """With accumulation, skipping a bad batch drops the gradients of its whole window."""
+    """With accumulation, skipping a bad batch drops the gradients of its complete window."""
 
     class Accumulate(LoopComponent):
         def on_batch_begin(self, loop):

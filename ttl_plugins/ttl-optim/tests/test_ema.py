@@ -192,15 +192,17 @@ def test_enabled_in_mid_run_it_begins_with_the_current_weights(make_loop):
 
 def test_resumes_from_its_state(make_loop, through_file):
     """A loop with the model and the state of another one comes to the same averages."""
-    whole = make_loop(Ema(0.9))
-    whole.train(1)
-    state = through_file(whole.components["ema"].state_dict())
+    uninterrupted = make_loop(Ema(0.9))
+    uninterrupted.train(1)
+    state = through_file(uninterrupted.components["ema"].state_dict())
     resumed = make_loop(Ema(0.9))
-    resumed.model.load_state_dict(copied(whole.model))
+    resumed.model.load_state_dict(copied(uninterrupted.model))
     resumed.components["ema"].load_state_dict(state)
-    whole.train(1)
+    uninterrupted.train(1)
     resumed.train(1)
-    assert same(whole.components["ema"].state_dict(), resumed.components["ema"].state_dict())
+    assert same(
+        uninterrupted.components["ema"].state_dict(), resumed.components["ema"].state_dict()
+    )
 
 
 def test_tests_with_a_state_that_was_loaded(make_loop, recorder):

@@ -255,7 +255,7 @@ def test_disabled_at_a_safe_point_each_batch_steps_alone(make_loop):
 def test_disabled_and_enabled_again_it_starts_a_new_step(make_loop):
     """Batches from before it was disabled do not count in later steps."""
 
-    class Switch(LoopComponent):
+    class Toggle(LoopComponent):
         """Disabled for batches 1 and 2 of 5, which step with what was pending."""
 
         def on_batch_end(self, loop):
@@ -268,11 +268,11 @@ def test_disabled_and_enabled_again_it_starts_a_new_step(make_loop):
     class Resumed(LinearStep):
         def on_train_begin(self, loop):
             super().on_train_begin(loop)
-            loop.model.load_state_dict(switch.before)
+            loop.model.load_state_dict(toggle.before)
 
-    switch = Switch()
+    toggle = Toggle()
     batches = make_batches(4, 4, 4, 4, 4)
-    actual = make_loop(GradAccumulation(2), switch, step=LinearStep(), data=batches)
+    actual = make_loop(GradAccumulation(2), toggle, step=LinearStep(), data=batches)
     actual.train(1)
     expected = make_loop(step=Resumed(), data=[merged(batches[3:])])
     expected.train(1)
@@ -295,12 +295,12 @@ def test_resumes_with_what_is_pending(make_loop, through_file):
             loop.model.load_state_dict(save.weights)
 
     save = Save()
-    whole = make_loop(GradAccumulation(2), save, step=LinearStep(), data=stream(batches))
-    whole.train(2)
+    uninterrupted = make_loop(GradAccumulation(2), save, step=LinearStep(), data=stream(batches))
+    uninterrupted.train(2)
     resumed = make_loop(GradAccumulation(2), step=Resumed(), data=stream(batches))
     resumed.components["grad-accumulation"].load_state_dict(save.state)
     resumed.train(1)
-    assert torch.equal(whole.model.weight, resumed.model.weight)
+    assert torch.equal(uninterrupted.model.weight, resumed.model.weight)
 
 
 def test_state_is_empty_at_a_safe_point_after_a_step(make_loop, recorder):
