@@ -1,4 +1,4 @@
-"""What every component has to do."""
+"""The requirements on every component."""
 
 from ttl_core import LoopComponent, use
 from ttl_core.testing import ComponentConformance, Step
@@ -11,7 +11,8 @@ class LogLoss(LoopComponent):
 
 class TestEarlyStopping(ComponentConformance):
     def make_components(self):
-        return [Step(), LogLoss(), "early-stopping"]
+        # not of "valid/loss", which no component logs where there are several validation sets
+        return [Step(), LogLoss(), use("early-stopping", monitor="train/loss")]
 
 
 class TestLimitBatches(ComponentConformance):

@@ -1,17 +1,18 @@
-"""What `early-stopping` does."""
+"""The behaviour of `early-stopping`."""
 
 import math
 
+import numpy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
 
 NAN = math.nan
 
 
 class Log(LoopComponent):
-    """Log one value after the other in validation epochs, or in those of another phase."""
+    """A component that logs one value after the other, by default in validation epochs."""
 
     def __init__(self, values, phase="valid"):
         self.values = iter(values)
@@ -23,14 +24,14 @@ class Log(LoopComponent):
 
 
 class Do(LoopComponent):
-    """Do something at one point."""
+    """A component that does something at one callback point."""
 
     def __init__(self, point, action):
         setattr(self, point, lambda loop: action(loop))
 
 
 def make_loop(values, *others, phase="valid", n_train=1, has_valid_data=True, **config):
-    """Return a loop that logs values and may stop early."""
+    """Return a loop that logs values and stops early."""
     components = [Log(values, phase), *others, use("early-stopping", **config)]
     return TrainTestLoop(
         torch.nn.Identity(), components, [0] * n_train, [0] if has_valid_data else None
@@ -55,14 +56,14 @@ def make_loop(values, *others, phase="valid", n_train=1, has_valid_data=True, **
     ],
 )
 def test_stops_when_the_metric_no_longer_improves(config, values, n_epochs):
-    """It stops after so many values without an improvement, or at the threshold."""
+    """It stops after `patience` values without an improvement, or at the threshold."""
     loop = make_loop([*values, *[None] * 9], **config)
     loop.train(n_epochs=9)
     assert n_epochs == loop.epoch_num
 
 
-def test_leaves_a_run_alone_whose_metric_improves():
-    """A run goes through all its epochs and has no reason for a stop."""
+def test_a_run_whose_metric_improves_is_not_stopped():
+    """The run has all its epochs and there is no reason for a stop."""
     loop = make_loop([3, 2, 1], patience=1)
     loop.train(n_epochs=3)
     assert (3, None) == (loop.epoch_num, loop.components["early-stopping"].reason)
@@ -89,8 +90,8 @@ def test_takes_tensors():
         ({"threshold": 4.5}, "valid/loss reached 4, the threshold is 4.5"),
     ],
 )
-def test_says_why_it_stopped(config, reason, caplog):
-    """The reason is an attribute and a record of logging."""
+def test_the_reason_is_recorded(config, reason, caplog):
+    """Why it stopped is an attribute and a record of logging."""
     loop = make_loop([5, 4, 4, 4.9, 4], **config)
     with caplog.at_level("INFO"):
         loop.train(n_epochs=5)
@@ -100,7 +101,7 @@ def test_says_why_it_stopped(config, reason, caplog):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_place_in_the_list_does_not_matter(place):
-    """Before or after who logs and who saves, it stops after the same epoch, which was saved."""
+    """Before or after components that log and save, it stops after the same, saved epoch."""
     saved = []
     save = Do("on_safe_point", lambda loop: saved.append((loop.epoch_num, loop.epoch_desc)))
     loop = make_loop([5, 5, 5], save, patience=1)
@@ -110,27 +111,27 @@ def test_place_in_the_list_does_not_matter(place):
 
 
 def test_stops_after_the_validation_of_the_epoch():
-    """A metric of training is decided on when the epoch has been validated and counted."""
+    """A metric of training stops the run when the epoch has been validated and counted."""
     seen = []
-    look = Do("on_epoch_end", lambda loop: seen.append(loop.epoch_desc))
-    loop = make_loop([5, 5], look, phase="train", monitor="train/loss", patience=1)
+    note = Do("on_epoch_end", lambda loop: seen.append(loop.epoch_desc))
+    loop = make_loop([5, 5], note, phase="train", monitor="train/loss", patience=1)
     loop.train(n_epochs=9)
     assert (["train", "valid"] * 2, 2) == (seen, loop.epoch_num)
 
 
 def test_stops_after_the_training_epoch_without_validation_data():
-    """Where there are no validation data, the epoch of training is the whole epoch."""
+    """Without validation data the training epoch is the complete epoch."""
     seen = []
-    look = Do("on_epoch_begin", lambda loop: seen.append(loop.epoch_desc))
+    note = Do("on_epoch_begin", lambda loop: seen.append(loop.epoch_desc))
     loop = make_loop(
-        [5, 5], look, phase="train", monitor="train/loss", patience=1, has_valid_data=False
+        [5, 5], note, phase="train", monitor="train/loss", patience=1, has_valid_data=False
     )
     loop.train(n_epochs=9)
     assert ["train", "train"] == seen
 
 
 class Nested(LoopComponent):
-    """Validate after each batch of training."""
+    """A component that validates after each training batch."""
 
     def on_batch_end(self, loop):
         if loop.is_training:
@@ -138,21 +139,21 @@ class Nested(LoopComponent):
 
 
 def test_counts_each_validation_in_mid_epoch_once():
-    """Values of validations in mid-epoch count like others, and stop in mid-epoch."""
+    """Values of validations in mid-epoch count like others, and can stop in mid-epoch."""
     loop = make_loop([9, 8, 8, 8, 8, 8], Nested(), n_train=9, patience=3)
     loop.train(n_epochs=9)
     assert (0, 5) == (loop.epoch_num, loop.global_step)
 
 
 def test_counts_a_validation_after_the_last_batch_too():
-    """A value that no safe point follows before the next one comes is not lost."""
+    """A value is not lost where no safe point comes before the next value."""
     loop = make_loop([9, 9, 9, 9], Nested(), n_train=1, patience=3)
     loop.train(n_epochs=9)
     assert 2 == loop.epoch_num
 
 
 def test_does_not_count_values_between_runs():
-    """What is logged outside training does not count in the next train()."""
+    """Values logged outside of training do not count in the next train()."""
     loop = make_loop([1, 1, 1, 9, 8, 7], patience=2)
     for _ in range(3):
         loop.validate()
@@ -160,24 +161,24 @@ def test_does_not_count_values_between_runs():
     assert 3 == loop.epoch_num
 
 
-def test_each_train_starts_afresh():
-    """A second train() goes on after the first was stopped."""
+def test_each_train_counts_from_the_start():
+    """A second train() trains although the first was stopped."""
     loop = make_loop([1, 1, 9, 9], patience=1)
     loop.train(n_epochs=9)
     loop.train(n_epochs=9)
     assert (4, 9.0) == (loop.epoch_num, loop.components["early-stopping"].best)
 
 
-def test_counts_each_epoch_once_whoever_else_reads_the_state():
-    """A saver that asks for the state in the same safe point changes nothing."""
+def test_reading_the_state_does_not_count_an_epoch_twice():
+    """A component that reads the state at the same safe point changes nothing."""
     read = Do("on_safe_point", lambda loop: loop.components["early-stopping"].state_dict())
     loop = make_loop([5, 5, 5, 5], read, patience=3)
     loop.train(n_epochs=9)
     assert 4 == loop.epoch_num
 
 
-def test_state_has_the_value_of_its_safe_point(tmp_path):
-    """A saver before it in the list saves counts that include the newest value, as plain data."""
+def test_state_includes_the_value_of_its_safe_point(tmp_path):
+    """Saved earlier at the same safe point, the state includes the newest value, as plain data."""
 
     def save(loop):
         torch.save(loop.components["early-stopping"].state_dict(), tmp_path / "state.pt")
@@ -198,13 +199,13 @@ def resumed(state, values, **config):
     return loop
 
 
-def test_counts_on_from_a_state():
+def test_resumes_counting():
     """A resumed run stops when the uninterrupted run would have."""
     state = {"best": 5.0, "n_bad": 1, "reason": None}
     assert 2 == resumed(state, [6, 6, 6, 6], patience=3).epoch_num
 
 
-def test_a_state_of_a_stopped_run_trains_no_more():
+def test_a_resumed_run_that_was_stopped_does_not_train():
     """A run resumed from the safe point at which it was stopped ends before its next epoch."""
     state = {"best": 5.0, "n_bad": 3, "reason": "enough"}
     assert 0 == resumed(state, []).global_step
@@ -214,7 +215,7 @@ def test_a_state_of_a_stopped_run_trains_no_more():
     ("monitor", "message"),
     [
         ("valid/los", r"'valid/los', .* Did you mean 'valid/loss'\? Logged were: valid/loss"),
-        ("auc", r"'auc', which nobody has logged .* in a whole epoch\. Logged were: valid/loss"),
+        ("auc", r"'auc', which was not logged .* in a whole epoch\. Logged were: valid/loss"),
     ],
 )
 def test_a_metric_that_never_appears_is_an_error(monitor, message):
@@ -225,17 +226,66 @@ def test_a_metric_that_never_appears_is_an_error(monitor, message):
     assert 1 == loop.epoch_num
 
 
-def test_a_metric_that_is_logged_no_more_is_an_error():
-    """A value that is left from an earlier train() does not hide that there is no new one."""
+def test_a_metric_that_is_no_longer_logged_is_an_error():
+    """A value of an earlier train() does not count as one of this train()."""
     loop = make_loop([5, 4])
     loop.train(n_epochs=1)
     loop.components.disable("log")
-    with pytest.raises(RunError, match="nobody has logged"):
+    with pytest.raises(RunError, match="was not logged at epoch level"):
         loop.train(n_epochs=1)
 
 
+def test_a_value_that_equals_the_one_of_an_earlier_train_is_a_new_one():
+    """A value logged in this train() counts, also where it is the same object as before."""
+    value = 5
+    loop = make_loop([value, value])
+    loop.train(n_epochs=1)
+    loop.train(n_epochs=1)
+    assert (2, 5.0) == (loop.epoch_num, loop.components["early-stopping"].best)
+
+
+def enabled_after_the_value(monitor):
+    """Return a loop in which it is enabled when the epoch's value has been logged."""
+
+    class Enable(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.is_validating:
+                loop.components.enable("early-stopping")
+
+    loop = make_loop([5], Enable(), monitor=monitor)
+    loop.components.disable("early-stopping")
+    return loop
+
+
+def test_enabled_in_mid_run_it_accepts_a_value_from_before():
+    """A metric that was logged before it was enabled is not missing."""
+    loop = enabled_after_the_value("valid/loss")
+    loop.train(n_epochs=1)
+    assert 1 == loop.epoch_num
+
+
+def test_enabled_in_mid_run_it_misses_a_metric_that_was_never_logged():
+    """A metric that was not logged before it was enabled, nor since, is an error."""
+    with pytest.raises(RunError, match="'valid/f1', which was not logged"):
+        enabled_after_the_value("valid/f1").train(n_epochs=1)
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_metric_of_one_of_several_validation_sets_is_a_name_like_others(name):
+    """Values that are logged under the name of a validation set count by their full name."""
+
+    class Sets(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.is_validating:
+                loop.log({"first/loss": 1.0, "second/loss": 5.0 - loop.epoch_num}, level="epoch")
+
+    loop = make_loop([0] * 9, Sets(), monitor=f"valid/{name}/loss", patience=2)
+    loop.train(n_epochs=5)
+    assert {"first": 3, "second": 5}[name] == loop.epoch_num
+
+
 def test_a_metric_may_be_rare():
-    """Once it has appeared, epochs without it are no error and do not count."""
+    """After the metric was logged once, epochs without it are no error and do not count."""
 
     class Rarely(LoopComponent):
         def on_epoch_end(self, loop):
@@ -250,12 +300,12 @@ def test_a_metric_may_be_rare():
 def test_values_of_batches_do_not_count():
     """A value logged at batch level is not the metric."""
     log = Do("on_batch_end", lambda loop: loop.log({"f1": 1}))
-    with pytest.raises(RunError, match="nobody has logged"):
+    with pytest.raises(RunError, match="was not logged at epoch level"):
         make_loop([0], log, monitor="valid/f1").train(n_epochs=1)
 
 
 def test_a_metric_of_many_numbers_is_an_error():
-    """A confusion matrix cannot improve."""
+    """A value of several numbers, as a confusion matrix, cannot improve."""
     with pytest.raises(RunError, match=r"'valid/loss', which is not a single number: tensor"):
         make_loop([torch.eye(2)]).train(n_epochs=1)
 
@@ -264,13 +314,22 @@ def test_a_metric_of_many_numbers_is_an_error():
     ("config", "message"),
     [
         ({"monitor": None}, "monitor is None"),
-        ({"mode": "least"}, "neither 'min' nor 'max'"),
+        ({"mode": "least"}, "mode is 'least', but has to be 'min' or 'max'"),
         ({"patience": 0}, "patience is 0"),
         ({"patience": 1.5}, "patience is 1.5"),
+        ({"patience": True}, "patience is True"),
         ({"min_delta": -1}, "min_delta is -1"),
+        ({"threshold": "0.1"}, "threshold is '0.1'"),
     ],
 )
-def test_refuses_wrong_configuration(config, message):
-    """What cannot work is refused when the component is made, naming the argument."""
-    with pytest.raises((TypeError, ValueError), match=message):
+def test_refuses_unusable_arguments(config, message):
+    """Arguments that cannot work are refused when the component is made."""
+    with pytest.raises(ArgumentError, match=message):
         make_loop([], **config)
+
+
+def test_takes_a_patience_of_numpy():
+    """A NumPy integer is a whole number."""
+    loop = make_loop([5] * 9, patience=numpy.int64(2))
+    loop.train(n_epochs=9)
+    assert 3 == loop.epoch_num

@@ -1,13 +1,14 @@
-"""What `limit-batches` does."""
+"""The behaviour of `limit-batches`."""
 
+import numpy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
+from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, hookimpl, use
 
 
-class Look(LoopComponent):
-    """Note the batches and what the loop takes for their number."""
+class Recorder(LoopComponent):
+    """A component that records the batches and the numbers that the loop has for them."""
 
     def __init__(self):
         self.seen = {}
@@ -22,7 +23,7 @@ class Look(LoopComponent):
 
 
 class Stream:
-    """Be data without a length that count how many batches were taken."""
+    """Data without a length that count how many batches were taken."""
 
     def __init__(self):
         self.n_taken = 0
@@ -34,13 +35,13 @@ class Stream:
 
 
 def ran(data=range(5), n_epochs=1, others=(), **config):
-    """Return what was seen in a run with limits."""
-    look = Look()
-    components = [look, *others, use("limit-batches", **config)]
+    """Return what was recorded in a run with limits."""
+    record = Recorder()
+    components = [record, *others, use("limit-batches", **config)]
     loop = TrainTestLoop(torch.nn.Identity(), components, data, range(10, 14))
     loop.train(n_epochs=n_epochs)
     loop.test(range(20, 23))
-    return look
+    return record
 
 
 @pytest.mark.parametrize(
@@ -55,25 +56,25 @@ def ran(data=range(5), n_epochs=1, others=(), **config):
 )
 def test_goes_through_the_first_batches_of_each_phase(config, numbers):
     """Each phase has its limit, or the one for all; n_batches follows."""
-    look = ran(**config)
+    record = ran(**config)
     train, valid, test = numbers
     expected = {
         "train": list(range(train)),
         "valid": list(range(10, 10 + valid)),
         "test": list(range(20, 20 + test)),
     }
-    assert (expected, dict(zip(expected, numbers, strict=True))) == (look.seen, look.n_batches)
+    assert (expected, dict(zip(expected, numbers, strict=True))) == (record.seen, record.n_batches)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(2, 6), (None, 15), (100, 15)])
 def test_number_of_optimization_steps_is_right_when_schedulers_are_built(limit, expected):
-    """A component before it in the list that builds a scheduler sees the smaller number."""
+    """A component placed before it that builds a scheduler sees the smaller number."""
     assert expected == ran(n_epochs=3, train=limit).n_optim_steps
 
 
 @pytest.mark.parametrize("place", [0, 9])
 def test_number_of_optimization_steps_is_right_with_accumulation(place):
-    """Whoever accumulates, before or after it in the list, divides the smaller number."""
+    """A component that accumulates, before or after it in the list, divides the smaller number."""
 
     class Accumulate(LoopComponent):
         @hookimpl(wrapper=True)
@@ -81,54 +82,87 @@ def test_number_of_optimization_steps_is_right_with_accumulation(place):
             loop.n_optim_steps = loop.n_epochs * -(-loop.n_optim_steps // loop.n_epochs // 2)
             return (yield)
 
-    look = Look()
-    loop = TrainTestLoop(torch.nn.Identity(), [look, Accumulate()], range(50))
+    record = Recorder()
+    loop = TrainTestLoop(torch.nn.Identity(), [record, Accumulate()], range(50))
     loop.components.insert(place, use("limit-batches", train=5))
     loop.train(n_epochs=3)
-    assert 9 == look.n_optim_steps
+    assert 9 == record.n_optim_steps
 
 
 def test_a_run_by_steps_keeps_its_number():
-    """Where steps are given, shorter epochs make no fewer of them."""
-    look = Look()
+    """Where the number of steps is given, shorter epochs do not change it."""
+    record = Recorder()
     loop = TrainTestLoop(
-        torch.nn.Identity(), [look, use("limit-batches", train=2)], range(5), range(3)
+        torch.nn.Identity(), [record, use("limit-batches", train=2)], range(5), range(3)
     )
     loop.train(n_optim_steps=7)
-    assert (7, 7, 4) == (look.n_optim_steps, loop.global_step, loop.epoch_num)
+    assert (7, 7, 4) == (record.n_optim_steps, loop.global_step, loop.epoch_num)
 
 
-def test_data_without_a_length_have_none_afterwards():
-    """A limit may be more than there are, so the number of batches stays unknown."""
+def test_data_without_a_length_still_have_none():
+    """There may be fewer batches than the limit, so their number stays unknown."""
     data = Stream()
-    look = ran(data, train=2)
+    record = ran(data, train=2)
     assert ([0, 1], None, None) == (
-        look.seen["train"],
-        look.n_batches["train"],
-        look.n_optim_steps,
+        record.seen["train"],
+        record.n_batches["train"],
+        record.n_optim_steps,
     )
 
 
-def test_takes_no_batch_that_it_does_not_give():
-    """A slow stream is not asked for one batch more than the limit."""
+def test_takes_no_batch_beyond_the_limit():
+    """A stream yields exactly as many batches as are used."""
     data = Stream()
     ran(data, train=2)
     assert 2 == data.n_taken
 
 
+def limited(phase, **config):
+    """Return the batches that an epoch of a phase without on_epoch_begin has."""
+    loop = TrainTestLoop(torch.nn.Identity(), [use("limit-batches", **config)])
+    loop.epoch_desc, loop.data = phase, range(5)
+    epoch = loop.components[0].around_epoch(loop)
+    next(epoch)
+    seen = (list(loop.data), loop.n_batches)
+    with pytest.raises(StopIteration):
+        next(epoch)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("config", "n"),
+    [({"n": 2}, 2), ({"predict": 1}, 1), ({"n": 2, "predict": 3}, 3), ({"test": 1}, 5)],
+)
+def test_limits_prediction(config, n):
+    """A prediction, which has no on_epoch_begin, has its limit too; n_batches follows."""
+    assert (list(range(n)), n) == limited("predict", **config)
+
+
+def test_leaves_an_unknown_phase_alone():
+    """An epoch of a phase that it does not know has all its batches."""
+    assert ([0, 1, 2, 3, 4], 5) == limited("calibrate", n=2)
+
+
 def test_takes_a_data_loader():
-    """The loader of each epoch is cut short, with its length."""
+    """A DataLoader is cut short, and so is its length."""
     loader = torch.utils.data.DataLoader(torch.arange(10), batch_size=2)
-    look = ran(loader, train=2)
+    record = ran(loader, train=2)
     assert ([[0, 1], [2, 3]], 2) == (
-        [batch.tolist() for batch in look.seen["train"]],
-        look.n_batches["train"],
+        [batch.tolist() for batch in record.seen["train"]],
+        record.n_batches["train"],
     )
 
 
-@pytest.mark.parametrize("config", [{"n": 0}, {"train": 1.5}, {"valid": "2"}, {"test": -1}])
-def test_refuses_what_is_no_number_of_batches(config):
-    """The error names the argument and what it was."""
+@pytest.mark.parametrize(
+    "config", [{"n": 0}, {"train": 1.5}, {"valid": "2"}, {"test": -1}, {"predict": True}]
+)
+def test_refuses_an_unusable_number_of_batches(config):
+    """The error names the argument and its value."""
     ((name, value),) = config.items()
-    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+    with pytest.raises(ArgumentError, match=f"{name} is {value!r}"):
         ran(**config)
+
+
+def test_takes_numbers_of_numpy():
+    """A NumPy integer is a whole number."""
+    assert [0, 1] == ran(train=numpy.int64(2)).seen["train"]

@@ -1,11 +1,12 @@
-"""What `nan-guard` does."""
+"""The behaviour of `nan-guard`."""
 
 import math
 
+import numpy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, hookimpl, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, hookimpl, use
 from ttl_core.testing import ComponentConformance, Step
 
 NAN = math.nan
@@ -13,7 +14,7 @@ GOOD, BAD = [1.0, 1.0], [1.0, NAN]
 
 
 class Record(LoopComponent):
-    """Note which batches made a step, and that the weights were finite after each."""
+    """A component that records which batches stepped, and checks the weights after each step."""
 
     def __init__(self):
         self.stepped = []
@@ -24,7 +25,7 @@ class Record(LoopComponent):
 
 
 class Train(LoopComponent):
-    """Train on the sum of scores."""
+    """Steps of training on the sum of scores."""
 
     def on_train_begin(self, loop):
         loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
@@ -50,8 +51,8 @@ def make_loop(batches, *others, model=None, **config):
     return TrainTestLoop(model or torch.nn.Linear(2, 1), components, data)
 
 
-def test_leaves_a_sound_run_alone():
-    """Where all is finite, every batch steps and there is no reason."""
+def test_leaves_a_finite_run_alone():
+    """Where everything is finite, every batch steps and there is no reason."""
     loop = make_loop([GOOD] * 3)
     loop.train(n_epochs=1)
     assert ([0, 1, 2], None) == (
@@ -61,7 +62,7 @@ def test_leaves_a_sound_run_alone():
 
 
 def test_stops_before_the_bad_step(caplog):
-    """Training ends before a step with bad gradients, and logging says why."""
+    """Training ends before a step with bad gradients, and the reason is logged."""
     loop = make_loop([GOOD, BAD, GOOD])
     loop.train(n_epochs=1)
     reason = "the loss (nan) and the gradient of weight are not finite: train epoch 0, batch 1"
@@ -90,7 +91,7 @@ def test_skips_the_batch_alone():
 
 
 def test_skip_drops_what_was_accumulated():
-    """With accumulation a bad batch takes the gradients of its window with it."""
+    """With accumulation, skipping a bad batch drops the gradients of its complete window."""
 
     class Accumulate(LoopComponent):
         def on_batch_begin(self, loop):
@@ -102,7 +103,7 @@ def test_skip_drops_what_was_accumulated():
 
 
 def test_a_bad_loss_is_found_in_batches_that_do_not_step():
-    """Where an overflow clears is_stepping for ever, the loss tells."""
+    """Where an overflow clears is_stepping in every batch, the loss is checked."""
 
     class Never(LoopComponent):
         def on_backward_pass(self, loop):
@@ -116,7 +117,7 @@ def test_a_bad_loss_is_found_in_batches_that_do_not_step():
 
 
 def test_scaled_gradients_of_batches_that_do_not_step_may_overflow():
-    """Before they are unscaled, infinite gradients are how loss scaling finds its scale."""
+    """Infinite gradients before unscaling are no error: loss scaling finds its scale by them."""
 
     class Overflow(LoopComponent):
         def on_backward_pass(self, loop):
@@ -129,7 +130,7 @@ def test_scaled_gradients_of_batches_that_do_not_step_may_overflow():
 
 
 def test_an_optimizer_that_skips_by_itself_may_overflow():
-    """Where loss scaling has told a fused optimizer to look for itself, gradients may be bad."""
+    """Where loss scaling lets a fused optimizer skip its step, gradients may be infinite."""
 
     class Scaled(LoopComponent):
         def on_backward_pass(self, loop):
@@ -147,7 +148,7 @@ def test_an_optimizer_that_skips_by_itself_may_overflow():
 
 
 def test_skip_drops_gradients_of_parameters_outside_the_model():
-    """What an optimizer holds besides the model starts the next batch without gradients too."""
+    """Parameters that only an optimizer has start the next batch without gradients too."""
     outside = torch.nn.Parameter(torch.ones(()))
     gradients = []
 
@@ -165,9 +166,27 @@ def test_skip_drops_gradients_of_parameters_outside_the_model():
     assert bool(outside.isfinite())
 
 
+def test_skip_drops_the_gradients_of_all_optimizers():
+    """Where several optimizers step, the next batch starts without the gradients of any."""
+    outside = torch.nn.Parameter(torch.ones(()))
+    gradients = []
+
+    class TwoOptimizers(LoopComponent):
+        def on_train_begin(self, loop):
+            loop.optimizers = [loop.optimizer, torch.optim.SGD([outside], lr=0.1)]
+
+        def on_loss_compute(self, loop):
+            gradients.append(outside.grad)
+            loop.loss = loop.loss * outside
+
+    loop = make_loop([BAD, GOOD], TwoOptimizers(), action="skip")
+    loop.train(n_epochs=1)
+    assert [None, None] == gradients
+
+
 @pytest.mark.parametrize("place", [0, 9])
-def test_looks_after_whoever_unscales(place):
-    """A wrapper that mends gradients after the backward pass, wherever it stands, comes first."""
+def test_checks_after_unscaling(place):
+    """A wrapper that unscales gradients, before or after it in the list, acts first."""
 
     class Unscale(LoopComponent):
         @hookimpl(wrapper=True)
@@ -184,7 +203,7 @@ def test_looks_after_whoever_unscales(place):
 
 
 def test_names_all_parameters_whose_gradients_are_bad():
-    """Those with finite gradients are not named."""
+    """The reason names the parameters with bad gradients and no others."""
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
     model[0].bias.register_hook(lambda gradient: gradient * math.inf)
     model[1].weight.register_hook(lambda gradient: gradient * NAN)
@@ -197,7 +216,7 @@ def test_names_all_parameters_whose_gradients_are_bad():
 
 
 class Odd(torch.nn.Module):
-    """Have parameters of every kind: unused, frozen, empty, sparse, of another type."""
+    """A model with unused, frozen, empty, sparse and double-precision parameters."""
 
     def __init__(self):
         super().__init__()
@@ -214,7 +233,7 @@ class Odd(torch.nn.Module):
 
 @pytest.mark.parametrize(("batches", "expected"), [([GOOD], None), ([BAD], "the gradient of wide")])
 def test_takes_parameters_of_every_kind(batches, expected):
-    """Parameters without gradients, empty, sparse and of mixed types are looked at rightly."""
+    """Parameters without gradients, empty, sparse and of mixed types are checked correctly."""
     loop = make_loop(batches, model=Odd())
     loop.components[0] = SumOnly()
     loop.train(n_epochs=1)
@@ -223,7 +242,7 @@ def test_takes_parameters_of_every_kind(batches, expected):
 
 
 class SumOnly(LoopComponent):
-    """Compute gradients and take no step."""
+    """A component that computes gradients and takes no step."""
 
     def on_backward_pass(self, loop):
         loop.model.zero_grad()
@@ -232,23 +251,23 @@ class SumOnly(LoopComponent):
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [0]), (2, [0]), (3, [0, 1])])
-def test_looks_every_so_many_batches(every, expected):
-    """With `every`, batches in between are not looked at; what they break is found later."""
+def test_checks_every_so_many_batches(every, expected):
+    """With `every`, batches in between are not checked; what they break is found later."""
     loop = make_loop([GOOD, BAD, GOOD], every=every)
     loop.components.remove("record")
     stepped = []
 
-    class Look(LoopComponent):
+    class Record(LoopComponent):
         def on_optim_step(self, loop):
             stepped.append(loop.batch_num)
 
-    loop.components.append(Look())
+    loop.components.append(Record())
     loop.train(n_epochs=1)
     assert expected == stepped
 
 
 def test_every_reaches_over_epochs():
-    """Epochs shorter than `every` are looked at too, in every so many-th batch of all."""
+    """In epochs shorter than `every`, batches are counted over epochs."""
     loop = make_loop([GOOD], every=3)
     steps = []
 
@@ -263,8 +282,8 @@ def test_every_reaches_over_epochs():
     assert [0, 1, 2] == steps
 
 
-def test_state_counts_on():
-    """The count of batches since the last look and of those skipped goes on, as plain data."""
+def test_resumes_counting():
+    """Batches since the last check and skipped batches are resumed, as plain data."""
     loop = make_loop([GOOD, GOOD, BAD], every=3, action="skip")
     guard = loop.components["nan-guard"]
     loop.train(n_optim_steps=2)
@@ -275,8 +294,8 @@ def test_state_counts_on():
     assert {"n_skipped": 1, "n_since": 1} == other.components["nan-guard"].state_dict()
 
 
-def test_one_that_is_enabled_in_mid_epoch_guards_the_rest():
-    """Without on_epoch_begin it finds the parameters in its first batch."""
+def test_enabled_in_mid_epoch_it_checks_the_rest():
+    """Without on_epoch_begin it lists the parameters in its first batch."""
 
     class Enable(LoopComponent):
         def on_batch_begin(self, loop):
@@ -289,26 +308,26 @@ def test_one_that_is_enabled_in_mid_epoch_guards_the_rest():
 
 
 class Slow:
-    """Be an event of a device that is late by so many questions."""
+    """An event of a device that has happened after so many queries."""
 
-    def __init__(self, n_questions):
-        self.n_questions = n_questions
+    def __init__(self, n_queries):
+        self.n_queries = n_queries
 
     def query(self):
-        self.n_questions -= 1
-        return self.n_questions < 0
+        self.n_queries -= 1
+        return self.n_queries < 0
 
     def synchronize(self):
-        self.n_questions = 0
+        self.n_queries = 0
 
 
 @pytest.fixture
 def device(monkeypatch):
-    """Make the component take the CPU for a device whose values come one check later."""
+    """Make the CPU look like a device whose values arrive one check later."""
     from ttl_control import nan_guard
 
     class Check(nan_guard._Check):
-        def sent(self):
+        def copy_to_cpu(self):
             return self._replace(arrival=Slow(1))
 
         @property
@@ -326,8 +345,8 @@ def device(monkeypatch):
 
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(("batches", "steps"), [([GOOD, BAD, GOOD, GOOD], 2), ([GOOD, BAD], 2)])
-def test_on_a_device_it_looks_when_values_have_arrived(batches, steps):
-    """There it stops at the next check, or at the end of the epoch, and names the batch."""
+def test_on_a_device_a_check_is_handled_when_its_values_have_arrived(batches, steps):
+    """It stops at the next check, or at the end of the epoch, and the reason names the batch."""
     loop = make_loop(batches)
     loop.components.remove("record")
     loop.train(n_epochs=2)
@@ -336,8 +355,24 @@ def test_on_a_device_it_looks_when_values_have_arrived(batches, steps):
 
 
 @pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("place", [0, 9], ids=["before", "after"])
+def test_an_epoch_that_is_stopped_at_its_end_is_not_logged(place):
+    """Stopped at the end of the epoch, components before and after it do not log the epoch."""
+
+    class LogEpoch(LoopComponent):
+        def on_epoch_end(self, loop):
+            loop.log({"loss": loop.loss}, level="epoch")
+
+    loop = make_loop([GOOD, BAD])
+    loop.components.remove("record")
+    loop.components.insert(place, LogEpoch())
+    loop.train(n_epochs=2)
+    assert {} == loop.metrics
+
+
+@pytest.mark.usefixtures("device")
 def test_on_a_device_skipping_waits():
-    """To skip, it has to know before the step."""
+    """To skip a batch, the check is handled before the step."""
     loop = make_loop([GOOD, BAD, GOOD], action="skip")
     loop.train(n_epochs=1)
     assert [0, 2] == loop.components["record"].stepped
@@ -345,7 +380,7 @@ def test_on_a_device_skipping_waits():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_nothing_waits_inside_a_batch():
-    """Batches go through where synchronising is an error, and NaN stops the run."""
+    """Batches pass where synchronising is an error, and NaN stops the run."""
 
     class Strict(LoopComponent):
         def on_batch_begin(self, loop):
@@ -366,9 +401,21 @@ def test_on_a_gpu_nothing_waits_inside_a_batch():
 
 
 @pytest.mark.parametrize(
-    ("config", "message"), [({"action": "warn"}, "action is 'warn'"), ({"every": 0}, "every is 0")]
+    ("config", "message"),
+    [
+        ({"action": "warn"}, "action is 'warn', but has to be 'stop' or 'skip' or 'raise'"),
+        ({"every": 0}, "every is 0"),
+        ({"every": True}, "every is True"),
+    ],
 )
-def test_refuses_wrong_configuration(config, message):
-    """What cannot work is refused when the component is made."""
-    with pytest.raises(ValueError, match=message):
+def test_refuses_unusable_arguments(config, message):
+    """Arguments that cannot work are refused when the component is made."""
+    with pytest.raises(ArgumentError, match=message):
         make_loop([], **config)
+
+
+def test_takes_a_number_of_numpy():
+    """A NumPy integer is a whole number."""
+    loop = make_loop([GOOD, BAD, GOOD], every=numpy.int64(2))
+    loop.train(n_epochs=1)
+    assert [0] == loop.components["record"].stepped

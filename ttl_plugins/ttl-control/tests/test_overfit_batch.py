@@ -1,4 +1,4 @@
-"""What `overfit-batch` does."""
+"""The behaviour of `overfit-batch`."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ import torch
 from ttl_core import LoopComponent, RunError, TrainTestLoop
 
 
-class Look(LoopComponent):
-    """Note each batch with its phase."""
+class Recorder(LoopComponent):
+    """A component that records each batch with its phase."""
 
     def __init__(self):
         self.seen = []
@@ -19,12 +19,12 @@ class Look(LoopComponent):
 
 
 def make_loop(train_data=(1, 2, 3), valid_data=(4, 5)):
-    """Return a loop on one batch."""
-    return TrainTestLoop(torch.nn.Identity(), [Look(), "overfit-batch"], train_data, valid_data)
+    """Return a loop that repeats one batch."""
+    return TrainTestLoop(torch.nn.Identity(), [Recorder(), "overfit-batch"], train_data, valid_data)
 
 
 class Counting:
-    """Be data that are other ones in each epoch, without a length."""
+    """Data without a length that differ in each epoch."""
 
     def __init__(self):
         self.epoch = 0
@@ -35,12 +35,12 @@ class Counting:
 
 
 def test_gives_the_same_batch_in_training_and_validation():
-    """Epochs keep their length and hold nothing but the first training batch."""
+    """Epochs keep their length and have only the first training batch."""
     loop = make_loop()
     loop.train(n_epochs=2)
-    look = loop.components["look"]
+    recorder = loop.components["recorder"]
     epoch = [("train", 1)] * 3 + [("valid", 1)] * 2
-    assert (epoch * 2, {3, 2}) == (look.seen, look.n_batches)
+    assert (epoch * 2, {3, 2}) == (recorder.seen, recorder.n_batches)
 
 
 def test_gives_the_same_batch_where_data_are_shuffled():
@@ -48,28 +48,36 @@ def test_gives_the_same_batch_where_data_are_shuffled():
     loop = make_loop(Counting(), None)
     loop.train(n_epochs=2)
     loop.train(n_epochs=1)
-    assert [("train", 10)] * 6 == loop.components["look"].seen
+    assert [("train", 10)] * 6 == loop.components["recorder"].seen
 
 
 def test_gives_the_training_batch_in_a_validation_before_training():
-    """A validation of its own is made on the batch that training will have."""
+    """validate() on its own uses the batch that training will have."""
     loop = make_loop()
     loop.validate()
-    assert [("valid", 1)] * 2 == loop.components["look"].seen
+    assert [("valid", 1)] * 2 == loop.components["recorder"].seen
 
 
 def test_repeats_a_validation_batch_where_there_are_no_training_data():
-    """A loop that only validates repeats what it has."""
+    """A loop without training data repeats its first validation batch."""
     loop = make_loop(None)
     loop.validate()
-    assert [("valid", 4)] * 2 == loop.components["look"].seen
+    assert [("valid", 4)] * 2 == loop.components["recorder"].seen
 
 
 def test_leaves_tests_alone():
-    """A test goes through its own data."""
+    """A test has its own data."""
     loop = make_loop()
     loop.test([7, 8])
-    assert [("test", 7), ("test", 8)] == loop.components["look"].seen
+    assert [("test", 7), ("test", 8)] == loop.components["recorder"].seen
+
+
+def test_leaves_other_phases_alone():
+    """An epoch of prediction, or of a phase that it does not know, has its own data."""
+    loop = make_loop()
+    loop.epoch_desc, loop.data = "predict", (7, 8)
+    loop.components["overfit-batch"].on_epoch_begin(loop)
+    assert (7, 8) == loop.data
 
 
 def test_a_model_learns_the_batch():
@@ -94,6 +102,6 @@ def test_a_model_learns_the_batch():
 
 
 def test_empty_data_are_an_error():
-    """Where there is no first batch, the error says so."""
+    """Without a first batch there is an error that names the cause."""
     with pytest.raises(RunError, match="the data are empty"):
         make_loop([]).train(n_epochs=1)

@@ -1,13 +1,14 @@
-"""What `validate-every` does."""
+"""The behaviour of `validate-every`."""
 
+import numpy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
 
 
-class Look(LoopComponent):
-    """Note at which step each validation is made."""
+class Recorder(LoopComponent):
+    """A component that records at which step each validation is made."""
 
     def __init__(self):
         self.validated = []
@@ -17,8 +18,8 @@ class Look(LoopComponent):
             self.validated.append(loop.global_step)
 
 
-class Endless:
-    """Be data without a length."""
+class Stream:
+    """Data without a length."""
 
     def __init__(self, n):
         self.n = n
@@ -29,8 +30,8 @@ class Endless:
 
 def make_loop(steps, *others, data=10, valid_data=(0,)):
     """Return a loop that validates every so many steps, of so many batches."""
-    data = data if isinstance(data, Endless) else [0] * data
-    components = [Look(), *others, use("validate-every", steps=steps)]
+    data = data if isinstance(data, Stream) else [0] * data
+    components = [Recorder(), *others, use("validate-every", steps=steps)]
     return TrainTestLoop(torch.nn.Identity(), components, data, valid_data)
 
 
@@ -42,21 +43,21 @@ def make_loop(steps, *others, data=10, valid_data=(0,)):
         (10, 10, 2, [10, 20]),
         (15, 10, 2, [10, 15, 20]),
         (1, 2, 1, [1, 2]),
-        (5, Endless(10), 1, [5, 10, 10]),
+        (5, Stream(10), 1, [5, 10, 10]),
     ],
 )
 def test_validates_every_so_many_steps(steps, data, n_epochs, expected):
-    """Validations are evenly spread over epochs, and not doubled where an epoch is known to end."""
+    """Validations are evenly spread, and not doubled where the end of an epoch is known."""
     loop = make_loop(steps, data=data)
     loop.train(n_epochs=n_epochs)
-    assert expected == loop.components["look"].validated
+    assert expected == loop.components["recorder"].validated
 
 
 def test_does_not_validate_twice_after_the_last_step_of_a_run():
-    """Where steps are counted, the epoch of the last one ends with its own validation."""
+    """Where the number of steps is given, the last epoch ends with its own validation only."""
     loop = make_loop(3)
     loop.train(n_optim_steps=6)
-    assert [3, 6] == loop.components["look"].validated
+    assert [3, 6] == loop.components["recorder"].validated
 
 
 def test_batches_that_do_not_step_do_not_count():
@@ -68,11 +69,11 @@ def test_batches_that_do_not_step_do_not_count():
 
     loop = make_loop(2, Accumulate())
     loop.train(n_epochs=1)
-    assert [2, 4, 5] == loop.components["look"].validated
+    assert [2, 4, 5] == loop.components["recorder"].validated
 
 
-def test_others_have_made_use_of_the_batch():
-    """Whoever updates in on_batch_end has done so, wherever it stands in the list."""
+def test_validates_after_other_components_have_used_the_batch():
+    """A component placed after it that updates in on_batch_end has done so."""
     seen = []
 
     class Update(LoopComponent):
@@ -91,7 +92,7 @@ def test_others_have_made_use_of_the_batch():
 
 
 def test_values_are_there_at_the_safe_point_after_the_step():
-    """Who saves or stops at the step's own safe point finds the new values."""
+    """A component that saves or stops at the step's own safe point has the new values."""
     seen = []
 
     class Log(LoopComponent):
@@ -108,15 +109,22 @@ def test_values_are_there_at_the_safe_point_after_the_step():
 
 
 def test_needs_validation_data():
-    """Without validation data train() says so before it begins."""
+    """Without validation data train() is an error before the first batch."""
     loop = make_loop(2, valid_data=None)
     with pytest.raises(RunError, match="no validation data"):
         loop.train(n_epochs=1)
     assert 0 == loop.global_step
 
 
-@pytest.mark.parametrize("steps", [0, 1.5, "2"])
-def test_refuses_what_is_no_number_of_steps(steps):
-    """The error names the argument and what it was."""
-    with pytest.raises(ValueError, match=f"steps is {steps!r}"):
+@pytest.mark.parametrize("steps", [0, 1.5, "2", True])
+def test_refuses_an_unusable_number_of_steps(steps):
+    """The error names the argument and its value."""
+    with pytest.raises(ArgumentError, match=f"steps is {steps!r}"):
         make_loop(steps)
+
+
+def test_takes_a_number_of_numpy():
+    """A NumPy integer is a whole number."""
+    loop = make_loop(numpy.int64(4))
+    loop.train(n_epochs=1)
+    assert [4, 8, 10] == loop.components["recorder"].validated

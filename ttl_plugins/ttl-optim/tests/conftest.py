@@ -1,4 +1,4 @@
-"""What the tests of all components here share."""
+"""Fixtures that the tests of all components of this package share."""
 
 import pytest
 import torch
@@ -7,22 +7,22 @@ from ttl_core import LoopComponent, TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
 
 
-class Look(LoopComponent):
-    """Keep what a function returns at one point."""
+class Recorder(LoopComponent):
+    """A component that records what a function of the loop returns at one callback point."""
 
     def __init__(self, point, function):
         self.seen = []
 
-        def look(loop):
+        def record(loop):
             self.seen.append(function(loop))
 
-        setattr(self, point, look)
+        setattr(self, point, record)
 
 
 @pytest.fixture
-def look():
-    """Return the component that keeps what a function returns at one point."""
-    return Look
+def recorder():
+    """Return the class of components that record what a function returns at one point."""
+    return Recorder
 
 
 @pytest.fixture

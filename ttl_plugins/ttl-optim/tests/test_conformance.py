@@ -1,4 +1,4 @@
-"""What every component has to do."""
+"""The requirements on every component."""
 
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step

@@ -1,13 +1,14 @@
-"""What `ema` does."""
+"""The behaviour of `ema`."""
 
 import copy
 
+import numpy
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ttl_optim import Ema
 
-from ttl_core import LoopComponent
+from ttl_core import ArgumentError, LoopComponent, TrainTestLoop
 from ttl_core.testing import ComponentConformance
 
 VALID = ComponentConformance.make_data(2)
@@ -19,12 +20,12 @@ def copied(model):
 
 
 def same(one, other):
-    """Tell whether two states hold the same bits."""
+    """Return whether two states hold the same bits."""
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 class ByHand(LoopComponent):
-    """Average as a hand-written loop does."""
+    """A component that averages as a hand-written loop does."""
 
     def __init__(self, decay):
         self.decay = decay
@@ -39,7 +40,7 @@ class ByHand(LoopComponent):
 
 @pytest.mark.parametrize("place", [0, 1], ids=["before", "after"])
 def test_averages_are_those_of_the_library_to_the_same_bits(make_loop, place):
-    """Wherever it stands, weights and buffers are averaged after the step, as written by hand."""
+    """At any place in the list, weights and buffers are averaged after the step, as by hand."""
     ema, by_hand = Ema(0.9), ByHand(0.9)
     loop = make_loop(by_hand)
     loop.components.insert(place, ema)
@@ -48,12 +49,12 @@ def test_averages_are_those_of_the_library_to_the_same_bits(make_loop, place):
 
 
 @pytest.mark.parametrize("run", ["train", "validate", "test"])
-def test_validates_and_tests_with_the_averages(make_loop, look, run):
+def test_validates_and_tests_with_the_averages(make_loop, recorder, run):
     """In every epoch but training ones the model holds the averages, buffers included."""
     loop = make_loop(Ema(0.5), valid_data=VALID)
     loop.train(1)
     expected = copied(loop.components["ema"].averaged.module)
-    seen = look("on_batch_end", lambda loop: loop.is_training or copied(loop.model))
+    seen = recorder("on_batch_end", lambda loop: loop.is_training or copied(loop.model))
     loop.components.append(seen)
     {
         "train": lambda: loop.train(0) or loop.validate(),
@@ -64,7 +65,7 @@ def test_validates_and_tests_with_the_averages(make_loop, look, run):
 
 
 def test_training_is_not_changed(make_loop):
-    """Weights, buffers and optimizer come out as if it had not been there."""
+    """Weights and buffers are the same as without it."""
     plain, averaged = make_loop(valid_data=VALID), make_loop(Ema(0.5), valid_data=VALID)
     plain.train(2)
     averaged.train(2)
@@ -73,8 +74,8 @@ def test_training_is_not_changed(make_loop):
 
 @pytest.mark.parametrize("point", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
 @pytest.mark.parametrize("end", ["stop", "fail", "interrupt", "disable"])
-def test_weights_come_back_whatever_happens(make_loop, point, end):
-    """However a validation epoch ends, the model has its own weights, as the same objects."""
+def test_weights_are_restored_however_the_epoch_ends(make_loop, point, end):
+    """After any end of a validation epoch the model has its own weights, as the same objects."""
     loop = make_loop(Ema(0.5))
     loop.train(1)
 
@@ -107,7 +108,7 @@ def test_weights_come_back_whatever_happens(make_loop, point, end):
     "point", ["on_batch_begin", "on_loss_compute", "on_optim_step", "on_safe_point"]
 )
 def test_a_validation_in_mid_epoch_changes_nothing(make_loop, point):
-    """validate() in any place, also between forward and backward pass, leaves training alone."""
+    """validate() at any point, also between forward and backward pass, leaves training alone."""
 
     class Validate(LoopComponent):
         def __init__(self):
@@ -125,11 +126,43 @@ def test_a_validation_in_mid_epoch_changes_nothing(make_loop, point):
     assert same(plain.components["ema"].state_dict(), busy.components["ema"].state_dict())
 
 
-def test_before_the_first_step_there_are_only_weights(make_loop, look):
-    """A test of a loop that has not trained, or before start_step, is one of the weights."""
+def test_predicts_with_the_averages():
+    """In prediction, as in every phase but training, the model holds the averages."""
+    ema = Ema(0.5)
+    loop = TrainTestLoop(ComponentConformance.make_model(), [ema])
+    ema.on_optim_step(loop)
+    with torch.no_grad():
+        ema.averaged.module[0].weight.fill_(3.0)
+    own = copied(loop.model)
+    loop.epoch_desc = "predict"
+    epoch = ema.around_epoch(loop)
+    next(epoch)
+    assert same(copied(ema.averaged.module), copied(loop.model))
+    with pytest.raises(StopIteration):
+        next(epoch)
+    assert same(own, copied(loop.model))
+
+
+def test_weights_are_restored_where_the_model_was_moved_in_the_epoch(make_loop):
+    """A component may replace the model's tensors in on_epoch_begin, as moving the model does."""
+
+    class Move(LoopComponent):
+        def on_epoch_begin(self, loop):
+            loop.model.double()
+
+    loop = make_loop(Ema(0.5))
+    loop.train(1)
+    expected = copied(copy.deepcopy(loop.model).double())
+    loop.components.append(Move())
+    loop.test([])
+    assert same(expected, copied(loop.model))
+
+
+def test_before_the_first_step_the_weights_are_tested(make_loop, recorder):
+    """Before the first average, a test uses the weights."""
     loop = make_loop(Ema(0.5, start_step=4), data=ComponentConformance.make_data(4))
     loop.train(1)
-    seen = look("on_batch_end", lambda loop: same(before, copied(loop.model)))
+    seen = recorder("on_batch_end", lambda loop: same(before, copied(loop.model)))
     loop.components.append(seen)
     before = copied(loop.model)
     loop.test(VALID)
@@ -143,39 +176,41 @@ def test_averaging_begins_with_start_step(make_loop):
     assert 2 == int(loop.components["ema"].averaged.n_averaged)
 
 
-def test_one_that_comes_on_in_mid_run_begins_with_the_weights_there_are(make_loop):
-    """Without replay it averages from its first step on."""
+def test_enabled_in_mid_run_it_begins_with_the_current_weights(make_loop):
+    """It averages from the first step after it was enabled."""
 
-    class On(LoopComponent):
+    class Enable(LoopComponent):
         def on_batch_begin(self, loop):
             if loop.batch_num == 4:
                 loop.components.enable("ema")
 
-    loop = make_loop(Ema(), On())
+    loop = make_loop(Ema(), Enable())
     loop.components.disable("ema")
     loop.train(1)
     assert 2 == int(loop.components["ema"].averaged.n_averaged)
 
 
-def test_goes_on_from_its_state(make_loop, through_file):
-    """A loop that was given model, optimizer and state goes on to the same averages."""
-    whole = make_loop(Ema(0.9))
-    whole.train(1)
-    state = through_file(whole.components["ema"].state_dict())
+def test_resumes_from_its_state(make_loop, through_file):
+    """A loop with the model and the state of another one comes to the same averages."""
+    uninterrupted = make_loop(Ema(0.9))
+    uninterrupted.train(1)
+    state = through_file(uninterrupted.components["ema"].state_dict())
     resumed = make_loop(Ema(0.9))
-    resumed.model.load_state_dict(copied(whole.model))
+    resumed.model.load_state_dict(copied(uninterrupted.model))
     resumed.components["ema"].load_state_dict(state)
-    whole.train(1)
+    uninterrupted.train(1)
     resumed.train(1)
-    assert same(whole.components["ema"].state_dict(), resumed.components["ema"].state_dict())
+    assert same(
+        uninterrupted.components["ema"].state_dict(), resumed.components["ema"].state_dict()
+    )
 
 
-def test_tests_with_a_state_that_was_loaded(make_loop, look):
-    """Averages that were loaded are used by a test() without any training."""
+def test_tests_with_a_state_that_was_loaded(make_loop, recorder):
+    """A test() without any training uses the averages that were loaded."""
     trained = make_loop(Ema(0.9))
     trained.train(1)
     expected = copied(trained.components["ema"].averaged.module)
-    seen = look("on_batch_end", lambda loop: same(expected, copied(loop.model)))
+    seen = recorder("on_batch_end", lambda loop: same(expected, copied(loop.model)))
     fresh = make_loop(Ema(0.9), seen)
     fresh.components["ema"].load_state_dict(trained.components["ema"].state_dict())
     fresh.test(VALID)
@@ -191,8 +226,23 @@ def test_a_state_that_was_not_used_yet_is_kept(make_loop):
     assert same(state, fresh.state_dict())
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.1])
-def test_refuses_a_decay_that_is_none(decay):
-    """What cannot work is refused when the component is made."""
-    with pytest.raises(ValueError, match="decay"):
-        Ema(decay)
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"decay": -0.1}, "decay is -0.1, but has to be a number from 0 to 1"),
+        ({"decay": 1.1}, "decay is 1.1, but has to be a number from 0 to 1"),
+        ({"decay": "0.9"}, "decay is '0.9', but has to be a number"),
+        ({"start_step": -1}, "start_step is -1, but has to be a whole number from 0"),
+        ({"start_step": True}, "start_step is True"),
+    ],
+)
+def test_refuses_unusable_arguments(config, message):
+    """Arguments that cannot work are refused when the component is made."""
+    with pytest.raises(ArgumentError, match=message):
+        Ema(**config)
+
+
+def test_takes_numbers_of_numpy():
+    """NumPy's numbers are taken as Python's."""
+    ema = Ema(numpy.float64(0.5), start_step=numpy.int64(4))
+    assert (0.5, 4) == (ema.decay, ema.start_step)

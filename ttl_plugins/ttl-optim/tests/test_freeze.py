@@ -1,13 +1,14 @@
-"""What `freeze` does."""
+"""The behaviour of `freeze`."""
 
+import numpy
 import pytest
 import torch
 from ttl_optim import Freeze
 
-from ttl_core import LoopComponent, TTLError
+from ttl_core import ArgumentError, LoopComponent
 
 
-def moved(loop, component, n_epochs):
+def changed(loop, component, n_epochs):
     """Return the names of the parameters that change in each of some epochs."""
     changes = []
 
@@ -26,8 +27,8 @@ def moved(loop, component, n_epochs):
 
 
 ALL = {"0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"}
-# of the biases one is undone by the batch norm that follows: its gradient is about 0
-SURE = ALL - {"0.bias"}
+# without the bias that the following batch norm cancels: its gradient is about 0
+MOVING = ALL - {"0.bias"}
 
 
 @pytest.mark.parametrize(
@@ -35,37 +36,37 @@ SURE = ALL - {"0.bias"}
     [
         ("0.*", [{"1.weight", "1.bias", "2.weight", "2.bias"}] * 2),
         (["0.*", "1.weight"], [{"1.bias", "2.weight", "2.bias"}] * 2),
-        ({"0.*": None, "2.*": 1}, [{"1.weight", "1.bias"}, SURE - {"0.weight"}]),
-        ({"*.weight": 1, "1.*": None}, [{"2.bias"}, SURE - {"1.weight", "1.bias"}]),
-        ({"*": 0}, [SURE, SURE]),
+        ({"0.*": None, "2.*": 1}, [{"1.weight", "1.bias"}, MOVING - {"0.weight"}]),
+        ({"*.weight": 1, "1.*": None}, [{"2.bias"}, MOVING - {"1.weight", "1.bias"}]),
+        ({"*": 0}, [MOVING, MOVING]),
     ],
 )
-def test_what_matches_stays_until_its_epoch(make_loop, patterns, expected):
-    """Frozen parameters do not change; others, and those whose epoch has come, do."""
-    changes = moved(make_loop(), Freeze(patterns), 2)
+def test_parameters_that_match_stay_until_their_epoch(make_loop, patterns, expected):
+    """Frozen parameters do not change; others, and those whose epoch has begun, do."""
+    changes = changed(make_loop(), Freeze(patterns), 2)
     assert expected == [names - {"0.bias"} for names in changes]
 
 
-def test_momentum_and_kept_zeros_do_not_move_it(make_loop):
-    """Frozen in mid-run, a parameter stays, though the optimizer has momentum for it."""
+def test_momentum_and_old_gradients_do_not_move_a_parameter(make_loop):
+    """Frozen in mid-run, a parameter stays, although the optimizer has momentum for it."""
     loop = make_loop()
     loop.train(1)
     for parameter in loop.model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    (changes,) = moved(loop, Freeze("0.*"), 1)
+    (changes,) = changed(loop, Freeze("0.*"), 1)
     assert not {"0.weight", "0.bias"} & changes
 
 
-def test_frozen_parameters_get_no_gradient(make_loop, look):
+def test_frozen_parameters_get_no_gradient(make_loop, recorder):
     """Their grad is None after the backward pass."""
-    gradients = look("on_batch_end", lambda loop: loop.model[0].weight.grad)
+    gradients = recorder("on_batch_end", lambda loop: loop.model[0].weight.grad)
     make_loop(Freeze("0.weight"), gradients).train(1)
     assert [None] * 6 == gradients.seen
 
 
 @pytest.mark.parametrize("end", ["finish", "stop", "fail", "interrupt", "disable"])
-def test_requires_grad_comes_back_however_the_run_ends(make_loop, end):
-    """Afterwards it is what it was, also where somebody else had frozen a parameter."""
+def test_requires_grad_is_restored_however_the_run_ends(make_loop, end):
+    """Afterwards it is what it was, also for a parameter that was frozen before."""
 
     class End(LoopComponent):
         def on_batch_end(self, loop):
@@ -90,32 +91,42 @@ def test_requires_grad_comes_back_however_the_run_ends(make_loop, end):
 
 
 def test_epochs_count_on_in_a_second_train(make_loop):
-    """The epoch is that of loop.epoch_num, not of this train()."""
+    """The epoch is loop.epoch_num, not the epoch of this train()."""
     loop = make_loop()
     loop.train(1)
-    (changes,) = moved(loop, Freeze({"0.*": 1}), 1)
+    (changes,) = changed(loop, Freeze({"0.*": 1}), 1)
     assert "0.weight" in changes
 
 
-def test_a_pattern_that_matches_nothing_is_an_error_before_the_first_batch(make_loop, look):
+def test_a_pattern_that_matches_nothing_is_an_error_before_the_first_batch(make_loop, recorder):
     """The error names the pattern and the nearest parameters."""
-    batches = look("on_batch_begin", lambda loop: loop.batch_num)
+    batches = recorder("on_batch_begin", lambda loop: loop.batch_num)
     loop = make_loop(Freeze({"0.weigth": 1}), batches)
-    with pytest.raises(TTLError, match=r"'0\.weigth'.*nearest names are: 0\.weight"):
+    with pytest.raises(ArgumentError, match=r"'0\.weigth'.*nearest names are: 0\.weight"):
         loop.train(1)
     assert [] == batches.seen
 
 
 @pytest.mark.parametrize(
-    ("patterns", "error", "message"),
+    ("patterns", "message"),
     [
-        ({"a.*": -1}, ValueError, r"patterns\['a\.\*'\] is -1"),
-        ({"a.*": 1.5}, ValueError, "is 1.5"),
-        ({"a.*": True}, ValueError, "is True"),
-        ([3], TypeError, "patterns holds 3"),
+        (
+            {"a.*": -1},
+            r"patterns\['a\.\*'\], the epoch that ends it or None for never, is -1, but has to be "
+            "a whole number from 0",
+        ),
+        ({"a.*": 1.5}, "is 1.5"),
+        ({"a.*": True}, "is True"),
+        ([3], "patterns holds 3"),
+        (3, "patterns is 3, but has to be a pattern"),
     ],
 )
-def test_refuses_what_is_no_pattern(patterns, error, message):
-    """What cannot work is refused when the component is made."""
-    with pytest.raises(error, match=message):
+def test_refuses_unusable_patterns(patterns, message):
+    """Patterns that cannot work are refused when the component is made."""
+    with pytest.raises(ArgumentError, match=message):
         Freeze(patterns)
+
+
+def test_takes_epochs_of_numpy():
+    """A NumPy integer is a whole number."""
+    assert {"a.*": 3} == Freeze({"a.*": numpy.int64(3)}).patterns

@@ -1,15 +1,16 @@
-"""What `grad-accumulation` does."""
+"""The behaviour of `grad-accumulation`."""
 
+import numpy
 import pytest
 import torch
 from ttl_optim import GradAccumulation
 
-from ttl_core import LoopComponent
+from ttl_core import ArgumentError, LoopComponent
 from ttl_core.testing import Step
 
 
 class LinearStep(Step):
-    """Take steps without momentum, for a model whose batches do not depend on one another."""
+    """Steps without momentum, for a model whose batches do not depend on one another."""
 
     def on_train_begin(self, loop):
         loop.model = torch.nn.Linear(4, 2)
@@ -64,7 +65,7 @@ def assert_close(one, other):
     ids=["even", "thirds", "tail of one", "shorter tail", "uneven sizes", "every 1"],
 )
 def test_gives_the_gradient_of_one_big_batch(make_loop, sizes, groups):
-    """Steps are those that the merged batches would give, whatever the sizes and the tail."""
+    """Steps are those of the merged batches, for any sizes and any tail of the epoch."""
     batches = make_batches(*sizes)
     parts = iter(batches)
     big = [merged([next(parts) for _ in range(group)]) for group in groups]
@@ -75,9 +76,31 @@ def test_gives_the_gradient_of_one_big_batch(make_loop, sizes, groups):
     assert_close(expected, actual)
 
 
+def test_rescales_the_gradients_of_all_optimizers(make_loop):
+    """Where several optimizers step, uneven batches give the gradient of one big batch to each."""
+
+    class TwoOptimizers(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.optimizers = [
+                torch.optim.SGD([parameter], lr=0.1) for parameter in loop.model.parameters()
+            ]
+
+        def on_optim_step(self, loop):
+            for optimizer in loop.optimizers:
+                optimizer.step()
+
+    batches = make_batches(2, 7, 5)
+    expected = make_loop(step=TwoOptimizers(), data=[merged(batches)])
+    actual = make_loop(GradAccumulation(4), step=TwoOptimizers(), data=batches)
+    expected.train(2)
+    actual.train(2)
+    assert_close(expected, actual)
+
+
 @pytest.mark.parametrize("kind", [float, torch.tensor])
 def test_weights_batches_by_what_a_component_set(make_loop, kind):
-    """A batch_size that a component sets, number or tensor, is the weight of the batch."""
+    """A batch_size set by a component, number or tensor, is the weight of the batch."""
 
     class Weigh(LoopComponent):
         def on_batch_begin(self, loop):
@@ -92,7 +115,7 @@ def test_weights_batches_by_what_a_component_set(make_loop, kind):
 
 
 def test_reads_no_value_of_a_batch_size_on_a_device(make_loop):
-    """A batch_size whose value cannot be read is no hindrance, so nothing waits for it."""
+    """A batch_size whose value cannot be read works, so nothing waits for the device."""
 
     class Meta(LinearStep):
         def on_train_begin(self, loop):
@@ -111,7 +134,7 @@ def test_reads_no_value_of_a_batch_size_on_a_device(make_loop):
 
 
 def test_is_exactly_the_usual_loop_for_even_batches(make_loop):
-    """Even batches give the bits of dividing each loss by their number, for powers of two."""
+    """Even batches give the bits of dividing each loss by their number, a power of two."""
     batches = make_batches(6, 6, 6, 6)
     actual = make_loop(GradAccumulation(2), step=LinearStep(), data=batches)
     actual.train(1)
@@ -127,33 +150,33 @@ def test_is_exactly_the_usual_loop_for_even_batches(make_loop):
     assert torch.equal(by_hand.model.weight, actual.model.weight)
 
 
-def test_the_loss_stays_that_of_the_batch(make_loop, look):
+def test_the_loss_stays_that_of_the_batch(make_loop, recorder):
     """After the backward pass loop.loss is the very tensor that was computed."""
-    before = look("on_loss_compute", lambda loop: id(loop.loss))
-    after = look("on_batch_end", lambda loop: id(loop.loss))
+    before = recorder("on_loss_compute", lambda loop: id(loop.loss))
+    after = recorder("on_batch_end", lambda loop: id(loop.loss))
     make_loop(before, GradAccumulation(2), after).train(1)
     assert before.seen == after.seen
 
 
 @pytest.mark.parametrize(("n_batches", "every", "expected"), [(6, 4, 4), (6, 3, 4), (7, 1, 14)])
-def test_tells_how_many_steps_there_will_be(make_loop, look, n_batches, every, expected):
+def test_sets_the_number_of_steps(make_loop, recorder, n_batches, every, expected):
     """In on_train_begin n_optim_steps is the number of steps that are then made."""
-    number = look("on_train_begin", lambda loop: loop.n_optim_steps)
+    number = recorder("on_train_begin", lambda loop: loop.n_optim_steps)
     loop = make_loop(number, GradAccumulation(every), data=make_batches(*[4] * n_batches))
     loop.train(2)
     assert ([expected], expected) == (number.seen, loop.optim_step_num)
 
 
-def test_leaves_a_number_of_steps_that_was_asked_for(make_loop):
+def test_leaves_a_given_number_of_steps_alone(make_loop):
     """train(n_optim_steps=3) makes three steps, not three by some factor."""
     loop = make_loop(GradAccumulation(2))
     loop.train(n_optim_steps=4)
     assert (4, 4) == (loop.n_optim_steps, loop.optim_step_num)
 
 
-def test_steps_are_unknown_where_the_length_is(make_loop, look):
+def test_steps_are_unknown_where_the_length_is(make_loop, recorder):
     """Data without a length have no number of steps, before and after."""
-    number = look("on_train_begin", lambda loop: loop.n_optim_steps)
+    number = recorder("on_train_begin", lambda loop: loop.n_optim_steps)
     make_loop(number, GradAccumulation(2), data=stream(make_batches(4))).train(1)
     assert [None] == number.seen
 
@@ -170,9 +193,9 @@ def test_what_is_pending_carries_over_without_a_length(make_loop):
     assert_close(expected, actual)
 
 
-def test_what_is_pending_is_dropped_when_train_ends(make_loop, look):
-    """A second train() begins a step of its own."""
-    gradients = look("on_batch_begin", lambda loop: loop.model.weight.grad)
+def test_what_is_pending_is_dropped_when_train_ends(make_loop, recorder):
+    """A second train() starts a new step."""
+    gradients = recorder("on_batch_begin", lambda loop: loop.model.weight.grad)
     loop = make_loop(
         GradAccumulation(2), gradients, step=LinearStep(), data=stream(make_batches(4))
     )
@@ -181,8 +204,8 @@ def test_what_is_pending_is_dropped_when_train_ends(make_loop, look):
     assert ([None, None], 0) == (gradients.seen, loop.global_step)
 
 
-def test_begins_anew_where_gradients_were_dropped(make_loop):
-    """Whoever drops gradients drops what was pending: the next ones count from the first."""
+def test_starts_a_new_step_where_gradients_were_dropped(make_loop):
+    """A component that drops gradients drops what was pending: the next batch is the first."""
 
     class Drop(LoopComponent):
         def on_backward_pass(self, loop):
@@ -198,42 +221,42 @@ def test_begins_anew_where_gradients_were_dropped(make_loop):
     assert torch.equal(expected.model.weight, actual.model.weight)
 
 
-def test_a_batch_that_others_kept_from_stepping_counts_in_the_next(make_loop):
-    """A step that somebody put off is made with the next batch, with all their gradients."""
+def test_a_step_that_was_postponed_has_the_gradients_of_all_its_batches(make_loop):
+    """A step that a component postpones is made with the next batch."""
 
-    class PutOff(LoopComponent):
+    class Postpone(LoopComponent):
         def on_batch_begin(self, loop):
             if loop.batch_num == 1:
                 loop.is_stepping = False
 
     batches = make_batches(4, 4, 4)
     expected = make_loop(step=LinearStep(), data=[merged(batches)])
-    actual = make_loop(GradAccumulation(2), PutOff(), step=LinearStep(), data=batches)
+    actual = make_loop(GradAccumulation(2), Postpone(), step=LinearStep(), data=batches)
     expected.train(1)
     actual.train(1)
     assert_close(expected, actual)
 
 
-def test_switched_off_at_a_safe_point_each_batch_steps_alone(make_loop):
-    """After a step there is nothing that it would leave behind."""
+def test_disabled_at_a_safe_point_each_batch_steps_alone(make_loop):
+    """After a step it leaves nothing behind."""
 
-    class Off(LoopComponent):
+    class Disable(LoopComponent):
         def on_safe_point(self, loop):
             loop.components.disable("grad-accumulation")
 
     batches = make_batches(4, 4, 4, 4)
     expected = make_loop(step=LinearStep(), data=[merged(batches[:2]), *batches[2:]])
-    actual = make_loop(GradAccumulation(2), Off(), step=LinearStep(), data=batches)
+    actual = make_loop(GradAccumulation(2), Disable(), step=LinearStep(), data=batches)
     expected.train(1)
     actual.train(1)
     assert_close(expected, actual)
 
 
-def test_switched_off_and_on_again_it_has_forgotten(make_loop):
-    """What it counted before it was off does not count in the steps after."""
+def test_disabled_and_enabled_again_it_starts_a_new_step(make_loop):
+    """Batches from before it was disabled do not count in later steps."""
 
-    class Switch(LoopComponent):
-        """Keep it off for batches 1 and 2 of 5: those step, with what was pending."""
+    class Toggle(LoopComponent):
+        """Disabled for batches 1 and 2 of 5, which step with what was pending."""
 
         def on_batch_end(self, loop):
             if loop.batch_num == 0:
@@ -245,19 +268,19 @@ def test_switched_off_and_on_again_it_has_forgotten(make_loop):
     class Resumed(LinearStep):
         def on_train_begin(self, loop):
             super().on_train_begin(loop)
-            loop.model.load_state_dict(switch.before)
+            loop.model.load_state_dict(toggle.before)
 
-    switch = Switch()
+    toggle = Toggle()
     batches = make_batches(4, 4, 4, 4, 4)
-    actual = make_loop(GradAccumulation(2), switch, step=LinearStep(), data=batches)
+    actual = make_loop(GradAccumulation(2), toggle, step=LinearStep(), data=batches)
     actual.train(1)
     expected = make_loop(step=Resumed(), data=[merged(batches[3:])])
     expected.train(1)
     assert_close(expected, actual)
 
 
-def test_state_goes_on_with_what_is_pending(make_loop, through_file):
-    """Saved between epochs without a length, a run goes on to the same bits."""
+def test_resumes_with_what_is_pending(make_loop, through_file):
+    """Saved between epochs without a length, a run resumes to the same bits."""
     batches = make_batches(4, 5, 3)
 
     class Save(LoopComponent):
@@ -272,15 +295,15 @@ def test_state_goes_on_with_what_is_pending(make_loop, through_file):
             loop.model.load_state_dict(save.weights)
 
     save = Save()
-    whole = make_loop(GradAccumulation(2), save, step=LinearStep(), data=stream(batches))
-    whole.train(2)
+    uninterrupted = make_loop(GradAccumulation(2), save, step=LinearStep(), data=stream(batches))
+    uninterrupted.train(2)
     resumed = make_loop(GradAccumulation(2), step=Resumed(), data=stream(batches))
     resumed.components["grad-accumulation"].load_state_dict(save.state)
     resumed.train(1)
-    assert torch.equal(whole.model.weight, resumed.model.weight)
+    assert torch.equal(uninterrupted.model.weight, resumed.model.weight)
 
 
-def test_state_is_empty_at_a_safe_point_after_a_step(make_loop, look):
+def test_state_is_empty_at_a_safe_point_after_a_step(make_loop, recorder):
     """There is nothing to save where nothing is pending."""
     accumulation = GradAccumulation(2)
     make_loop(accumulation).train(1)
@@ -289,7 +312,12 @@ def test_state_is_empty_at_a_safe_point_after_a_step(make_loop, look):
 
 
 @pytest.mark.parametrize("every", [0, -1, 2.0, "2", None, True])
-def test_refuses_what_is_no_number_of_batches(every):
+def test_refuses_an_unusable_number_of_batches(every):
     """The error names the argument, its value, and what it has to be."""
-    with pytest.raises(ValueError, match=r"every is .*, but has to be a whole number from 1"):
+    with pytest.raises(ArgumentError, match=r"every is .*, but has to be a whole number from 1"):
         GradAccumulation(every)
+
+
+def test_takes_a_number_of_numpy():
+    """A NumPy integer is a whole number."""
+    assert 3 == GradAccumulation(numpy.int64(3)).every

@@ -1,4 +1,4 @@
-"""What `grad-clip` does."""
+"""The behaviour of `grad-clip`."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from ttl_optim import GradClip
 
-from ttl_core import LoopComponent
+from ttl_core import ArgumentError, LoopComponent
 from ttl_core.testing import Step
 
 
@@ -16,7 +16,7 @@ def norms(loop):
 
 
 class Logged(LoopComponent):
-    """Keep what was logged at batch level."""
+    """A component that records the norms logged at batch level."""
 
     def __init__(self):
         self.seen = []
@@ -25,31 +25,31 @@ class Logged(LoopComponent):
         self.seen += [float(v) for k, v in metrics.items() if k == "train/grad-norm"]
 
 
-def test_limits_the_norm(make_loop, look):
+def test_limits_the_norm(make_loop, recorder):
     """After the step no gradient is longer than the limit."""
-    after = look("on_batch_end", norms)
+    after = recorder("on_batch_end", norms)
     make_loop(GradClip(0.01), after).train(1)
     assert [pytest.approx(0.01, rel=1e-3)] * 6 == [float(norm) for norm in after.seen]
 
 
-def test_limits_each_value(make_loop, look):
+def test_limits_each_value(make_loop, recorder):
     """With max_value no element is larger, and some are as large."""
-    after = look(
+    after = recorder(
         "on_batch_end", lambda loop: max(p.grad.abs().max().item() for p in loop.model.parameters())
     )
     make_loop(GradClip(max_value=0.001), after).train(1)
     assert [pytest.approx(0.001)] * 6 == after.seen
 
 
-def test_logs_the_norm_that_the_gradients_had(make_loop, look):
+def test_logs_the_norm_that_the_gradients_had(make_loop, recorder):
     """The norm from before clipping is logged for each step."""
-    before, logged = look("on_backward_pass", norms), Logged()
+    before, logged = recorder("on_backward_pass", norms), Logged()
     make_loop(before, GradClip(0.01), logged).train(1)
     assert [float(norm) for norm in before.seen] == logged.seen
 
 
-def test_an_infinite_limit_just_logs(make_loop):
-    """`max_norm=math.inf` leaves the weights to be what they are without it."""
+def test_an_infinite_limit_only_logs(make_loop):
+    """With `max_norm=math.inf` the weights are the same as without it."""
     plain, watched, logged = make_loop(), make_loop(GradClip(math.inf)), Logged()
     watched.components.append(logged)
     plain.train(1)
@@ -59,8 +59,8 @@ def test_an_infinite_limit_just_logs(make_loop):
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["before", "after"])
-def test_acts_before_the_step_wherever_it_stands(make_loop, place):
-    """In the list before or after the component that steps, the result is the hand-written one."""
+def test_acts_before_the_step_at_any_place_in_the_list(make_loop, place):
+    """Before or after the component that steps, the result is that of a hand-written loop."""
     loop = make_loop()
     loop.components.insert(place, GradClip(0.1))
     loop.train(1)
@@ -76,8 +76,31 @@ def test_acts_before_the_step_wherever_it_stands(make_loop, place):
     assert torch.equal(by_hand.model[0].weight, loop.model[0].weight)
 
 
+@pytest.mark.parametrize("config", [{"max_norm": 0.01}, {"max_value": 0.001}])
+def test_clips_the_gradients_of_all_optimizers(make_loop, config):
+    """Where several optimizers step, their gradients are clipped together."""
+    seen = []
+
+    class TwoOptimizers(Step):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            weight, *others = loop.model.parameters()
+            loop.optimizers = [torch.optim.SGD([weight], lr=0.1), torch.optim.SGD(others, lr=0.1)]
+
+        def on_optim_step(self, loop):
+            seen.append([parameter.grad.clone() for parameter in loop.model.parameters()])
+
+    loop = make_loop(GradClip(**config), step=TwoOptimizers())
+    loop.train(1)
+    if "max_norm" in config:
+        sizes = [float(torch.nn.utils.get_total_norm(gradients)) for gradients in seen]
+    else:
+        sizes = [max(float(g.abs().max()) for g in gradients) for gradients in seen]
+    assert [pytest.approx(*config.values(), rel=1e-3)] * 6 == sizes
+
+
 def test_reads_no_value_from_the_device(make_loop):
-    """Gradients whose values cannot be read are clipped, so nothing waits for them."""
+    """Gradients whose values cannot be read are clipped, so nothing waits for the device."""
 
     class Meta(Step):
         def on_train_begin(self, loop):
@@ -96,12 +119,14 @@ def test_reads_no_value_from_the_device(make_loop):
     ("config", "message"),
     [
         ({"max_norm": 1.0, "max_value": 1.0}, "both given"),
-        ({"max_norm": 0}, "max_norm is 0, but has to be above 0"),
+        ({"max_norm": 0}, "max_norm is 0, but has to be a number above 0"),
         ({"max_value": -1.0}, "max_value is -1.0"),
         ({"max_norm": math.nan}, "max_norm is nan"),
+        ({"max_norm": True}, "max_norm is True"),
+        ({"max_value": "1"}, "max_value is '1'"),
     ],
 )
-def test_refuses_limits_that_are_none(config, message):
+def test_refuses_unusable_limits(config, message):
     """The error names the argument and its value."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         GradClip(**config)

@@ -1,18 +1,19 @@
-"""What `lr-warmup` does."""
+"""The behaviour of `lr-warmup`."""
 
 from functools import partial
 
+import numpy
 import pytest
 import torch
 from torch.optim import lr_scheduler
 from ttl_optim import LrWarmup
 
-from ttl_core import LoopComponent
+from ttl_core import ArgumentError, LoopComponent
 from ttl_core.testing import Step
 
 
 class Stepping(Step):
-    """Take steps with any optimizer and scheduler, and keep the learning rates that were used."""
+    """Steps with any optimizer and scheduler that record the learning rates that were used."""
 
     def __init__(self, scheduler=None, per_epoch=False, optimizer=None):
         self.make_scheduler = scheduler
@@ -64,9 +65,9 @@ def test_the_optimizer_sees_the_schedule_times_the_ramp(make_loop, name, per_epo
     assert [lr * factor for lr, factor in zip(plain.used, ramp, strict=True)] == warm.used
 
 
-def test_nobody_else_sees_it(make_loop, look):
+def test_no_other_component_sees_the_scaled_rate(make_loop, recorder):
     """Before and after the step the groups hold the scheduler's learning rate."""
-    seen = look("on_batch_end", lambda loop: loop.optimizer.param_groups[0]["lr"])
+    seen = recorder("on_batch_end", lambda loop: loop.optimizer.param_groups[0]["lr"])
     make_loop(LrWarmup(4), seen, step=Stepping()).train(1)
     assert [1.0] * 6 == seen.seen
 
@@ -91,18 +92,18 @@ def test_groups_keep_their_ratios(make_loop):
     assert [[2 * (i + 1) / 12, (i + 1) / 12] for i in range(6)] == used
 
 
-def test_a_learning_rate_that_is_a_tensor_stays_the_same_object(make_loop, look):
-    """Capturable optimizers hold tensors: they are scaled too, and put back as they were."""
+def test_a_learning_rate_that_is_a_tensor_stays_the_same_object(make_loop, recorder):
+    """A rate that is a tensor, as capturable optimizers have, is scaled and restored too."""
     lr = torch.tensor(1.0)
     step = Stepping(optimizer=partial(torch.optim.SGD, lr=lr))
-    seen = look("on_batch_end", lambda loop: loop.optimizer.param_groups[0]["lr"] is lr)
+    seen = recorder("on_batch_end", lambda loop: loop.optimizer.param_groups[0]["lr"] is lr)
     make_loop(LrWarmup(4), seen, step=step).train(1)
     assert ([True] * 6, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]) == (seen.seen, step.used)
     assert 1.0 == float(lr)
 
 
 def test_counts_the_steps_of_the_loop(make_loop):
-    """A second train() goes on where the first one was."""
+    """A second train() continues where the first one ended."""
     step = Stepping()
     loop = make_loop(LrWarmup(8), step=step)
     loop.train(1)
@@ -111,7 +112,7 @@ def test_counts_the_steps_of_the_loop(make_loop):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_learning_rates_come_back_where_a_step_fails(make_loop, error):
+def test_learning_rates_are_restored_where_a_step_fails(make_loop, error):
     """A step that raises leaves neither a scaled learning rate nor a hook behind."""
 
     def fail(optimizer, *_):
@@ -131,20 +132,25 @@ def test_learning_rates_come_back_where_a_step_fails(make_loop, error):
     )
 
 
-def test_switched_off_the_optimizer_sees_the_schedule(make_loop):
-    """Disabled in mid-run it leaves nothing behind."""
+def test_disabled_in_mid_run_it_leaves_nothing_behind(make_loop):
+    """After it was disabled, the optimizer sees the schedule as it is."""
 
-    class Off(LoopComponent):
+    class Disable(LoopComponent):
         def on_safe_point(self, loop):
             loop.components.disable("lr-warmup")
 
     step = Stepping()
-    make_loop(LrWarmup(4), Off(), step=step).train(1)
+    make_loop(LrWarmup(4), Disable(), step=step).train(1)
     assert [0.25, 1.0, 1.0, 1.0, 1.0, 1.0] == step.used
 
 
 @pytest.mark.parametrize("n_steps", [0, -1, 1.5, "3", True])
-def test_refuses_what_is_no_number_of_steps(n_steps):
+def test_refuses_an_unusable_number_of_steps(n_steps):
     """The error names the argument, its value, and what it has to be."""
-    with pytest.raises(ValueError, match=r"n_steps is .*, but has to be a whole number from 1"):
+    with pytest.raises(ArgumentError, match=r"n_steps is .*, but has to be a whole number from 1"):
         LrWarmup(n_steps)
+
+
+def test_takes_a_number_of_numpy():
+    """A NumPy integer is a whole number."""
+    assert 3 == LrWarmup(numpy.int64(3)).n_steps

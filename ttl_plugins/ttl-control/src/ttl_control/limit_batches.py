@@ -7,24 +7,27 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, hookimpl
+from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 
 class LimitBatches(LoopComponent):
-    """Go through the first batches of each epoch only, to see quickly whether all works.
+    """A limit to the number of batches of each epoch, to see quickly whether everything works.
 
-    `loop.n_batches` and `loop.n_optim_steps` follow, so that bars and schedulers come out right.
+    `loop.n_batches` and `loop.n_optim_steps` follow, so that progress bars and schedulers are
+    right.
 
     Args:
         n: how many batches in every phase; None for all.
         train: how many in training, in place of `n`.
-        valid: how many in validation, in place of `n`.
+        valid: how many in validation, in place of `n`; in each set where there are several.
         test: how many in testing, in place of `n`.
+        predict: how many in prediction, in place of `n`.
 
     Raises:
-        ValueError: a limit is no whole number from 1.
+        ArgumentError: a limit is no whole number from 1.
 
     Example:
         >>> import torch
@@ -43,14 +46,16 @@ class LimitBatches(LoopComponent):
         train: int | None = None,
         valid: int | None = None,
         test: int | None = None,
+        predict: int | None = None,
     ) -> None:
-        for name, limit in {"n": n, "train": train, "valid": valid, "test": test}.items():
-            if limit is not None and (not isinstance(limit, int) or limit < 1):
-                raise ValueError(f"{name} is {limit!r}, no whole number from 1")
-        phases = {"train": train, "valid": valid, "test": test}
-        self.limits = {phase: n if own is None else own for phase, own in phases.items()}
+        common = _checked("n", n)
+        phases = {"train": train, "valid": valid, "test": test, "predict": predict}
+        self.limits = {
+            phase: common if limit is None else _checked(phase, limit)
+            for phase, limit in phases.items()
+        }
 
-    # outermost: whoever else changes the number, or builds a scheduler on it, comes after
+    # outermost: other components that change the number, or build a scheduler on it, come later
     @hookimpl(wrapper=True, tryfirst=True)
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Set `n_optim_steps` to what shorter epochs give."""
@@ -59,15 +64,29 @@ class LimitBatches(LoopComponent):
             loop.n_optim_steps = min(loop.n_optim_steps, loop.n_epochs * limit)
         return (yield)
 
+    @hookimpl(wrapper=True)
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Cut `loop.data` short in prediction, which has no on_epoch_begin."""
+        if loop.epoch_desc == "predict":
+            self._limit(loop)
+        return (yield)
+
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Cut `loop.data` short."""
-        limit = self.limits[loop.epoch_desc]
+        self._limit(loop)
+
+    def _limit(self, loop: TrainTestLoop) -> None:
+        limit = self.limits.get(loop.epoch_desc)
         if limit is not None:
-            loop.data = _First(loop.data, limit)
+            loop.data = FirstBatches(loop.data, limit)
 
 
-class _First:
-    """Be the first `n` batches of data."""
+def _checked(name: str, limit: Any) -> int | None:
+    return None if limit is None else whole_number(name, limit, minimum=1)
+
+
+class FirstBatches:
+    """The first `n` batches of data."""
 
     def __init__(self, data: Any, n: int) -> None:
         self.data = data
@@ -77,6 +96,6 @@ class _First:
         return itertools.islice(self.data, self.n)
 
     def __len__(self) -> int:
-        # Where data have no length this raises TypeError, as a DataLoader over a stream does:
-        # that they have as many batches as the limit is not known.
+        # Where data have no length this raises TypeError, as a DataLoader over a stream does: it is
+        # not known whether they have as many batches as the limit.
         return min(len(self.data), self.n)

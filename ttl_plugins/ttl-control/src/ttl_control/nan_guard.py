@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 
 from ttl_core import LoopComponent, RunError, hookimpl
+from ttl_core.arguments import one_of, whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -19,27 +20,27 @@ _log = logging.getLogger(__name__)
 
 
 class NanGuard(LoopComponent):
-    """Stop, skip the batch or raise where the loss or a gradient is not finite.
+    """A check that the loss and the gradients are finite, which stops, skips the batch or raises.
 
-    It looks after everybody's backward pass (with loss scaling: after unscaling), before the
-    step. Gradients are looked at in batches that step, the loss in others too.
+    It checks after the backward pass of all components (with loss scaling: after unscaling) and
+    before the step. Gradients are checked in batches that step, the loss in others too.
 
-    On the CPU it looks at once, so that no bad step is taken. On another device, waiting for the
-    values would slow the run down: "stop" and "raise" look at them when they have arrived, at the
-    next check or the one after, when steps have been taken; go back to a checkpoint. Only "skip"
-    waits for the device at each check.
+    On the CPU a check is handled at once, so that no bad step is taken. On another device, waiting
+    for the values would slow the run down: "stop" and "raise" handle a check when its values have
+    arrived, at the next check or the one after, when steps have been taken; resume from a
+    checkpoint then. Only "skip" waits for the device at each check.
 
     Args:
         action: "stop" ends the run as `loop.stop()` does; "skip" drops the batch and its
             gradients; "raise" raises RunError.
-        every: every how many training batches to look.
+        every: the number of training batches from one check to the next.
 
     Attributes:
-        reason: what was not finite, where, the last time; None if all was.
+        reason: what was not finite, and where, the last time; None if everything was finite.
         n_skipped: how many batches were skipped.
 
     Raises:
-        ValueError: `action` is none of the three, or `every` is no whole number from 1.
+        ArgumentError: `action` is none of the three, or `every` is no whole number from 1.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -58,74 +59,71 @@ class NanGuard(LoopComponent):
     def __init__(
         self, action: Literal["stop", "skip", "raise"] = "stop", *, every: int = 1
     ) -> None:
-        if action not in ("stop", "skip", "raise"):
-            raise ValueError(f"action is {action!r}, none of 'stop', 'skip' and 'raise'")
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every is {every!r}, no whole number from 1")
-        self.action = action
-        self.every = every
+        self.action = one_of("action", action, ("stop", "skip", "raise"))
+        self.every = whole_number("every", every, minimum=1)
         self.reason: str | None = None
         self.n_skipped = 0
-        self._n_since = 0  # batches since gradients were looked at
+        self._n_since = 0  # batches since gradients were checked
         self._parameters: list[tuple[str, torch.nn.Parameter]] = []
-        self._on_their_way: deque[_Check] = deque()
+        self._pending: deque[_Check] = deque()  # on their way from the device
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Note the model's parameters: listing them in each batch would take its time."""
+        """List the model's parameters: doing it in each batch would be slow."""
         if loop.is_training:
-            self._on_their_way.clear()  # a run that failed may have left some
-            self._note_parameters(loop)
+            self._pending.clear()  # a run that failed may have left some
+            self._list_parameters(loop)
 
-    @hookimpl(wrapper=True, tryfirst=True)  # outermost: after whoever unscales in a wrapper
+    # outermost: after components that unscale gradients in a wrapper
+    @hookimpl(wrapper=True, tryfirst=True)
     def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Look at the loss and the gradients, if it is time to."""
+        """Check the loss and the gradients, if a check is due."""
         result = yield
         self._n_since += 1
         if self._n_since >= self.every:
-            self._look(loop)
+            self._check(loop)
         return result
 
+    @hookimpl(tryfirst=True)  # before components use the values of an epoch that does not count
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
-        """Look at what has not arrived yet."""
+        """Handle the checks whose values have not arrived yet."""
         if loop.is_training:
-            self._receive(loop, wait=True)
+            self._poll(loop, wait=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many batches were skipped, and when it looked last."""
+        """Return how many batches were skipped, and how many there were since the last check."""
         return {"n_skipped": self.n_skipped, "n_since": self._n_since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Resume counting.
 
         Args:
             state: what `state_dict` returned.
         """
         self.n_skipped, self._n_since = state["n_skipped"], state["n_since"]
 
-    def _note_parameters(self, loop: TrainTestLoop) -> None:
+    def _list_parameters(self, loop: TrainTestLoop) -> None:
         self._parameters = [item for item in loop.model.named_parameters() if item[1].numel()]
 
-    def _look(self, loop: TrainTestLoop) -> None:
-        check = self._check(loop)
+    def _check(self, loop: TrainTestLoop) -> None:
+        """Check this batch: at once, or when its values have arrived."""
+        check = self._measure(loop)
         if check is None:
             return
         if check.values.is_cpu or self.action == "skip":
-            self._judge(loop, check)
+            self._handle(loop, check)
         else:
-            self._on_their_way.append(check.sent())
-            self._receive(loop, wait=False)
+            self._pending.append(check.copy_to_cpu())
+            self._poll(loop, wait=False)
 
-    def _check(self, loop: TrainTestLoop) -> _Check | None:
+    def _measure(self, loop: TrainTestLoop) -> _Check | None:
         """Reduce the loss and each gradient to a number, on their device."""
         names: list[str] = []
         tensors: list[torch.Tensor] = []
-        if not self._parameters:  # this component was switched on in the middle of the epoch
-            self._note_parameters(loop)
-        optimizer = getattr(loop, "optimizer", None)
+        if not self._parameters:  # this component was enabled in the middle of the epoch
+            self._list_parameters(loop)
         if loop.is_stepping:
             self._n_since = 0
-        # an overflow is fine where loss scaling has told a fused optimizer whether to skip its step
-        if loop.is_stepping and getattr(optimizer, "found_inf", None) is None:
+        if loop.is_stepping and not self._may_overflow(loop):
             for name, parameter in self._parameters:
                 if parameter.grad is not None:
                     names.append(name)
@@ -136,22 +134,28 @@ class NanGuard(LoopComponent):
             tensors.append(loss.detach())
         if not tensors:
             return None
-        return _Check(names, _sizes(tensors), None, loop.epoch_num, loop.batch_num)
+        return _Check(names, _largest_values(tensors), None, loop.epoch_num, loop.batch_num)
 
-    def _receive(self, loop: TrainTestLoop, *, wait: bool) -> None:
-        """Judge what has arrived from the device."""
-        while self._on_their_way and (wait or self._on_their_way[0].has_arrived()):
-            check = self._on_their_way.popleft()
+    def _may_overflow(self, loop: TrainTestLoop) -> bool:
+        """Return whether loss scaling lets a fused optimizer decide to skip its step."""
+        optimizers = getattr(loop, "optimizers", ())
+        return any(getattr(each, "found_inf", None) is not None for each in optimizers)
+
+    def _poll(self, loop: TrainTestLoop, *, wait: bool) -> None:
+        """Handle the checks whose values have arrived from the device; all of them with `wait`."""
+        while self._pending and (wait or self._pending[0].has_arrived()):
+            check = self._pending.popleft()
             if check.arrival is not None:
                 check.arrival.synchronize()
-            self._judge(loop, check)
+            self._handle(loop, check)
 
-    def _judge(self, loop: TrainTestLoop, check: _Check) -> None:
+    def _handle(self, loop: TrainTestLoop, check: _Check) -> None:
+        """Stop, skip the batch or raise, if a value is not finite."""
         values = check.values.tolist()
         if all(map(math.isfinite, values)):
             return
         self.reason = check.reason(values)
-        self._on_their_way.clear()
+        self._pending.clear()
         if self.action == "raise":
             raise RunError(f"nan-guard: {self.reason}")
         _log.warning("nan-guard: %s: %s", self.action, self.reason)
@@ -161,19 +165,19 @@ class NanGuard(LoopComponent):
         self.n_skipped += 1
         loop.is_stepping = False
         loop.model.zero_grad()
-        if (optimizer := getattr(loop, "optimizer", None)) is not None:
+        for optimizer in getattr(loop, "optimizers", ()):
             optimizer.zero_grad()  # it may have parameters that are not the model's
 
 
 class _Check(NamedTuple):
-    """Hold what was looked at in a batch.
+    """The values of one batch that have to be finite.
 
     Attributes:
-        names: of the parameters; of the loss.
+        names: the names of the parameters, and of the loss.
         values: the largest absolute value of each.
-        arrival: the event after which `values` may be read; None if they may at once.
-        epoch_num: when it was.
-        batch_num: when it was.
+        arrival: the event after which `values` can be read; None if they can be read at once.
+        epoch_num: the epoch of the batch.
+        batch_num: the number of the batch.
     """
 
     names: list[str]
@@ -182,7 +186,7 @@ class _Check(NamedTuple):
     epoch_num: int
     batch_num: int
 
-    def sent(self) -> _Check:
+    def copy_to_cpu(self) -> _Check:
         """Return the same with values on their way to the CPU, into pinned memory."""
         values = self.values.to("cpu", non_blocking=True)
         arrival = torch.Event(self.values.device)
@@ -206,11 +210,11 @@ class _Check(NamedTuple):
 _LOSS = ""  # no parameter has this name
 
 
-def _sizes(tensors: list[torch.Tensor]) -> torch.Tensor:
+def _largest_values(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return the largest absolute value of each tensor, not finite where one in it is not."""
     try:
         return torch.stack(torch._foreach_norm(tensors, math.inf))
-    except RuntimeError:  # some are sparse, or they lie on several devices
+    except RuntimeError:  # some are sparse, or they are on several devices
         dense = (t.coalesce().values() if t.is_sparse else t for t in tensors)
         # an empty one, such as that of unused rows, has no largest value
         norms = [torch.linalg.vector_norm(t, math.inf) if t.numel() else t.sum() for t in dense]

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class OverfitBatch(LoopComponent):
-    """Give the first training batch again and again, to find out whether a model can learn it.
+    """The first training batch in place of every batch, to see whether a model can learn it.
 
-    It takes the place of every batch in training and in validation, in epochs as long as they
-    were. Testing is left alone. The batch is the same one as long as this component lives.
+    It replaces every batch in training and in validation, in epochs of the same length as without
+    it. Testing and prediction are left alone. The batch stays the same as long as this component
+    exists.
 
     Example:
         >>> import torch
@@ -32,7 +33,7 @@ class OverfitBatch(LoopComponent):
     """
 
     def __init__(self) -> None:
-        self._batch: Any = _NOTHING
+        self._batch: Any = _UNSET
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Replace `loop.data`.
@@ -40,22 +41,22 @@ class OverfitBatch(LoopComponent):
         Raises:
             RunError: there is no first batch.
         """
-        if loop.is_testing:
+        if not (loop.is_training or loop.is_validating):
             return
-        if self._batch is _NOTHING:
+        if self._batch is _UNSET:
             is_validated_first = not loop.is_training and loop.train_data is not None
             data: Any = loop.train_data if is_validated_first else loop.data
-            self._batch = next(iter(data), _NOTHING)
-        if self._batch is _NOTHING:
+            self._batch = next(iter(data), _UNSET)
+        if self._batch is _UNSET:
             raise RunError("overfit-batch found no batch to repeat: the data are empty")
-        loop.data = _Repeated(self._batch, loop.data)
+        loop.data = RepeatedBatch(self._batch, loop.data)
 
 
-_NOTHING = object()
+_UNSET = object()
 
 
-class _Repeated:
-    """Be one batch, as often as data have batches."""
+class RepeatedBatch:
+    """One batch, as often as data have batches."""
 
     def __init__(self, batch: Any, data: Iterable[Any]) -> None:
         self.batch = batch
@@ -64,7 +65,7 @@ class _Repeated:
     def __iter__(self) -> Iterator[Any]:
         try:
             length = len(self)
-        except (TypeError, NotImplementedError):  # only going through them tells how many
+        except (TypeError, NotImplementedError):  # only iterating over them shows how many
             return (self.batch for _ in self.data)
         return itertools.repeat(self.batch, length)
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttl_core import LoopComponent, RunError, hookimpl
+from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 
 class ValidateEvery(LoopComponent):
-    """Validate in mid-epoch, every so many optimization steps.
+    """Validation in mid-epoch, every so many optimization steps.
 
     It counts by `loop.global_step`, so that validations are evenly spread over epochs and over
-    runs that go on. After the last batch of an epoch the epoch's own validation follows anyway;
-    where the loop knows the length of its data, none is made before it.
+    resumed runs. After the last batch of an epoch the epoch's own validation follows anyway;
+    where the loop knows the length of its data, there is no other one before it.
 
     Args:
-        steps: every how many optimization steps.
+        steps: the number of optimization steps from one validation to the next.
 
     Raises:
-        ValueError: `steps` is no whole number from 1.
+        ArgumentError: `steps` is no whole number from 1.
 
     Example:
         >>> import torch
@@ -39,24 +40,22 @@ class ValidateEvery(LoopComponent):
     """
 
     def __init__(self, steps: int) -> None:
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps is {steps!r}, no whole number from 1")
-        self.steps = steps
+        self.steps = whole_number("steps", steps, minimum=1)
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Look whether there is something to validate on.
+        """Check that there are validation data.
 
         Raises:
-            RunError: there are no validation data.
+            RunError: there are none.
         """
         if loop.valid_data is None:
             raise RunError(
-                f"validate-every is to validate every {self.steps} steps, but the loop has no "
+                f"validate-every has to validate every {self.steps} steps, but the loop has no "
                 "validation data. Give TrainTestLoop valid_data, or disable 'validate-every'"
             )
 
-    # A safe point would be too late: those who save or stop there want the values of this
-    # validation. Last in on_batch_end, everybody has made use of the batch.
+    # A safe point would be too late: components that save or stop there need the values of this
+    # validation. Last in on_batch_end, every other component has used the batch.
     @hookimpl(trylast=True)
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Validate, where a training batch has made the step that is due."""

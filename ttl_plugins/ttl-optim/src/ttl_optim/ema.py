@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl
+from ttl_core.arguments import number, whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 
 class Ema(LoopComponent):
-    """Keep exponential moving averages of the weights, and validate and test with them.
+    """Exponential moving averages of the weights, with which the model is validated and tested.
 
-    After each optimization step averages of all parameters and buffers move towards the model's.
-    For each validation or test epoch they are copied into the model, and the model's own are put
-    back when it ends, in whatever way. Parameters stay the same objects throughout.
+    After each optimization step the averages of all parameters and buffers move towards the
+    model's. For each validation, test or prediction epoch they are copied into the model, and the
+    model's own values are restored when the epoch ends, however it ends. Parameters stay the same
+    objects throughout.
 
     Args:
-        decay: how much of the average stays in each step.
+        decay: the share of the average that stays in each step, from 0 to 1.
         start_step: the optimization step, as `loop.global_step` counts, with which averaging
             begins. Until then there are no averages.
 
@@ -32,7 +34,7 @@ class Ema(LoopComponent):
         averaged: the averages, in a copy of the model as `averaged.module`; None before the first.
 
     Raises:
-        ValueError: `decay` is not between 0 and 1.
+        ArgumentError: `decay` is not between 0 and 1, or `start_step` is no whole number from 0.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -47,10 +49,12 @@ class Ema(LoopComponent):
     averaged: AveragedModel | None
 
     def __init__(self, decay: float = 0.999, *, start_step: int = 0) -> None:
-        self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # it checks
+        if not 0 <= number("decay", decay) <= 1:
+            raise ArgumentError(f"decay is {decay!r}, but has to be a number from 0 to 1")
         self.decay = decay
-        self.start_step = start_step
+        self.start_step = whole_number("start_step", start_step)
         self.averaged = None
+        self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._averages: list[torch.Tensor] = []
         self._loaded: Mapping[str, Any] = {}
 
@@ -59,34 +63,35 @@ class Ema(LoopComponent):
         """Move the averages towards the weights, after the step."""
         if loop.global_step < self.start_step:
             return
-        self._restore(loop.model)
+        self._apply_loaded(loop.model)
         if self.averaged is None:
-            self._begin(loop.model)
+            self._start_averaging(loop.model)
         else:
             self._update(self.averaged, loop.model)
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Put the averages in place of the weights in validation and testing, and take them out."""
-        self._restore(loop.model)
+        """Replace the weights by the averages outside of training, and restore them."""
+        self._apply_loaded(loop.model)
         if loop.is_training or self.averaged is None:
             return (yield)
-        # Through .data: a graph that is waiting for its backward pass, where validate() was called
-        # in the middle of a batch, shall not see that its weights were away for a while.
+        # Through .data: where validate() is called in the middle of a batch, the graph that waits
+        # for its backward pass must not notice that its weights were replaced for a while.
         tensors = [tensor.data for tensor in _tensors(loop.model)]
         own = [tensor.clone() for tensor in tensors]
         try:
             _copy_all(self._averages, tensors)
             return (yield)
         finally:
-            _copy_all(own, tensors)
+            # listed again: a component may have moved the model to a device in on_epoch_begin
+            _copy_all(own, [tensor.data for tensor in _tensors(loop.model)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averages and how many steps have gone into them."""
+        """Return the averages and the number of steps that have gone into them."""
         return dict(self._loaded if self.averaged is None else self.averaged.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what has been averaged.
+        """Continue with averages that were saved.
 
         Args:
             state: what `state_dict` returned.
@@ -94,12 +99,13 @@ class Ema(LoopComponent):
         self.averaged = None
         self._loaded = copy.deepcopy(dict(state))  # until there is a model
 
-    def _restore(self, model: torch.nn.Module) -> None:
+    def _apply_loaded(self, model: torch.nn.Module) -> None:
+        """Make the averages from a state that was loaded, if there is one."""
         if self._loaded:
-            self._begin(model).load_state_dict(self._loaded)
+            self._start_averaging(model).load_state_dict(self._loaded)
             self._loaded = {}
 
-    def _begin(self, model: torch.nn.Module) -> AveragedModel:
+    def _start_averaging(self, model: torch.nn.Module) -> AveragedModel:
         """Make the averages from the weights as they are now."""
         self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.averaged.n_averaged += 1
@@ -107,8 +113,8 @@ class Ema(LoopComponent):
         return self.averaged
 
     def _update(self, averaged: AveragedModel, model: torch.nn.Module) -> None:
-        # As averaged.update_parameters(model) does it, which copies n_averaged to the device and
-        # waits for that.
+        # What averaged.update_parameters(model) does, except that it copies n_averaged to the
+        # device and waits for that.
         groups: dict[Any, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         for average, current in zip(self._averages, _tensors(model), strict=True):
             group = groups.setdefault((average.device, average.dtype), ([], []))
@@ -124,6 +130,6 @@ def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def _copy_all(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
-    for one, other in zip(source, target, strict=True):
-        other.copy_(one)
+def _copy_all(sources: list[torch.Tensor], targets: list[torch.Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)

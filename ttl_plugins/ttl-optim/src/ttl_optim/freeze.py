@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
+from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -17,21 +18,20 @@ if TYPE_CHECKING:
 
 
 class Freeze(LoopComponent):
-    """Freeze parameters by name, for good or until an epoch.
+    """Parameters, chosen by name, that are not trained, permanently or until an epoch.
 
     A frozen parameter gets no gradient, so the optimizer leaves it alone, with its state. It is
-    frozen during training epochs only: whenever one ends, in whatever way, `requires_grad` is what
-    it was. The modes of modules are left alone: a frozen batch norm still gathers statistics.
+    frozen during training epochs only: when one ends, however it ends, `requires_grad` is what it
+    was. The modes of modules are left alone: a frozen batch norm still gathers statistics.
 
     Args:
         patterns: patterns of parameter names, as `fnmatch` has them, each with the epoch (as
             `loop.epoch_num` counts) from which on it is no longer frozen, or None for never. One
-            pattern, or several without epochs, are frozen for good. Where several match a
-            parameter it is frozen as long as one of them says so.
+            pattern, or several without epochs, are frozen permanently. Where several match a
+            parameter, it is frozen as long as one of them says so.
 
     Raises:
-        TypeError: `patterns` is of another kind.
-        ValueError: an epoch is no whole number from 0.
+        ArgumentError: `patterns` has another type, or an epoch is no whole number from 0.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -46,41 +46,47 @@ class Freeze(LoopComponent):
     """
 
     def __init__(self, patterns: str | Iterable[str] | Mapping[str, int | None]) -> None:
+        if not isinstance(patterns, Iterable):
+            raise ArgumentError(
+                f"patterns is {patterns!r}, but has to be a pattern such as 'encoder.*', several "
+                "of them, or a mapping from patterns to epochs"
+            )
         if isinstance(patterns, str):
             patterns = [patterns]
         if not isinstance(patterns, Mapping):
             patterns = dict.fromkeys(patterns)
-        self.patterns = dict(patterns)
-        for pattern, epoch in self.patterns.items():
+        self.patterns: dict[str, int | None] = {}
+        for pattern, epoch in patterns.items():
             if not isinstance(pattern, str):
-                raise TypeError(f"patterns holds {pattern!r}, but patterns are text as 'encoder.*'")
-            if epoch is not None and (
-                not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0
-            ):
-                raise ValueError(
-                    f"patterns[{pattern!r}] is {epoch!r}, but has to be the epoch from which on it "
-                    "is no longer frozen, a whole number from 0, or None for never"
+                raise ArgumentError(
+                    f"patterns holds {pattern!r}, but a pattern has to be text, as 'encoder.*'"
                 )
+            if epoch is not None:
+                name = f"patterns[{pattern!r}], the epoch that ends it or None for never,"
+                epoch = whole_number(name, epoch)
+            self.patterns[pattern] = epoch
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Freeze in training epochs, and put `requires_grad` back."""
+        """Freeze in training epochs, and restore `requires_grad`."""
         frozen = self._to_freeze(loop) if loop.is_training else []
         try:
             for parameter in frozen:
                 parameter.requires_grad = False
-                parameter.grad = None  # an optimizer would take a step with zeros too
+                parameter.grad = None  # with zeros an optimizer would step too
             return (yield)
         finally:
             for parameter in frozen:
                 parameter.requires_grad = True
 
     def _to_freeze(self, loop: TrainTestLoop) -> list[Parameter]:
+        """Return the parameters to freeze in this epoch, without those that are frozen already."""
         parameters = dict(loop.model.named_parameters())
         names: set[str] = set()
         for pattern, epoch in self.patterns.items():
             matching = {name for name in parameters if fnmatchcase(name, pattern)}
             if not matching:
+                # not did_you_mean: a pattern is rarely close enough to one complete name
                 nearest = difflib.get_close_matches(pattern, parameters, n=3, cutoff=0)
                 raise ArgumentError(
                     f"'freeze' has the pattern {pattern!r}, which matches no parameter of the "

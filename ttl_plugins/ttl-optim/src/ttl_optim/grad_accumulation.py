@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent, hookimpl, optimizer_parameters
+from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 
 class GradAccumulation(LoopComponent):
-    """Step once for several batches, with the gradient that they would give as one.
+    """One optimization step for several batches, with the gradient of one big batch.
 
     Each batch's loss counts by `loop.batch_size`, also where fewer batches are left at the end of
-    an epoch: data of known length step on their last batch. Without a length what is pending
-    carries into the next epoch. `loop.loss` stays the mean loss of its batch, but for those who
-    compute gradients from it.
+    an epoch: data of known length step on their last batch. Without a length, what is pending
+    carries into the next epoch. `loop.loss` stays the mean loss of its batch, except within
+    on_backward_pass, where gradients are computed from it.
 
     Args:
         every: how many batches make a step.
 
     Raises:
-        ValueError: `every` is no whole number from 1.
+        ArgumentError: `every` is no whole number from 1.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -38,19 +39,18 @@ class GradAccumulation(LoopComponent):
     """
 
     def __init__(self, every: int) -> None:
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"every is {every!r}, but has to be a whole number from 1")
-        self.every = every
-        self._optimizer: Any = None
-        self._has_looked = False
+        self.every = whole_number("every", every, minimum=1)
+        self._has_checked_gradients = False  # in this batch
         self._loaded: Mapping[str, Any] = {}
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
+        """Drop what is known of pending gradients."""
         self._n_pending = 0
-        # Weights are relative to the first batch's size, which is exactly 1 where all are of one
-        # size, and keeps losses in the range of half precision.
-        self._unit: Any = 1
+        self._parameters: list[torch.Tensor] = []  # those whose gradients are pending
+        # Weights are relative to the size of the step's first batch: that is exactly 1 where all
+        # have the same size, and keeps losses in the range of half precision.
+        self._first_size: Any = 1
         self._weight: Any = 0
 
     @hookimpl(wrapper=True)
@@ -62,32 +62,34 @@ class GradAccumulation(LoopComponent):
         return (yield)
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
-        """Begin anew: the last batch stepped, or training begins."""
-        self._forget()
+        """Start a new step: the last batch stepped, or training begins."""
+        self._reset()
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
-        """Begin anew: from here on nothing is pending, so that no state holds the gradients."""
-        self._forget()
+        """Note that nothing is pending from here on, so that no state holds the gradients."""
+        self._reset()
 
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Clear `is_stepping`, unless it is time for a step."""
         if loop.is_training:
-            self._look_at_gradients(loop)
-            self._has_looked = True
+            self._check_gradients(loop)
+            self._has_checked_gradients = True
             is_last = loop.batch_num + 1 == loop.n_batches
             if self._n_pending + 1 < self.every and not is_last:
                 loop.is_stepping = False
 
     @hookimpl(wrapper=True)
     def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Weight the loss for the backward pass, and mend the gradients of uneven batches."""
-        if not self._has_looked:  # it came on since the batch began
-            self._look_at_gradients(loop)
-        self._has_looked = False
+        """Weight the loss for the backward pass, and rescale the gradients of uneven batches."""
+        if not self._has_checked_gradients:  # this component was enabled since the batch began
+            self._check_gradients(loop)
+        self._has_checked_gradients = False
         size = loop.batch_size
-        if not self._n_pending and not isinstance(size, torch.Tensor):
-            self._unit = size or 1
-        weight = size / self._unit
+        if not self._n_pending:
+            self._parameters = list(optimizer_parameters(loop))
+            if not isinstance(size, torch.Tensor):
+                self._first_size = size or 1
+        weight = size / self._first_size
         self._weight = self._weight + weight
         self._n_pending += 1
         loss = loop.loss
@@ -99,59 +101,53 @@ class GradAccumulation(LoopComponent):
         finally:
             loop.loss = loss
         if loop.is_stepping and not _is_number(self._weight, self.every):
-            gradients = [p.grad for p in _parameters(loop.optimizer) if p.grad is not None]
+            gradients = [p.grad for p in optimizer_parameters(loop) if p.grad is not None]
             torch._foreach_mul_(gradients, self.every / self._weight)
         return result
 
-    def _look_at_gradients(self, loop: TrainTestLoop) -> None:
-        """Forget what was pending if somebody has dropped it: it lies in the gradients."""
-        self._optimizer = loop.optimizer
+    def _check_gradients(self, loop: TrainTestLoop) -> None:
+        """Reset if a component has dropped what was pending, which is held in the gradients."""
         if self._loaded:
-            self._restore(self._optimizer)
-        elif self._n_pending:
-            for group in self._optimizer.param_groups:  # plain loops, as this is in every batch
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        return
-            self._forget()
+            self._restore(loop)
+        elif self._n_pending and not self._has_gradients():
+            self._reset()
+
+    def _has_gradients(self) -> bool:
+        return any(parameter.grad is not None for parameter in self._parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is pending: at a safe point that is after an epoch without a length."""
         if not self._n_pending:
             return dict(self._loaded)
-        gradients = [parameter.grad for parameter in _parameters(self._optimizer)]
-        if all(gradient is None for gradient in gradients):  # somebody has dropped it
+        if not self._has_gradients():  # a component has dropped them
             return {}
         return {
             "n_pending": self._n_pending,
-            "unit": self._unit,
+            "unit": self._first_size,
             "weight": self._weight,
-            "gradients": gradients,
+            "gradients": [parameter.grad for parameter in self._parameters],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what was pending.
+        """Continue with what was pending.
 
         Args:
             state: what `state_dict` returned.
         """
-        self._forget()
+        self._reset()
         self._loaded = dict(state)  # until there are parameters
 
-    def _restore(self, optimizer: Any) -> None:
+    def _restore(self, loop: TrainTestLoop) -> None:
         self._n_pending = self._loaded["n_pending"]
-        self._unit = self._loaded["unit"]
+        self._first_size = self._loaded["unit"]
         self._weight = self._loaded["weight"]
+        self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
-        for parameter, gradient in zip(_parameters(optimizer), gradients, strict=True):
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         self._loaded = {}
 
 
-def _parameters(optimizer: Any) -> Iterator[torch.Tensor]:
-    return (p for group in optimizer.param_groups for p in group["params"])
-
-
 def _is_number(value: Any, number: int) -> bool:
-    """Tell whether a value is a number; of a tensor that is not asked, which would wait for it."""
+    """Return whether a value is that number; False for a tensor, as reading it would wait."""
     return not isinstance(value, torch.Tensor) and bool(value == number)

@@ -6,23 +6,24 @@ from typing import TYPE_CHECKING
 
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core.arguments import number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 
 class GradClip(LoopComponent):
-    """Clip the gradients of `loop.optimizer` just before each optimization step.
+    """A limit to the gradients of `loop.optimizers`, applied just before each optimization step.
 
     Args:
         max_norm: the largest norm that the gradients together may have; 1.0 if neither limit is
-            given. `math.inf` clips nothing and just logs.
+            given. `math.inf` clips nothing and only logs.
         max_value: the largest absolute value of an element, instead.
         norm_type: which p-norm; 2.0 is the Euclidean one.
 
     Raises:
-        ValueError: both limits are given, or one is not above 0.
+        ArgumentError: both limits are given, or one is no number above 0.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -40,13 +41,14 @@ class GradClip(LoopComponent):
         norm_type: float = 2.0,
     ) -> None:
         if max_norm is not None and max_value is not None:
-            raise ValueError(
+            raise ArgumentError(
                 f"max_norm={max_norm!r} and max_value={max_value!r} are both given. Give one of "
                 "them, or use two components"
             )
-        for name, limit in {"max_norm": max_norm, "max_value": max_value}.items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} is {limit!r}, but has to be above 0")
+        if max_value is None:
+            max_norm = number("max_norm", 1.0 if max_norm is None else max_norm, above=0)
+        else:
+            max_value = number("max_value", max_value, above=0)
         self.max_norm = 1.0 if max_norm is None else max_norm
         self.max_value = max_value
         self.norm_type = norm_type
@@ -54,8 +56,8 @@ class GradClip(LoopComponent):
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Clip, and log the norm that the gradients had, as "grad-norm" at batch level."""
-        # what the optimizer does not update may hold anything, also gradients that are still scaled
-        parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+        # Other parameters of the model may hold any gradient, also one that is still scaled.
+        parameters = list(optimizer_parameters(loop))
         if self.max_value is not None:
             clip_grad_value_(parameters, self.max_value)
         else:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, hookimpl
+from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class LrWarmup(LoopComponent):
-    """Warm the learning rate up linearly, on top of whatever scheduler there is.
+    """A linear warm-up of the learning rate, on top of any scheduler or none.
 
     In the optimization step number i, counted by `loop.global_step` from 0, the optimizer sees its
     learning rates multiplied by (i + 1) / n_steps; from step n_steps - 1 on it sees them as they
-    are. Nobody else ever sees the product: schedulers may be of any kind.
+    are. No other component ever sees the product, so schedulers may be of any type.
 
     Args:
-        n_steps: after how many optimization steps the learning rate is whole.
+        n_steps: the number of optimization steps after which the learning rate is the full one.
 
     Raises:
-        ValueError: `n_steps` is no whole number from 1.
+        ArgumentError: `n_steps` is no whole number from 1.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -38,13 +39,11 @@ class LrWarmup(LoopComponent):
     """
 
     def __init__(self, n_steps: int) -> None:
-        if not isinstance(n_steps, int) or isinstance(n_steps, bool) or n_steps < 1:
-            raise ValueError(f"n_steps is {n_steps!r}, but has to be a whole number from 1")
-        self.n_steps = n_steps
+        self.n_steps = whole_number("n_steps", n_steps, minimum=1)
         self._factor = 1.0
         self._hooked: Optimizer | None = None
         self._handles: list[RemovableHandle] = []
-        self._full: list[tuple[dict[str, Any], Any]] = []
+        self._full_rates: list[tuple[dict[str, Any], Any]] = []  # parameter group, learning rate
 
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -56,7 +55,7 @@ class LrWarmup(LoopComponent):
 
     @hookimpl(wrapper=True)
     def on_optim_step(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Scale the learning rates of `loop.optimizer` for just its step."""
+        """Scale the learning rates of `loop.optimizer` for its step only."""
         factor = (loop.global_step + 1) / self.n_steps
         if factor >= 1:
             self._unhook()
@@ -68,18 +67,19 @@ class LrWarmup(LoopComponent):
             return (yield)
         finally:
             self._factor = 1.0
-            self._put_back()  # where the step failed
+            self._restore_rates()  # where the step failed
 
     # Learning rates are scaled by the optimizer's own hooks, because a scheduler mostly steps right
-    # after it, in the same callback point: many compute the next learning rate from the one that
-    # they find. Registering them takes longer than they do, so they stay from step to step.
+    # after it, in the same callback point, and many schedulers compute the next learning rate from
+    # the current one. Registering the hooks takes longer than running them, so they stay registered
+    # from step to step.
 
     def _hook(self, optimizer: Optimizer) -> None:
         self._unhook()
         self._hooked = optimizer
         self._handles = [
-            optimizer.register_step_pre_hook(self._scale),
-            optimizer.register_step_post_hook(self._put_back),
+            optimizer.register_step_pre_hook(self._scale_rates),
+            optimizer.register_step_post_hook(self._restore_rates),
         ]
 
     def _unhook(self) -> None:
@@ -88,13 +88,13 @@ class LrWarmup(LoopComponent):
         self._handles = []
         self._hooked = None
 
-    def _scale(self, optimizer: Optimizer, *_: object) -> None:
-        if self._factor != 1.0:  # else somebody steps while this component is off
+    def _scale_rates(self, optimizer: Optimizer, *_: object) -> None:
+        if self._factor != 1.0:  # else this component is disabled
             for group in optimizer.param_groups:
-                self._full.append((group, group["lr"]))
+                self._full_rates.append((group, group["lr"]))
                 group["lr"] = group["lr"] * self._factor
 
-    def _put_back(self, *_: object) -> None:
-        for group, lr in self._full:
-            group["lr"] = lr  # the very object that was there, be it a number or a tensor
-        self._full.clear()
+    def _restore_rates(self, *_: object) -> None:
+        for group, rate in self._full_rates:
+            group["lr"] = rate  # the same object as before, whether a number or a tensor
+        self._full_rates.clear()

@@ -1,0 +1,187 @@
+"""The order hints of the first-party components.
+
+For each hint a run shows that the wrong order gives a wrong result and that the right order does
+not; shuffled lists come out of `arrange` in an order that satisfies all hints.
+"""
+
+import functools
+import math
+import random
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ttl_core import LoopComponent, OrderWarning, TrainTestLoop, arrange, use
+from ttl_core.testing import ComponentConformance
+
+CLASSES = {
+    entry_point.name: entry_point.load()
+    for entry_point in entry_points(group="ttl.components")
+    if entry_point.dist.name.startswith("ttl-")
+}
+
+
+def names_of(hint):
+    """Return the names in the value of a hint, a name or several."""
+    return [hint] if isinstance(hint, str) else hint
+
+
+HINTS = {(other, name) for name, cls in CLASSES.items() for other in names_of(cls.after)}
+HINTS |= {(name, other) for name, cls in CLASSES.items() for other in names_of(cls.before)}
+
+
+class LogLoss(LoopComponent):
+    """A component that logs a loss for each training epoch."""
+
+    def on_epoch_end(self, loop):
+        loop.log({"loss": 5.0}, level="epoch")
+
+
+def best_when_time_is_over(order):
+    """Return the best value that is known after a run whose time is over after its first epoch."""
+    specs = {
+        "early-stopping": use("early-stopping", monitor="train/loss"),
+        "time-limit": use("time-limit", seconds=1e-6),
+    }
+    components = [LogLoss(), *(specs[name] for name in order)]
+    loop = TrainTestLoop(torch.nn.Identity(), components, train_data=[0])
+    loop.train(n_epochs=9)
+    return loop.components["early-stopping"].best
+
+
+# A run for each hint, its right result and its wrong one. In the wrong order, early-stopping does
+# not count the value of the epoch in which the time ends.
+CASES = {("early-stopping", "time-limit"): (best_when_time_is_over, 5.0, math.inf)}
+
+
+def test_every_hint_has_a_case():
+    """Each declared hint has a run here that shows why, and there are no others."""
+    assert CASES.keys() == HINTS
+
+
+@pytest.mark.parametrize("pair", CASES, ids=" before ".join)
+def test_the_right_order_gives_the_right_result(pair):
+    """A list that satisfies the hint gives the right result, without a warning."""
+    run, right, _ = CASES[pair]
+    assert right == run(pair)
+
+
+@pytest.mark.parametrize("pair", CASES, ids=" before ".join)
+def test_the_wrong_order_gives_a_wrong_result(pair):
+    """A list that contradicts the hint is warned about, and gives the wrong result."""
+    run, _, wrong = CASES[pair]
+    with pytest.warns(OrderWarning):
+        actual = run(pair[::-1])
+    assert wrong == actual
+
+
+@pytest.mark.parametrize("pair", CASES, ids=" before ".join)
+def test_arrange_corrects_the_wrong_order(pair):
+    """The wrong order comes out of `arrange` as the right one."""
+    assert [*pair] == arrange(pair[::-1])
+
+
+@given(st.permutations(sorted(CLASSES)))
+@settings(deadline=None)
+def test_arrange_satisfies_all_hints(names):
+    """A shuffled list of all first-party names comes out in an order that satisfies every hint."""
+    arranged = arrange(names)
+    assert sorted(names) == sorted(arranged)
+    assert all(arranged.index(first) < arranged.index(then) for first, then in HINTS)
+
+
+@given(st.permutations(sorted(CLASSES)))
+@settings(deadline=None)
+def test_arrange_changes_exactly_the_lists_that_contradict_a_hint(names):
+    """A list that contradicts a hint is changed, and no other one."""
+    is_wrong = any(names.index(first) > names.index(then) for first, then in HINTS)
+    assert is_wrong == (names != arrange(names))
+
+
+# -- all components in one run --------------------------------------------------------------
+
+
+class Clock(LoopComponent):
+    """A clock by which each validation takes a second."""
+
+    now = 0.0
+
+    def on_epoch_end(self, loop):
+        self.now += loop.is_validating
+
+
+@pytest.fixture
+def run_all(monkeypatch, tmp_path):
+    """Return a function that trains with all first-party components until their time is over.
+
+    It takes a function that orders the specs, and returns the weights and what was counted.
+    """
+
+    def run(order):
+        clock = Clock()
+        monkeypatch.setattr("ttl_control.time_limit.monotonic", lambda: clock.now)
+        specs = [
+            use(
+                "supervised",
+                loss_func=torch.nn.CrossEntropyLoss(),
+                optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+                device="cpu",
+            ),
+            use("amp", dtype="bf16"),
+            use("checkpoint", directory=tmp_path, resume="never", signals=False),
+            use("early-stopping", monitor="valid/loss", patience=100),
+            use("ema", decay=0.5),
+            use("freeze", patterns={"0.*": 1}),
+            use("grad-accumulation", every=2),
+            use("grad-clip", max_norm=0.1),
+            use("limit-batches", train=4, valid=2),
+            use("lr-warmup", n_steps=6),
+            use("metrics"),
+            use("nan-guard", action="skip"),
+            use("progress"),
+            use("time-limit", seconds=3),
+            use("validate-every", steps=3),
+        ]
+        loop = TrainTestLoop(
+            ComponentConformance.make_model(),
+            [clock, *order(specs)],
+            ComponentConformance.make_data(5),
+            ComponentConformance.make_data(3),
+        )
+        loop.train(n_epochs=9)
+        stopping = loop.components["early-stopping"]
+        counted = [
+            loop.global_step,
+            stopping.best,
+            stopping.n_bad,
+            float(loop.metrics["valid/loss"]),
+        ]
+        weights = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+        return weights, torch.tensor(counted)
+
+    return run
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shuffled_list_that_is_arranged_trains_and_counts_the_same(run_all, seed):
+    """Whatever the order of all components, `arrange` gives a list with the same results."""
+
+    def shuffled(specs):
+        return arrange(random.Random(seed).sample(specs, len(specs)))
+
+    torch.testing.assert_close(run_all(list), run_all(shuffled), rtol=1e-5, atol=1e-6)
+
+
+def test_a_list_of_all_components_in_a_wrong_order_counts_something_else(run_all):
+    """Reversed and not arranged, the list is warned about, and gives another result."""
+
+    def without_checkpoint(specs):  # whose saving makes early-stopping count, at any place
+        return [spec for spec in specs if spec.plugin != "checkpoint"]
+
+    _, expected = run_all(without_checkpoint)
+    with pytest.warns(OrderWarning):
+        _, actual = run_all(lambda specs: without_checkpoint(specs)[::-1])
+    assert not torch.equal(expected, actual)
