@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import reprlib
 import sys
 import warnings
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from ttl_core.errors import ArgumentError
 
 __all__ = [
+    "describe",
     "did_you_mean",
     "is_component_name",
     "kebab_case",
@@ -48,7 +50,9 @@ def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
     except TypeError:
         result = None
     if result is None or result < minimum:
-        raise ArgumentError(f"{name} is {value!r}, but has to be a whole number from {minimum}")
+        raise ArgumentError(
+            f"{name} is {describe(value)}, but has to be a whole number from {minimum}"
+        )
     return result
 
 
@@ -78,7 +82,7 @@ def number(
         limits = [f"above {above:g}"] if above > -math.inf else []
         limits += [f"at least {at_least:g}"] if at_least > -math.inf else []
         wanted = " ".join(["a number", *limits])
-        raise ArgumentError(f"{name} is {value!r}, but has to be {wanted}")
+        raise ArgumentError(f"{name} is {describe(value)}, but has to be {wanted}")
     return value  # type: ignore[no-any-return]
 
 
@@ -103,8 +107,23 @@ def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
             return choice
     hint = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
     accepted = " or ".join(map(repr, choices))
-    message = f"{name} is {value!r}, but has to be {accepted}"
+    message = f"{name} is {describe(value)}, but has to be {accepted}"
     raise ArgumentError(f"{message}. {hint}".rstrip() if hint else message)
+
+
+def describe(value: Any) -> str:
+    """Return a value as errors show it: its repr, or its type where that is long.
+
+    Args:
+        value: the value.
+
+    Example:
+        >>> describe(3), describe(list(range(1000))), describe(bytearray(1000))
+        ('3', '[0, 1, 2, 3, 4, 5, ...]', 'a bytearray')
+    """
+    text = repr(value) if isinstance(value, str) else reprlib.repr(value)
+    is_short = len(text) <= 100 and "\n" not in text
+    return text if is_short else f"a {type(value).__name__}"
 
 
 def did_you_mean(wrong: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from ttl_core.arguments import describe, one_of
+from ttl_core.errors import ArgumentError
+
 
 def length_of_batch(batch: Any) -> int | None:
     """Return the length of the first tensor in a batch, or None if there is none.
@@ -45,6 +48,30 @@ def to_cpu(value: Any) -> Any:
             return type(value)(map(to_cpu, value))
         case _:
             return value
+
+
+def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """Return the values of a call of loop.log by their full names, with tensors detached.
+
+    Args:
+        prefix: what the names begin with.
+        metrics: values by name.
+        level: the level of the call, which is checked.
+
+    Raises:
+        ArgumentError: the metrics are no mapping of names, or there is no such level.
+    """
+    if level not in ("batch", "epoch") or not isinstance(metrics, Mapping):
+        if not isinstance(metrics, Mapping):
+            raise ArgumentError(
+                f"log() was given {describe(metrics)}, but takes values by name. Write "
+                f"loop.log({{'loss': value}}), or with level='epoch'"
+            )
+        one_of("level", level, ("batch", "epoch"))
+    return {
+        prefix + name: value.detach() if isinstance(value, torch.Tensor) else value
+        for name, value in metrics.items()
+    }
 
 
 def _iterate_tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:

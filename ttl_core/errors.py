@@ -53,7 +53,7 @@ class UnknownPointError(TTLError, AttributeError):
 
 
 class ConfigurationError(TTLError, TypeError):
-    """A component does not accept its configuration."""
+    """A component does not accept its configuration, or train() an argument."""
 
 
 class PluginError(TTLError, ImportError):

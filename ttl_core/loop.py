@@ -8,22 +8,29 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import torch
 
 from ttl_core import discovery
-from ttl_core.arguments import one_of
-from ttl_core.batches import to_cpu
+from ttl_core.batches import prefixed, to_cpu
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
 from ttl_core.errors import RunError
 from ttl_core.hooks.compilation import noop
 from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
+from ttl_core.hooks.tracebacks import shorten_traceback
 from ttl_core.state.position import Stage, check_length, check_steps_made
 from ttl_core.state.resumption import ResumableLoop, Resumption
-from ttl_core.variables.data import check_not_in_use, length_of, named_sets, require_data
+from ttl_core.variables.data import (
+    check_lasts,
+    check_not_empty,
+    check_not_in_use,
+    length_of,
+    named_sets,
+    require_data,
+)
 from ttl_core.variables.loop_variables import LoopVariables, Phase
 
 
@@ -97,7 +104,9 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
     # -- runs -------------------------------------------------------------------------------
 
-    def train(self, n_epochs: int | None = None, *, n_optim_steps: int | None = None) -> None:
+    def train(
+        self, n_epochs: int | None = None, *, n_optim_steps: int | None = None, **unknown: Never
+    ) -> None:
         """Train the model for a number of epochs, or of optimization steps.
 
         Each epoch goes through the training data, then through the validation data, if any. With
@@ -108,6 +117,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             n_epochs: the number of epochs.
             n_optim_steps: the number of optimization steps, instead. The epoch of the last step
                 ends there as if its data had ended.
+            **unknown: none; another name is an error that suggests the right one.
 
         Raises:
             ArgumentError: not exactly one of the two is given, it is no whole number from 0, or
@@ -116,8 +126,10 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             StateError: the loaded state does not fit.
         """
         length = length_of(require_data("train_data", self.train_data))
-        n_epochs, n_optim_steps = check_length(n_epochs, n_optim_steps)
+        n_epochs, n_optim_steps = check_length(n_epochs, n_optim_steps, **unknown)
+        check_lasts(n_epochs, train_data=self.train_data, valid_data=self.valid_data)
         self._check_idle("train")
+        self._warn_if_untrained()
         self._resumption.begin_train()
         if self._resumption.is_ahead:
             return
@@ -222,6 +234,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self._stage = Stage.ENDING
             self._manager.attribution.attribute(exception)
             self._manager.report_failure(self, exception)
+            shorten_traceback(exception)
             raise
         finally:
             self._stage = Stage.IDLE
@@ -339,6 +352,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                         self._stage = running
             progress.has_stepped = has_stepped
             if not is_resumed:  # a state inside an epoch was taken after a step
+                check_not_empty(self, batch_num)
                 check_steps_made(self.optim_step_num - steps_before, self.epoch_num, max_steps)
             hooks.on_epoch_end(self)
         except BaseException as exception:
@@ -355,6 +369,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                 hooks.on_forward_pass(self)
                 hooks.on_loss_compute(self)
                 hooks.on_batch_end(self)
+            check_not_empty(self, batch_num)
             hooks.on_epoch_end(self)
         except BaseException as exception:
             self._attribute(exception, batch_num)
@@ -410,17 +425,12 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             level: "epoch" also keeps them in `loop.metrics`.
 
         Raises:
-            ArgumentError: `level` is neither "batch" nor "epoch".
+            ArgumentError: `level` is neither "batch" nor "epoch", or `metrics` is no mapping.
         """
-        if level not in ("batch", "epoch"):
-            one_of("level", level, ("batch", "epoch"))
         on_log = self._hooks.on_log
-        if on_log is noop and level == "batch":
+        if on_log is noop and level == "batch" and isinstance(metrics, dict):
             return
-        named = {
-            self._log_prefix + name: value.detach() if isinstance(value, torch.Tensor) else value
-            for name, value in metrics.items()
-        }
+        named = prefixed(self._log_prefix, metrics, level)
         if level == "epoch":
             self._unread_metrics.update(named)
         on_log(self, named, level)

@@ -101,7 +101,7 @@ class StoppedError(Exception):
 
 
 class NoStepError(Exception):
-    """The error of an epoch without a step in the model."""
+    """The error of an epoch without a batch, or without a step, in the model."""
 
 
 class Reference:
@@ -243,9 +243,10 @@ class Reference:
         self.leave_epoch()
 
     def batches(self, data: Any) -> None:
-        steps_before = self.optim_step_num
+        steps_before, n_batches = self.optim_step_num, 0
         self.fire("on_epoch_begin")
         for self.batch_num, self.batch in enumerate(data):
+            n_batches += 1
             if not self.is_training:
                 for point in ("batch_begin", "forward_pass", "loss_compute", "batch_end"):
                     self.fire(f"on_{point}")
@@ -253,6 +254,8 @@ class Reference:
                 break
         must_step = self.is_training and self.max_steps is not None
         if must_step and self.optim_step_num == steps_before:
+            raise NoStepError
+        if self.is_training and n_batches == 0:
             raise NoStepError
         self.fire("on_epoch_end")
 

@@ -73,9 +73,10 @@ def test_around_hooks_surround_their_run_and_epochs(events):
         on_safe_point=lambda loop: events.append("on_safe_point"),
         on_train_end=lambda loop: events.append("on_train_end"),
     )
-    loop = make_loop(AroundRecorder("a", events), recorder, train_data=[], valid_data=None)
+    loop = make_loop(AroundRecorder("a", events), recorder, train_data=[0], valid_data=None)
     loop.train(n_epochs=1)
-    epoch = ["a begins epoch", "on_epoch_begin", "on_epoch_end", "a ends epoch"]
+    batch = ["a begins batch", "a ends batch"]
+    epoch = ["a begins epoch", "on_epoch_begin", *batch, "on_epoch_end", "a ends epoch"]
     run = ["on_train_begin", *epoch, "on_safe_point", "on_train_end"]
     assert ["a begins run", *run, "a ends run"] == events
 

@@ -86,6 +86,13 @@ class Check(LoopComponent):
             self.errors.append((loop.epoch_desc, str(error)))
 
 
+class Generated:
+    """Data that generate their batches, as often as they are asked to."""
+
+    def __iter__(self):
+        yield from range(3)
+
+
 def errors_with(data, *components, valid_data=None):
     """Return the errors of a training and a test on data, each text once, with the phase."""
     check = Check()
@@ -181,7 +188,7 @@ OTHER = (
         (Stream(range(3)), "Stream", OTHER),
         ({1: 2}, "dict", OTHER),
         ({1, 2}, "set", OTHER),
-        ((number for number in range(3)), "generator", OTHER),
+        (Generated(), "Generated", OTHER),
     ],
 )
 def test_data_whose_order_cannot_be_repeated_are_refused(data, what, change):

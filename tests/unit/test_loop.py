@@ -79,16 +79,56 @@ def test_the_epoch_of_the_last_step_ends_as_if_its_data_had_ended(recorder):
     assert (2, 4) == (loop.epoch_num, loop.optim_step_num)
 
 
+@pytest.mark.parametrize("length", [{"n_epochs": 3}, {"n_optim_steps": 3}], ids=repr)
+def test_an_epoch_without_a_batch_fails(length):
+    """A8: empty training data are an error, however the run is counted."""
+    with pytest.raises(RunError, match="train epoch 0 had no batch in its data, a list"):
+        make_loop(train_data=[]).train(**length)
+
+
+def test_a_loader_that_drops_its_only_batch_fails():
+    """A8: drop_last with too few samples is named."""
+    data = torch.utils.data.DataLoader(range(3), batch_size=4, drop_last=True)
+    with pytest.raises(RunError, match="drop_last=True drops the only batch"):
+        make_loop(train_data=data).train(1)
+
+
 def test_an_epoch_without_a_step_fails_if_steps_are_counted():
-    """With n_optim_steps, empty data are an error instead of an endless run."""
+    """With n_optim_steps, an epoch in which no batch steps is an error, not an endless run."""
+    never = make_component(on_batch_begin=lambda loop: setattr(loop, "is_stepping", False))
     with pytest.raises(RunError, match="made no optimization step"):
-        make_loop(train_data=[]).train(n_optim_steps=1)
+        make_loop(never, train_data=[0]).train(n_optim_steps=1)
+
+
+@pytest.mark.parametrize(
+    "data", [iter([1]), (n for n in [1]), map(abs, [1])], ids=["list", "generator", "map"]
+)
+@pytest.mark.parametrize("name", ["train_data", "valid_data"])
+def test_an_iterator_for_several_epochs_is_refused(name, data):
+    """A8: it would be used up after the first one, so work does not start."""
+    with pytest.raises(ArgumentError, match=f"{name} is a .*, which is used up after one epoch"):
+        make_loop(**{"train_data": [0], name: data}).train(2)
+
+
+def test_an_iterator_for_one_epoch_is_fine():
+    """One epoch goes through it once."""
+    loop = make_loop(train_data=iter([1, 2]), valid_data=None)
+    loop.train(1)
+    assert 2 == loop.global_step
+
+
+def test_used_up_validation_data_are_an_error():
+    """A8: a second validation over the same iterator would validate on nothing."""
+    loop = make_loop(valid_data=iter([1]))
+    loop.validate()
+    with pytest.raises(RunError, match=r"valid epoch 0 had no batch .* which is used up"):
+        loop.validate()
 
 
 def test_exhausted_data_fail_if_steps_are_counted():
     """With n_optim_steps, an iterator that is exhausted in the second epoch is an error."""
     loop = make_loop(train_data=iter(range(2)))
-    with pytest.raises(RunError, match="train epoch 1 made no optimization step"):
+    with pytest.raises(RunError, match=r"train epoch 1 had no batch .* which is used up"):
         loop.train(n_optim_steps=3)
 
 

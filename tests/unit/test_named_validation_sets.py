@@ -105,7 +105,7 @@ def test_a_validation_over_the_iterator_of_the_training_epoch_is_refused():
                 loop.validate(loop.data)
 
     loop = make_loop(None, Validate(), train_data=iter([1, 2, 3]))
-    with pytest.raises(RunError, match="was given a list_iterator that the training epoch is"):
+    with pytest.raises(RunError, match="was given the list_iterator that the training epoch is"):
         loop.train(1)
 
 

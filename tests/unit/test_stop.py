@@ -74,8 +74,8 @@ def test_an_epoch_that_was_stopped_does_not_count(point):
 )
 def test_an_around_hook_can_stop_the_run(recorder, around, expected):
     """stop() before or after the yield of an around-hook ends the run."""
-    make_loop(make_component(**around), recorder, train_data=[]).train(n_epochs=3)
-    assert expected == recorder.points
+    make_loop(make_component(**around), recorder, train_data=[0]).train(n_epochs=3)
+    assert expected == [point for point in recorder.points if "epoch" in point or "train" in point]
 
 
 @pytest.mark.parametrize(

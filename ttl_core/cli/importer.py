@@ -6,6 +6,7 @@ component; where processes cannot be forked, it is run once a component.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     report = os.fdopen(os.dup(1), "w")  # what is imported may print, or close standard output
     os.dup2(2, 1)
     if hasattr(os, "fork"):
-        import torch  # noqa: F401  (every component imports it, which takes a second)
+        importlib.import_module("torch")  # which every component imports, and takes a second
     for name in names:
         failure = _import_forked(name, float(seconds)) if hasattr(os, "fork") else _import(name)
         print(json.dumps([name, failure]), file=report, flush=True)

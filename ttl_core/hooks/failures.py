@@ -69,7 +69,7 @@ class Attribution:
             self._attribute(exception, position)
 
     def _attribute(self, exception: BaseException, position: EpochPosition | None) -> None:
-        if _find_note(exception) is not None:
+        if _find_note(exception) is not None or _is_explained(exception):
             return
         impl = self._find_deepest(traceback.walk_tb(exception.__traceback__))
         if impl is not None:
@@ -158,6 +158,12 @@ def _find_note(exception: BaseException) -> int | None:
             if str(note).startswith("ttl: raised by"):
                 return index
     return None
+
+
+def _is_explained(exception: BaseException) -> bool:
+    """Return whether a component that ends the process has said why, in a note."""
+    is_exit = isinstance(exception, KeyboardInterrupt | SystemExit)
+    return is_exit and bool(getattr(exception, "__notes__", None))
 
 
 def _where(impl: pluggy.HookImpl) -> str:

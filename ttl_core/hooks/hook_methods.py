@@ -48,7 +48,18 @@ def hook_methods(component: object, owner: object) -> HookMethods:
         if point in POINTS:
             check_method(method, name, options, _core_arguments(point), owner)
         found[name] = (adapt(method, is_wrapper=options["wrapper"]), options)
+    for name in _METHODS_OF_OTHERS if not found else ():
+        if hasattr(type(component), name):
+            problem = (
+                "is not called: the methods of a component are named after callback points, such "
+                "as on_forward_pass, on_loss_compute and on_optim_step"
+            )
+            raise _rejected(owner, name, getattr(component, name), problem)
     return found
+
+
+_METHODS_OF_OTHERS = ("training_step", "validation_step", "test_step", "configure_optimizers")
+"""The names of methods that other libraries call."""
 
 
 def implemented_points(cls: type) -> list[str]:

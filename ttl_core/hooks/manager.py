@@ -182,6 +182,11 @@ class HookManager(pluggy.PluginManager):
         """Return the points that an active component implements."""
         return [point for point in self.points() if self.implementations(point)]
 
+    def is_implemented(self, point: str) -> bool:
+        """Return whether an active component implements a point."""
+        self._update()
+        return bool(self.implementations(point))
+
     @property
     def execute(self) -> Execute:
         """Pluggy's way to run implementations."""

@@ -6,8 +6,8 @@ import enum
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from ttl_core.arguments import whole_number
-from ttl_core.errors import ArgumentError, RunError
+from ttl_core.arguments import describe, whole_number
+from ttl_core.errors import ArgumentError, ConfigurationError, RunError
 from ttl_core.state.data_order import Order, state_in_epoch
 from ttl_core.state.protocol import State
 
@@ -131,16 +131,25 @@ def check_reachable(
             )
 
 
-def check_length(n_epochs: int | None, n_optim_steps: int | None) -> tuple[int | None, int | None]:
+def check_length(
+    n_epochs: int | None, n_optim_steps: int | None, **unknown: object
+) -> tuple[int | None, int | None]:
     """Return the length of a train() call, of which exactly one measure has to be given.
 
     Args:
         n_epochs: the number of epochs.
         n_optim_steps: the number of optimization steps.
+        **unknown: arguments that train() does not have.
 
     Raises:
+        ConfigurationError: there are such arguments.
         ArgumentError: not exactly one is given, or it is no whole number from 0.
     """
+    for name, value in unknown.items():
+        likely = "n_optim_steps" if "step" in name else "n_epochs"
+        raise ConfigurationError(
+            f"train() has no argument {name!r}. Write train({likely}={describe(value)})"
+        )
     if (n_epochs is None) == (n_optim_steps is None):
         raise ArgumentError("train() takes exactly one of n_epochs and n_optim_steps")
     if n_epochs is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from ttl_core.arguments import describe
 from ttl_core.errors import ArgumentError, RunError
+
+if TYPE_CHECKING:
+    from ttl_core.variables.loop_variables import LoopVariables
 
 
 def check_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:
@@ -30,7 +34,7 @@ def check_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:
                 )
             require_data(f"{name}[{key!r}]", one)
     elif data is not None and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        raise ArgumentError(f"{name} is {data!r}, which cannot be iterated over")
+        raise ArgumentError(f"{name} is {describe(data)}, which cannot be iterated over")
     return data
 
 
@@ -51,22 +55,82 @@ def require_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:
 
 
 def check_not_in_use(data: Any, in_use: Collection[Any]) -> None:
-    """Check that data to validate on are no iterator that a training epoch is using.
+    """Check that data to validate on can be iterated over while a training epoch uses others.
 
     Args:
         data: the data, or a mapping of several by name.
         in_use: the data of the training epoch.
 
     Raises:
-        RunError: they are, so that training would miss the batches.
+        RunError: they are the same object, of which a second iterator disturbs the first.
     """
     for _, one in named_sets(data):
-        if hasattr(one, "__next__") and any(one is other for other in in_use):
+        if _has_one_iterator(one) and any(one is other for other in in_use):
             raise RunError(
-                f"validate() was given a {type(one).__name__} that the training epoch is using: it "
-                "would take batches away from training. Give data of its own, such as a list or a "
-                "second DataLoader"
+                f"validate() was given the {type(one).__name__} that the training epoch is using, "
+                "which can be iterated over only once at a time: training would miss batches. Give "
+                "data of its own, such as a list or a second DataLoader"
             )
+
+
+def _has_one_iterator(data: Any) -> bool:
+    is_persistent = getattr(data, "persistent_workers", False) and getattr(data, "num_workers", 0)
+    # data with state, as torchdata's loaders, keep it in the iterator that was created last
+    return bool(is_persistent) or hasattr(data, "__next__") or hasattr(data, "load_state_dict")
+
+
+def check_lasts(n_epochs: int | None, **several: Any) -> None:
+    """Check that no data are an iterator that is used up before the last epoch.
+
+    Args:
+        n_epochs: the number of epochs; None if it is not known.
+        **several: data by the name of their argument; each may be a mapping of several sets.
+
+    Raises:
+        ArgumentError: some are.
+    """
+    for name, data in several.items():
+        for set_name, one in named_sets(data):
+            if isinstance(one, _USED_UP) and n_epochs is not None and n_epochs > 1:
+                where = name if set_name is None else f"{name}[{set_name!r}]"
+                raise ArgumentError(
+                    f"{where} is a {type(one).__name__}, which is used up after one epoch, but "
+                    f"there are {n_epochs}. Give a list, a DataLoader, or an object whose __iter__ "
+                    "starts again"
+                )
+
+
+_USED_UP: tuple[type, ...] = (
+    Generator,
+    enumerate,
+    filter,
+    map,
+    zip,
+    type(iter([])),
+    type(iter(())),
+)
+"""Iterators that cannot be started again."""
+
+
+def check_not_empty(loop: LoopVariables, batch_num: int | None) -> None:
+    """Check that an epoch had a batch, if it is one of training or over an iterator.
+
+    Args:
+        loop: the loop, at the end of the epoch.
+        batch_num: the number of the last batch; None if there was none.
+
+    Raises:
+        RunError: it had none.
+    """
+    is_iterator = hasattr(loop.data, "__next__")
+    if batch_num is None and (loop.is_training or is_iterator):
+        used_up = ", which is used up" if is_iterator else ""
+        raise RunError(
+            f"{loop.epoch_desc} epoch {loop.epoch_num} had no batch in its data, a "
+            f"{type(loop.data).__name__}{used_up}. Give data with a batch for every epoch; a "
+            "DataLoader with drop_last=True drops the only batch of fewer samples than its "
+            "batch_size"
+        )
 
 
 def named_sets(data: Any) -> list[tuple[str | None, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
+from ttl_core.arguments import describe, did_you_mean, user_stacklevel
 from ttl_core.batches import length_of_batch
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
@@ -27,6 +29,16 @@ _RESTORED = frozenset(
     )
 )
 """What validate() restores."""
+
+
+_METHODS_OF_OTHERS = {
+    "fit": "To train, call train(n_epochs=...). ",
+    "evaluate": "To evaluate, call validate() or test(data). ",
+    "eval": "To evaluate, call validate() or test(data). ",
+}
+"""Hints for the names of methods that other libraries have."""
+
+_TRAINING_POINTS = ("on_forward_pass", "on_loss_compute", "on_backward_pass", "on_optim_step")
 
 
 class LoopVariables:
@@ -72,7 +84,10 @@ class LoopVariables:
         # Without a __dict__ of its own, CPython 3.11 makes each access slower once vars() was read.
         self.__dict__ = {}
         if not isinstance(model, torch.nn.Module):
-            raise ArgumentError(f"model is {model!r}, but has to be a torch.nn.Module")
+            raise ArgumentError(
+                f"model is {describe(model)}, but has to be a torch.nn.Module. The arguments are "
+                "TrainTestLoop(model, components, train_data, valid_data)"
+            )
         self.model = model
         self.train_data = check_data("train_data", train_data)
         self.valid_data = check_data("valid_data", valid_data, may_be_named=True)
@@ -197,8 +212,10 @@ class LoopVariables:
         variable = next((v for v in VARIABLES if v.name == name), None)
         known = f" ({variable.meaning}; set by {variable.set_by})" if variable else ""
         enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
+        others = [v.name for v in VARIABLES if v.name != name] + [*vars(self), *vars(type(self))]
+        hint = _METHODS_OF_OTHERS.get(name) or did_you_mean(name, others, cutoff=0.75)
         error = UnsetVariableError(
-            f"no component has set the loop variable {name!r}{known}. "
+            f"no component has set the loop variable {name!r}{known}. {hint}"
             f"Enabled components: {', '.join(enabled) or 'none'}"
         )
         error.name, error.obj = name, self  # from which Python suggests a name
@@ -213,6 +230,17 @@ class LoopVariables:
     if TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None: ...
+
+    def _warn_if_untrained(self) -> None:
+        """Warn if no component takes part in updating the parameters of the model."""
+        is_trainable = any(parameter.requires_grad for parameter in self.model.parameters())
+        if is_trainable and not any(map(self._manager.is_implemented, _TRAINING_POINTS)):
+            warnings.warn(
+                f"no enabled component implements any of {', '.join(_TRAINING_POINTS)}, so the "
+                "model is not trained. Put 'supervised' into the list, or a component of your own",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
