@@ -24,7 +24,7 @@ def test_hooks_lists_every_point(sound):
 
 def test_doctor_finds_nothing_if_nothing_is_wrong(sound):
     """An installation without problems is reported as such, with status 0."""
-    assert sound.ttl("doctor").success == "nothing found wrong, with 3 components installed\n"
+    assert sound.ttl("doctor").success == "no problems found, with 3 components installed\n"
 
 
 @pytest.fixture(scope="module")

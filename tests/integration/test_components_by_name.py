@@ -111,8 +111,8 @@ def test_wrong_configuration_is_an_error_with_the_accepted_arguments(error_of):
         ("lost", "has no attribute 'Nothing'"),
         ("moved", "No module named 'acme_moved_away'"),
         ("garbled", "Invalid object reference"),
-        ("constant", "42, no class or function"),
-        ("fruitless", "made 'a plum', which is not a LoopComponent"),
+        ("constant", "42, not a class or function"),
+        ("fruitless", "returned 'a plum', which is not a LoopComponent"),
     ],
 )
 def test_a_component_that_cannot_be_loaded_is_an_error_with_the_cause(error_of, name, cause):

@@ -136,5 +136,5 @@ def setuptools_checkout(request, tmp_path, make_environment):
 def test_doctor_accepts_a_checkout_of_setuptools(setuptools_checkout):
     """Neither entry points outside of pyproject.toml nor its own egg-info are reported."""
     result = setuptools_checkout.ttl("doctor")
-    assert "nothing found wrong, with 1 components installed\n" == result.out
+    assert "no problems found, with 1 component installed\n" == result.out
     assert result.status == 0

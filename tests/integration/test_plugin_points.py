@@ -97,7 +97,7 @@ def test_an_absent_provider_is_named(error_of):
     assert kind == "ComponentRejectedError"
     assert "component 'listener' (acme-listener 1.0)" in text
     assert "disk_recorder_saved is not a callback point" in text
-    assert "'disk-recorder' (acme-recorder 1.0): put that into the list" in text
+    assert "'disk-recorder' (acme-recorder 1.0): add that to the list" in text
 
 
 def test_a_point_without_any_provider_is_an_error(error_of):
@@ -106,7 +106,7 @@ def test_a_point_without_any_provider_is_an_error(error_of):
     assert kind == "ComponentRejectedError"
     assert "component 'orphan' (acme-orphan 1.0)" in text
     assert "phantom_saved is not a callback point" in text
-    assert "Nothing that is installed has a name with which it begins" in text
+    assert "No installed component has a name that it begins with" in text
 
 
 def test_an_optional_implementation_needs_no_provider(error_of):
@@ -127,7 +127,7 @@ def test_calling_a_point_whose_provider_is_absent_names_it(packages):
             print(error)
         """
     )
-    assert "'disk-recorder' (acme-recorder 1.0): put that into the list" in result.success
+    assert "'disk-recorder' (acme-recorder 1.0): add that to the list" in result.success
 
 
 # -- deprecation ----------------------------------------------------------------------------

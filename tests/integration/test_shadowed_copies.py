@@ -64,4 +64,4 @@ def test_a_folder_twice_on_the_path_is_one_folder(tmp_path, make_environment, go
         """,
         str(again),
     )
-    assert result.success == "['good']\nnothing found wrong, with 1 components installed\n0\n"
+    assert result.success == "['good']\nno problems found, with 1 component installed\n0\n"

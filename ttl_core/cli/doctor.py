@@ -21,11 +21,13 @@ def diagnose(seconds: float) -> int:
     problems = list(dict.fromkeys(_problems(seconds)))
     for what, fix in problems:
         print(f"{indent(what, by=0)}\n    {fix}")
-    n_components = len(all_components())
+    n, n_components = len(problems), len(all_components())
     if problems:
-        print(f"\n{len(problems)} problems found, with {n_components} components installed")
-    else:
-        print(f"no problems found, with {n_components} components installed")
+        print()
+    print(
+        f"{n or 'no'} problem{'s' * (n != 1)} found, with {n_components} "
+        f"component{'s' * (n_components != 1)} installed"
+    )
     return int(bool(problems))
 
 
@@ -78,7 +80,9 @@ def _unmet_requirements() -> Iterator[tuple[str, str]]:
             continue
         for line in lines:
             found = _unmet(line)
-            if found is not None:
+            if found == "unreadable":
+                yield f"{name} has an unreadable requirement: {line}", "report it to its author"
+            elif found is not None:
                 yield f"{name} requires {line}, and installed is {found}", f"pip install '{line}'"
 
 
@@ -90,7 +94,7 @@ def _unmet(line: str) -> str | None:
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
-        return None  # reported as incompatible
+        return "unreadable"
     if canonicalize_name(requirement.name) == "ttl-core":
         return None  # likewise
     if requirement.marker and not requirement.marker.evaluate({"extra": ""}):

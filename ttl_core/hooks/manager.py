@@ -124,7 +124,7 @@ class HookManager(pluggy.PluginManager):
                 hint = did_you_mean(point, [*POINTS, *vars(self.hook)])
                 raise UnknownPointError(
                     f"no component in the list provides the callback point {point!r}. "
-                    f"{hint}{self._find_provider(point)}"
+                    f"{hint}{self._find_provider(point)}".rstrip()
                 )
             first_only = getattr(self.hook, point).spec.opts["firstresult"]
             call = self._compile(point, "first" if first_only else "listed", keyword_only=True)

@@ -100,7 +100,7 @@ def check_points(members: Sequence[Member], find_provider: Callable[[str], str])
                 check_method(method, name, options, spec_arguments(spec), member)
                 _warn_if_deprecated(member, method, point, spec)
             elif point not in POINTS and not options["optionalhook"]:
-                hint = did_you_mean(point, [*POINTS, *provided]) + find_provider(point)
+                hint = f"{did_you_mean(point, [*POINTS, *provided])}{find_provider(point)}".rstrip()
                 raise ComponentRejectedError(
                     f"{member} cannot join: its {name} is not a callback point of the core or of "
                     f"a component in the list. {hint}"
