@@ -17,11 +17,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import pluggy
 
-Execute = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool], object]
-"""pluggy's own way to run implementations (last one first), with wrappers and monitoring."""
+from ttl_core.hooks.wrappers import fail_second_yield, fail_without_yield, find_driven, unwind
 
-_FIRST_LINE = 3
-"""The line of a written function on which the first implementation is called."""
+Execute = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool], object]
+"""pluggy's own way to call implementations (last one first), with monitoring."""
 
 NO_OPTIONS: pluggy.HookimplOpts = {
     "wrapper": False,
@@ -39,17 +38,11 @@ def _compiled(source: str, filename: str) -> CodeType:
     return compile(source, filename, "exec")
 
 
-_LINES = {
-    # for each use of the results: the first line, the line of each implementation, the last line;
-    # {p} is a prefix that no argument has
-    "dropped": ("pass", "{call}", "pass"),
-    "listed": (
-        "{p}results = []",
-        "if ({p}result := {call}) is not None: {p}results.append({p}result)",
-        "return {p}results",
-    ),
-    "first": ("pass", "if ({p}result := {call}) is not None: return {p}result", "return None"),
-}
+class Line(NamedTuple):
+    """A line of a function, and the implementation that it calls, if it calls one."""
+
+    text: str
+    impl: pluggy.HookImpl | None = None
 
 
 class Signature(NamedTuple):
@@ -77,15 +70,18 @@ class Signature(NamedTuple):
             prefix += "_"
         return prefix
 
-    def write(self, lines: Sequence[str], names: dict[str, object]) -> Callable[..., Any]:
+    def write(self, lines: Sequence[Line], names: dict[str, object]) -> Callable[..., Any]:
         """Return a function with these lines as its body, in which `names` are defined."""
         star = ["*"] if self.keyword_only else []
         defaults = f"{self.prefix}defaults"
         names[defaults] = self.defaults
         names["__name__"] = __name__  # for warnings, which skip the frames of this package
+        # by line number; the head of the function is line 1
+        names["__implementations__"] = {i: line.impl for i, line in enumerate(lines, 2)}
         optional = [f"{name}={defaults}[{name!r}]" for name in self.defaults]
         parameters = ", ".join([*star, *self.arguments, *optional])
-        source = "\n    ".join([f"def {self.point}({parameters}):", *lines])
+        head = f"def {self.point}({parameters}):"
+        source = "\n    ".join([head, *(line.text for line in lines)])
         exec(_compiled(source, f"<ttl {self.point}>"), names)
         return cast(Callable[..., Any], names[self.point])
 
@@ -115,66 +111,155 @@ def compile_plain(
     signature: Signature, implementations: Sequence[pluggy.HookImpl]
 ) -> Callable[..., Any]:
     """Write a function that calls each implementation in turn, none of which is a wrapper."""
-    first, line, last = _LINES[signature.results]
-    p = signature.prefix
-    names: dict[str, object] = {f"{p}{i}": impl.function for i, impl in enumerate(implementations)}
-    calls = (f"{p}{i}({', '.join(impl.argnames)})" for i, impl in enumerate(implementations))
-    lines = [first.format(p=p), *(line.format(p=p, call=call) for call in calls), last.format(p=p)]
-    names["__implementations__"] = tuple(implementations)
-    return signature.write(lines, names)
+    names: dict[str, object] = {}
+    first, calls, last = _body(signature, signature.results, implementations, names)
+    return signature.write([first, *calls, last], names)
 
 
 def compile_wrapped(
-    signature: Signature, implementations: Sequence[pluggy.HookImpl], execute: Execute
+    signature: Signature, implementations: Sequence[pluggy.HookImpl]
 ) -> Callable[..., Any]:
-    """Write a function with which pluggy runs the wrappers around a plain call of the others.
+    """Write a function that enters wrappers, calls the others, and leaves the wrappers in reverse.
 
     Args:
         signature: how the function is called.
         implementations: wrappers first, outermost first; then the others in order.
-        execute: pluggy's way to run them.
     """
     wrappers = [impl for impl in implementations if impl.wrapper]
     others = [impl for impl in implementations if not impl.wrapper]
-    arguments = [*signature.arguments, *signature.defaults]
-    inner = Signature(
-        signature.point,
-        arguments,
-        defaults={},
-        results="first" if signature.results == "first" else "listed",
-        keyword_only=False,
-    )
-    given = ", ".join(f"{name!r}: {name}" for name in arguments)
-    p = signature.prefix
-    call = f"return {p}execute({signature.point!r}, {p}methods, {{{given}}}, True)"
-    methods = _in_pluggy_order(compile_plain(inner, others), wrappers)
-    return signature.write([call], {f"{p}execute": execute, f"{p}methods": methods})
+    names: dict[str, object] = {}
+    # wrappers are given all results, also where the caller of the hook drops them
+    results = "first" if signature.results == "first" else "listed"
+    first, calls, _ = _body(signature, results, others, names)
+    return _write_wrapped(signature, wrappers, [first, *calls], names)
 
 
-def call_around(
-    point: str,
-    wrappers: Sequence[pluggy.HookImpl],
-    execute: Execute,
-    body: Callable[[], object],
-    given: Mapping[str, object],
-) -> None:
-    """Let pluggy run wrappers around `body`.
+def compile_around(
+    point: str, arguments: Sequence[str], wrappers: Sequence[pluggy.HookImpl]
+) -> Callable[..., Any]:
+    """Write a function of some arguments and a body, which calls the body inside wrappers.
 
     Args:
         point: the name of the callback point.
+        arguments: its arguments.
         wrappers: the wrappers, outermost first.
-        execute: pluggy's way to run them.
-        body: what they surround.
-        given: the arguments of the point by name.
     """
-    execute(point, _in_pluggy_order(body, wrappers), given, True)
+    signature = Signature(point, (*arguments, "body"), {}, results="dropped", keyword_only=False)
+    lines = [Line(f"{signature.prefix}results = []"), Line("body()")]
+    return _write_wrapped(signature, wrappers, lines, {})
 
 
-def _in_pluggy_order(
-    inner: Callable[..., Any], wrappers: Sequence[pluggy.HookImpl]
-) -> list[pluggy.HookImpl]:
-    """Return `inner` and the wrappers in pluggy's order, in which the last one is called first."""
-    return [pluggy.HookImpl(None, "ttl", inner, NO_OPTIONS), *reversed(wrappers)]
+def compile_traced(
+    signature: Signature, implementations: Sequence[pluggy.HookImpl], execute: Execute
+) -> Callable[..., Any]:
+    """Write a function with which pluggy calls all implementations, for its monitoring.
+
+    Args:
+        signature: how the function is called.
+        implementations: the implementations in call order, wrappers first.
+        execute: pluggy's way to call them.
+    """
+    p = signature.prefix
+    given = ", ".join(f"{n!r}: {n}" for n in [*signature.arguments, *signature.defaults])
+    is_first = signature.results == "first"
+    line = Line(f"return {p}execute({signature.point!r}, {p}methods, {{{given}}}, {is_first})")
+    names = {f"{p}execute": execute, f"{p}methods": list(reversed(implementations))}
+    return signature.write([line], names)
+
+
+def traced_around(
+    point: str, wrappers: Sequence[pluggy.HookImpl], execute: Execute
+) -> Callable[..., Any]:
+    """Return what `compile_around` does, as a function with which pluggy runs the wrappers."""
+
+    def call(*arguments: object) -> None:
+        *given, body = arguments
+        inner = pluggy.HookImpl(None, "ttl", cast(Callable[[], object], body), NO_OPTIONS)
+        names = ("loop", "exception")
+        execute(point, [inner, *reversed(wrappers)], dict(zip(names, given, strict=False)), True)
+
+    return call
+
+
+def _body(
+    signature: Signature,
+    results: str,
+    implementations: Sequence[pluggy.HookImpl],
+    names: dict[str, object],
+) -> tuple[Line, list[Line], Line]:
+    """Return the first line, the line of each call, and the last line of a function."""
+    p = signature.prefix
+    first, template, last = {
+        "dropped": ("pass", "{call}", "pass"),
+        "listed": (
+            f"{p}results = []",
+            f"if ({p}result := {{call}}) is not None: {p}results.append({p}result)",
+            f"return {p}results",
+        ),
+        "first": (
+            f"{p}results = None",
+            f"if {p}results is None: {p}results = {{call}}",
+            f"return {p}results",
+        ),
+    }[results]
+    lines = []
+    for i, impl in enumerate(implementations):
+        names[f"{p}{i}"] = impl.function
+        call = f"{p}{i}({', '.join(impl.argnames)})"
+        lines.append(Line(template.format(call=call), impl))
+    return Line(first), lines, Line(last)
+
+
+def _write_wrapped(
+    signature: Signature,
+    wrappers: Sequence[pluggy.HookImpl],
+    body: Sequence[Line],
+    names: dict[str, object],
+) -> Callable[..., Any]:
+    """Write a function with `body`, which sets the results, inside wrappers."""
+    p = signature.prefix
+    names |= {
+        f"{p}unwind": unwind,
+        f"{p}without_yield": fail_without_yield,
+        f"{p}second_yield": fail_second_yield,
+        f"{p}end": object(),
+        f"{p}wrappers": tuple(wrappers),
+    }
+    entered = [f"{p}w{i}" for i in range(len(wrappers))]
+    lines = [Line(" = ".join([*entered, "None"])), Line("try:")] if entered else [Line("try:")]
+    for name, impl in zip(entered, wrappers, strict=True):
+        names[f"{name}_"] = impl.function
+        call = f"{name}_({', '.join(impl.argnames)})"
+        lines += [
+            Line(f"    {name} = {call}", impl),
+            Line(f"    if next({name}, {p}end) is {p}end: {p}without_yield({name})", impl),
+        ]
+    lines += (Line(f"    {line.text}", line.impl) for line in body)
+    lines += [
+        Line(f"except BaseException as {p}error:"),
+        Line(
+            f"    return {p}unwind({p}error, ({''.join(f'{n}, ' for n in entered)}), {p}wrappers)"
+        ),
+    ]
+    for i, impl in reversed(list(enumerate(wrappers))):
+        lines += [
+            Line("try:"),
+            Line(f"    {entered[i]}.send({p}results)", impl),
+            Line(f"    {p}second_yield({entered[i]})", impl),
+            Line(f"except StopIteration as {p}end_:"),
+            Line(f"    {p}results = {p}end_.value"),
+            *_handler(p, entered[:i]),
+        ]
+    return signature.write([*lines, Line(f"return {p}results")], names)
+
+
+def _handler(p: str, entered: Sequence[str]) -> list[Line]:
+    """Return the lines that leave some wrappers, the outermost ones, with an exception."""
+    wrappers = "".join(f"{name}, " for name in entered)
+    return [
+        Line(f"except BaseException as {p}error:"),
+        Line(f"    return {p}unwind({p}error, ({wrappers}), {p}wrappers[:{len(entered)}])"),
+    ]
 
 
 def find_running(
@@ -188,13 +273,11 @@ def find_running(
         implementations: all of a loop's; where several share one code, the first one is returned.
     """
     code = frame.f_code
+    found = find_driven(frame)
     if code.co_filename.startswith("<ttl "):
-        written = frame.f_globals.get("__implementations__", ())
-        index = line - _FIRST_LINE
-        called = written[index] if 0 <= index < len(written) else None
-        return next((impl for impl in implementations if impl is called), None)
-    if code.co_name == "_raise_wrapfail":  # pluggy: a wrapper that yields never, or twice
-        code = getattr(frame.f_locals.get("wrap_controller"), "gi_code", code)
+        found = frame.f_globals.get("__implementations__", {}).get(line)
+    if found is not None:
+        return next((impl for impl in implementations if impl is found), None)
     for impl in implementations:
         if getattr(inspect.unwrap(impl.function), "__code__", None) is code:
             owner = getattr(impl.function, "__self__", None)

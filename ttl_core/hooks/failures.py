@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pluggy
 
 from ttl_core.errors import TTLError
-from ttl_core.hooks.compilation import call_around, find_running
+from ttl_core.hooks.compilation import find_running
 from ttl_core.hooks.member import Plugin
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def report_failure(manager: HookManager, loop: object, exception: BaseException)
 
     with noting("a wrapper"):
         if implementations:
-            call_around("on_exception", wrappers, manager.execute, call_waiting, given)
+            around = manager.compile_around("on_exception", tuple(given), wrappers)
+            around(*given.values(), call_waiting)
     call_waiting()  # where a wrapper failed before its yield
 
 

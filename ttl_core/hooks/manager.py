@@ -15,13 +15,14 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.errors import TTLError, UnknownPointError
 from ttl_core.hooks.around import Scope
 from ttl_core.hooks.compilation import (
-    Execute,
     Signature,
-    call_around,
+    compile_around,
     compile_plain,
     compile_single,
+    compile_traced,
     compile_wrapped,
     noop,
+    traced_around,
 )
 from ttl_core.hooks.failures import Attribution, report_failure
 from ttl_core.hooks.hook_methods import find_mark
@@ -149,13 +150,16 @@ class HookManager(pluggy.PluginManager):
     ) -> Callable[..., Any]:
         implementations = self.implementations(point)
         if results == "dropped" and point in AROUND_POINTS:
-            return functools.partial(self._surround, point, implementations)
+            around = self.compile_around(point, ("loop",), implementations)
+            return functools.partial(self._surround, point, implementations, around)
         if results == "dropped" and not implementations:
             return noop
         spec = getattr(self.hook, point).spec
         signature = Signature(point, spec.argnames, spec.kwargdefaults, results, keyword_only)
-        if any(impl.wrapper for impl in implementations) or (implementations and self._is_traced):
-            return compile_wrapped(signature, implementations, self.execute)
+        if implementations and self._is_traced:
+            return compile_traced(signature, implementations, self._hookexec)
+        if any(impl.wrapper for impl in implementations):
+            return compile_wrapped(signature, implementations)
         return compile_single(signature, implementations) or compile_plain(
             signature, implementations
         )
@@ -187,10 +191,20 @@ class HookManager(pluggy.PluginManager):
         self._update()
         return bool(self.implementations(point))
 
-    @property
-    def execute(self) -> Execute:
-        """Pluggy's way to run implementations."""
-        return self._hookexec
+    def compile_around(
+        self, point: str, arguments: Sequence[str], wrappers: Sequence[pluggy.HookImpl]
+    ) -> Callable[..., object]:
+        """Return a function of some arguments and a body, which calls the body inside wrappers.
+
+        Args:
+            point: the name of the callback point.
+            arguments: its arguments.
+            wrappers: the wrappers, outermost first.
+        """
+        is_silent = point in AROUND_POINTS and not wrappers
+        if self._is_traced and not is_silent:
+            return traced_around(point, wrappers, self._hookexec)
+        return compile_around(point, arguments, wrappers)
 
     # -- registration -----------------------------------------------------------------------
 
@@ -293,6 +307,7 @@ class HookManager(pluggy.PluginManager):
         self,
         point: str,
         wrappers: Sequence[pluggy.HookImpl],
+        around: Callable[..., object],
         loop: object,
         body: Callable[[], object],
     ) -> None:
@@ -307,10 +322,7 @@ class HookManager(pluggy.PluginManager):
             scope.run(self._scopes, body)
 
         try:
-            if wrappers:
-                call_around(point, wrappers, self.execute, inner, {"loop": loop})
-            else:
-                inner()
+            around(loop, inner)
         finally:
             # where a nested epoch ends, the next hook call enters the one around it
             if any(self._find_outside(outer) for outer in self._scopes[1:][-1:]):
