@@ -211,6 +211,22 @@ def test_a_resumed_run_that_was_stopped_does_not_train():
     assert 0 == resumed(state, []).global_step
 
 
+@pytest.mark.parametrize("place", [0, 9], ids=["before", "after"])
+def test_a_resumed_run_that_was_stopped_begins_no_epoch(place):
+    """Components before and after it do not begin the epoch that is not run."""
+    begun = []
+    state = {"best": 5.0, "n_bad": 3, "reason": "enough"}
+    stopping = use("early-stopping")
+    loop = TrainTestLoop(torch.nn.Identity(), [stopping], [0], [0])
+    begin = Do("on_epoch_begin", lambda loop: begun.append(loop.epoch_desc))
+    loop.components.insert(place, begin)
+    loop.components.append(
+        Do("on_train_begin", lambda loop: loop.components["early-stopping"].load_state_dict(state))
+    )
+    loop.train(n_epochs=1)
+    assert [] == begun
+
+
 @pytest.mark.parametrize(
     ("monitor", "message"),
     [

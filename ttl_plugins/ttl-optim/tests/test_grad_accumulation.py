@@ -5,7 +5,7 @@ import pytest
 import torch
 from ttl_optim import GradAccumulation
 
-from ttl_core import ArgumentError, LoopComponent
+from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.testing import Step
 
 
@@ -139,7 +139,7 @@ def test_is_exactly_the_usual_loop_for_even_batches(make_loop):
     actual = make_loop(GradAccumulation(2), step=LinearStep(), data=batches)
     actual.train(1)
     by_hand = make_loop(step=LinearStep(), data=[])
-    by_hand.train(1)
+    by_hand.train(0)
     for i, (inputs, targets) in enumerate(batches):
         if i % 2 == 0:
             by_hand.optimizer.zero_grad()
@@ -148,6 +148,31 @@ def test_is_exactly_the_usual_loop_for_even_batches(make_loop):
         if i % 2 == 1:
             by_hand.optimizer.step()
     assert torch.equal(by_hand.model.weight, actual.model.weight)
+
+
+@pytest.mark.parametrize("place", [0, 9], ids=["before", "after"])
+def test_a_scaled_loss_in_half_precision_has_the_same_gradient_at_any_place(make_loop, place):
+    """A loss scaled by 65536 and divided by 2 has a gradient that half precision can hold."""
+    gradients = []
+
+    class HalfStep(LinearStep):
+        def on_loss_compute(self, loop):
+            super().on_loss_compute(loop)
+            loop.loss = loop.loss.half()
+            loop.loss.register_hook(lambda gradient: gradients.append(float(gradient)))
+
+    class Scale(LoopComponent):
+        @hookimpl(wrapper=True)
+        def on_backward_pass(self, loop):
+            loss, loop.loss = loop.loss, loop.loss * torch.tensor(65536.0)
+            result = yield
+            loop.loss = loss
+            return result
+
+    loop = make_loop(GradAccumulation(2), step=HalfStep(), data=make_batches(4, 4))
+    loop.components.insert(place, Scale())
+    loop.train(1)
+    assert [32768.0, 32768.0] == gradients
 
 
 def test_the_loss_stays_that_of_the_batch(make_loop, recorder):

@@ -85,6 +85,7 @@ class EarlyStopping(LoopComponent):
         self._reset()
         self._was_logged = False
 
+    @hookimpl(tryfirst=True)  # before other components begin an epoch that is not run
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Stop a run resumed from a state in which the decision to stop was taken."""
         if self.reason and loop.is_training:

@@ -93,7 +93,9 @@ class GradAccumulation(LoopComponent):
         self._weight = self._weight + weight
         self._n_pending += 1
         loss = loop.loss
-        loop.loss = loss / self.every
+        # Divided in single precision: a component that scales the result of a half-precision loss
+        # would otherwise scale its gradient beyond the range of half precision.
+        loop.loss = (loss.float() if loss.itemsize < 4 else loss) / self.every
         if not _is_number(weight, 1):
             loop.loss = loop.loss * weight
         try:
