@@ -117,30 +117,24 @@ def test_takes_no_batch_beyond_the_limit():
     assert 2 == data.n_taken
 
 
-def limited(phase, **config):
-    """Return the batches that an epoch of a phase without on_epoch_begin has."""
-    loop = TrainTestLoop(torch.nn.Identity(), [use("limit-batches", **config)])
-    loop.epoch_desc, loop.data = phase, range(5)
-    epoch = loop.components[0].around_epoch(loop)
-    next(epoch)
-    seen = (list(loop.data), loop.n_batches)
-    with pytest.raises(StopIteration):
-        next(epoch)
-    return seen
-
-
 @pytest.mark.parametrize(
     ("config", "n"),
     [({"n": 2}, 2), ({"predict": 1}, 1), ({"n": 2, "predict": 3}, 3), ({"test": 1}, 5)],
 )
 def test_limits_prediction(config, n):
     """A prediction, which has no on_epoch_begin, has its limit too; n_batches follows."""
-    assert (list(range(n)), n) == limited("predict", **config)
+    record = Recorder()
+    loop = TrainTestLoop(torch.nn.Identity(), [record, use("limit-batches", **config)])
+    loop.predict(range(5), collect=False)
+    assert ({"predict": list(range(n))}, {"predict": n}) == (record.seen, record.n_batches)
 
 
-def test_leaves_an_unknown_phase_alone():
-    """An epoch of a phase that it does not know has all its batches."""
-    assert ([0, 1, 2, 3, 4], 5) == limited("calibrate", n=2)
+def test_limits_each_of_several_validation_sets():
+    """Where there are several validation sets, each has the limit."""
+    record = Recorder()
+    loop = TrainTestLoop(torch.nn.Identity(), [record, use("limit-batches", valid=2)])
+    loop.validate({"one": [1, 2, 3], "two": [4, 5, 6]})
+    assert {"valid": [1, 2, 4, 5]} == record.seen
 
 
 def test_takes_a_data_loader():

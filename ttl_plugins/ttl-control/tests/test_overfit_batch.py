@@ -72,12 +72,18 @@ def test_leaves_tests_alone():
     assert [("test", 7), ("test", 8)] == loop.components["recorder"].seen
 
 
-def test_leaves_other_phases_alone():
-    """An epoch of prediction, or of a phase that it does not know, has its own data."""
+def test_leaves_predictions_alone():
+    """A prediction has its own data."""
     loop = make_loop()
-    loop.epoch_desc, loop.data = "predict", (7, 8)
-    loop.components["overfit-batch"].on_epoch_begin(loop)
-    assert (7, 8) == loop.data
+    loop.predict([7, 8], collect=False)
+    assert [("predict", 7), ("predict", 8)] == loop.components["recorder"].seen
+
+
+def test_repeats_the_batch_in_each_of_several_validation_sets():
+    """Where there are several validation sets, each is as long as it is without the component."""
+    loop = make_loop(valid_data={"one": [4, 5], "two": [6]})
+    loop.train(n_epochs=1)
+    assert [("train", 1)] * 3 + [("valid", 1)] * 3 == loop.components["recorder"].seen
 
 
 def test_a_model_learns_the_batch():

@@ -108,6 +108,13 @@ def test_values_are_there_at_the_safe_point_after_the_step():
     assert [None, 2, 2, 2, 4] == seen
 
 
+def test_validates_on_all_of_several_sets():
+    """Where there are several validation sets, each time all of them are validated."""
+    loop = make_loop(4, valid_data={"one": [0], "two": [0]})
+    loop.train(n_epochs=1)
+    assert [4, 4, 8, 8, 10, 10] == loop.components["recorder"].validated
+
+
 def test_needs_validation_data():
     """Without validation data train() is an error before the first batch."""
     loop = make_loop(2, valid_data=None)

@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ttl_optim import Ema
 
-from ttl_core import ArgumentError, LoopComponent, TrainTestLoop
+from ttl_core import ArgumentError, LoopComponent
 from ttl_core.testing import ComponentConformance
 
 VALID = ComponentConformance.make_data(2)
@@ -48,8 +48,8 @@ def test_averages_are_those_of_the_library_to_the_same_bits(make_loop, place):
     assert same(by_hand.averaged.state_dict(), ema.averaged.state_dict())
 
 
-@pytest.mark.parametrize("run", ["train", "validate", "test"])
-def test_validates_and_tests_with_the_averages(make_loop, recorder, run):
+@pytest.mark.parametrize("run", ["train", "validate", "test", "predict"])
+def test_evaluates_with_the_averages(make_loop, recorder, run):
     """In every epoch but training ones the model holds the averages, buffers included."""
     loop = make_loop(Ema(0.5), valid_data=VALID)
     loop.train(1)
@@ -60,6 +60,7 @@ def test_validates_and_tests_with_the_averages(make_loop, recorder, run):
         "train": lambda: loop.train(0) or loop.validate(),
         "validate": loop.validate,
         "test": lambda: loop.test(VALID),
+        "predict": lambda: loop.predict(VALID),
     }[run]()
     assert [True, True] == [same(expected, state) for state in seen.seen]
 
@@ -124,23 +125,6 @@ def test_a_validation_in_mid_epoch_changes_nothing(make_loop, point):
     busy.train(2)
     assert same(copied(plain.model), copied(busy.model))
     assert same(plain.components["ema"].state_dict(), busy.components["ema"].state_dict())
-
-
-def test_predicts_with_the_averages():
-    """In prediction, as in every phase but training, the model holds the averages."""
-    ema = Ema(0.5)
-    loop = TrainTestLoop(ComponentConformance.make_model(), [ema])
-    ema.on_optim_step(loop)
-    with torch.no_grad():
-        ema.averaged.module[0].weight.fill_(3.0)
-    own = copied(loop.model)
-    loop.epoch_desc = "predict"
-    epoch = ema.around_epoch(loop)
-    next(epoch)
-    assert same(copied(ema.averaged.module), copied(loop.model))
-    with pytest.raises(StopIteration):
-        next(epoch)
-    assert same(own, copied(loop.model))
 
 
 def test_weights_are_restored_where_the_model_was_moved_in_the_epoch(make_loop):
