@@ -95,3 +95,11 @@ def test_disabled_components_are_not_called():
     loop = make_loop(named("a"), named("b"))
     loop.components.disable("a")
     assert ["b"] == loop.hook.on_batch_end(loop=loop)
+
+
+def test_a_hook_that_is_looked_up_again_follows_the_list():
+    """B8: the attribute is that of the list as it is now; one that was kept is not."""
+    loop = make_loop(named("a"))
+    kept = loop.hook.on_batch_end
+    loop.components[0] = named("b")
+    assert (["a"], ["b"]) == (kept(loop=loop), loop.hook.on_batch_end(loop=loop))

@@ -41,7 +41,8 @@ class LoopHooks:
 class HookNamespace:
     """All hooks as attributes: called with keywords, they return the list of results.
 
-    Each is compiled when it is first used.
+    Each is compiled when it is first used. Look it up at each call: a callable that was kept calls
+    the components that were in the list when it was looked up.
     """
 
     def __init__(self, compile_hook: Callable[[str], Callable[..., Any]]) -> None:
