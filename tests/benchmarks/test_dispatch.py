@@ -123,6 +123,85 @@ def test_the_whole_loop_after_validate(assert_ratio, n_components, n_points, lim
     compare(assert_ratio, ", after validate()", loop, points, limit)
 
 
+class EnableLate(LoopComponent):
+    """A component that has another one enabled in the middle of each run, and disabled after it."""
+
+    def on_epoch_begin(self, loop):
+        """Enable it, inside the epoch."""
+        loop.components.enable("late")
+
+    def on_train_end(self, loop):
+        """Disable it again."""
+        loop.components.disable("late")
+
+
+class Late(LoopComponent):
+    """A component whose around-hooks are entered when it is enabled."""
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop):
+        """Surround the rest of the run."""
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def around_epoch(self, loop):
+        """Surround the rest of the epoch."""
+        return (yield)
+
+
+@CASES
+def test_the_whole_loop_with_a_component_enabled_in_mid_run(
+    assert_ratio, n_components, n_points, limit
+):
+    """An empty step costs no more where a component entered run and epoch in the middle."""
+    points = points_of(n_components, n_points)
+    components = [component(LoopComponent, p) for p in points]
+    loop = TrainTestLoop(torch.nn.Identity(), [EnableLate(), Late(), *components], DATA)
+    loop.components.disable("late")
+    compare(assert_ratio, ", enabled in mid-run", loop, points, limit)
+
+
+def test_a_hook_with_two_wrappers_against_pluggy(assert_ratio):
+    """Wrappers that are written out cost a fraction of pluggy's own call of them."""
+
+    class Wrapper(LoopComponent):
+        @hookimpl(wrapper=True)
+        def on_batch_end(self, loop):
+            return (yield)
+
+    plain = component(LoopComponent, ["on_batch_end"])
+    loop = TrainTestLoop(torch.nn.Identity(), [Wrapper(), Wrapper(), plain], DATA)
+    manager = pluggy.PluginManager("ttl")
+    manager.add_hookspecs(CallbackPoints)
+    mark = pluggy.HookimplMarker("ttl")
+
+    class PluggyWrapper:
+        @mark(wrapper=True)
+        def on_batch_end(self, loop):
+            return (yield)
+
+    class PluggyPlain:
+        @mark
+        def on_batch_end(self, loop):
+            pass
+
+    for plugin in (PluggyPlain(), PluggyWrapper(), PluggyWrapper()):
+        manager.register(plugin)
+
+    def call_often(hook):
+        for _ in range(N_BATCHES):
+            hook.on_batch_end(loop=loop)
+
+    assert_ratio(
+        "a hook with two wrappers",
+        lambda: call_often(loop.hook),
+        "the same in pluggy",
+        lambda: call_often(manager.hook),
+        limit=0.4,
+        per=N_BATCHES,
+    )
+
+
 class Points:
     """The callback point of a provider."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
@@ -14,31 +15,34 @@ from ttl_core.discovery.scanning import (
     InstalledComponent,
     distributions,
     installed_components,
-    installed_distribution,
     scan,
 )
 
 
 def find_incompatibility(component: InstalledComponent) -> str | None:
     """Return why a component does not fit the installed ttl-core, or None if it does."""
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
+    return _find_incompatibility(component.requires, scan().core_version)
 
-    core = installed_distribution("ttl-core")
-    for line in component.requires:
+
+@functools.lru_cache(maxsize=256)  # the parser of packaging takes most of the time of `ttl plugins`
+def _find_incompatibility(requires: tuple[str, ...], core_version: str | None) -> str | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in requires:
+        if not _IS_OF_CORE(line):
+            continue
         try:
             wanted = Requirement(line)
         except InvalidRequirement as error:
-            if re.match(r"\s*ttl[-_.]+core\b", line, re.IGNORECASE):
-                return f"has an unreadable requirement: {error}"
-            continue  # one of another package is no reason to refuse the component
-        if core is None or canonicalize_name(wanted.name) != "ttl-core":
+            return f"has an unreadable requirement: {error}"
+        if core_version is None or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
             continue  # without metadata the core runs from its source, of whatever version
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        if not wanted.specifier.contains(core.version, prereleases=True):
-            return f"requires ttl-core{wanted.specifier}, and installed is ttl-core {core.version}"
+        if not wanted.specifier.contains(core_version, prereleases=True):
+            return f"requires ttl-core{wanted.specifier}, and installed is ttl-core {core_version}"
     return None
+
+
+_IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 
 def explain_unknown(plugin: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -48,6 +49,12 @@ class Scan:
     def __init__(self) -> None:
         self.components: dict[str, list[InstalledComponent]] = {}
         self.broken: dict[str, str] = {}
+
+    @functools.cached_property
+    def core_version(self) -> str | None:
+        """The version of the installed ttl-core; None if it runs from its source."""
+        core = installed_distribution("ttl-core")
+        return core and core.version
 
 
 _newest_scan: Scan | None = None
