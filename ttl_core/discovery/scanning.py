@@ -54,7 +54,7 @@ class Scan:
     def core_version(self) -> str | None:
         """The version of the installed ttl-core; None if it runs from its source."""
         core = installed_distribution("ttl-core")
-        return core and core.version
+        return None if core is None else str(core.version)
 
 
 _newest_scan: Scan | None = None
