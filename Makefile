@@ -16,7 +16,7 @@ $(SETUP): pyproject.toml constraints.txt $(PLUGINS)
 		--group dev --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
 	touch $(SETUP)
 
-demo: $(SETUP)  ## train the example; it goes on where it was interrupted
+demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
 test: $(SETUP)  ## run every test but the benchmarks and the soak

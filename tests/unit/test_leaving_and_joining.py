@@ -132,7 +132,7 @@ def test_components_that_left_in_a_run_can_be_freed_after_it():
 
 
 def test_a_refused_component_does_not_stay_behind():
-    """After an error, the same object is read anew when it joins."""
+    """After an error, the same object is read again when it joins."""
 
     class Needy(LoopComponent):
         requires = "absent"

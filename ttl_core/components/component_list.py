@@ -280,13 +280,13 @@ class ComponentList(NamedList):
             self._set_enabled(members, to)
 
     def _set_enabled(self, members: list[Member], to: bool) -> None:
-        before = [(member, member.is_enabled) for member in members]
-        for member in members:
+        changed = [member for member in members if member.is_enabled != to]
+        for member in changed:
             member.is_enabled = to
         try:
-            self._check(self.current_members())
+            self._check(self.current_members() if changed else [])
         except RequirementError:
-            for member, was_enabled in before:
-                member.is_enabled = was_enabled
+            for member in changed:
+                member.is_enabled = not to
             raise
-        self._manager.list_changed()
+        self._manager.toggled(changed)

@@ -110,7 +110,7 @@ def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
     # Most distributions declare none; this tells without parsing their metadata.
     if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
         return
-    metadata = dist.metadata  # parsed anew by each attribute of a distribution
+    metadata = dist.metadata  # parsed again by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
     # pip renames what it is about to remove so, and leaves it behind when it is interrupted
     if metadata_path(dist).name.startswith("~") or not _is_first(dist, name):

@@ -95,6 +95,8 @@ class HookManager(pluggy.PluginManager):
         self._has_late_wrappers = False
         self._n_changes = 0
         self._departed: list[pluggy.HookImpl] = []
+        # by point and implementations, so that toggling back and forth compiles nothing
+        self._compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
         self._is_traced = is_tracing()
         if self._is_traced:
             self.add_hookcall_monitoring(*tracers())
@@ -106,13 +108,25 @@ class HookManager(pluggy.PluginManager):
         """Discard every compiled hook, because the list or a member has changed."""
         with self.lock:
             self._is_current = False
-            self._n_changes += 1
-            for point in POINTS:
-                setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
-            for point in vars(self.hook):
-                vars(self.namespace).pop(point, None)
+            self._discard([*POINTS, *vars(self.hook)])
             if self._members and not self._scopes:
                 self._release_departed()
+
+    def toggled(self, members: Iterable[Member]) -> None:
+        """Discard the hooks that members implement, because they were enabled or disabled."""
+        points = {str(options["specname"]) for m in members for _, options in m.methods.values()}
+        if self._scopes and points.intersection(AROUND_POINTS):
+            self.list_changed()  # as every next hook call has to enter what is under way
+        else:
+            with self.lock:
+                self._discard(points)
+
+    def _discard(self, points: Iterable[str]) -> None:
+        self._n_changes += 1
+        for point in points:
+            if point in POINTS:
+                setattr(self.hooks, point, functools.partial(self._compile_and_call, point))
+            vars(self.namespace).pop(point, None)
 
     def _compile_and_call(self, point: str, *args: object) -> object:
         with self._current(point):
@@ -150,6 +164,18 @@ class HookManager(pluggy.PluginManager):
         self, point: str, results: Literal["dropped", "listed", "first"], keyword_only: bool
     ) -> Callable[..., Any]:
         implementations = self.implementations(point)
+        key = (point, results, *map(id, implementations))
+        if key not in self._compiled:
+            self._compiled[key] = self._write(point, results, keyword_only, implementations)
+        return self._compiled[key]
+
+    def _write(
+        self,
+        point: str,
+        results: Literal["dropped", "listed", "first"],
+        keyword_only: bool,
+        implementations: list[pluggy.HookImpl],
+    ) -> Callable[..., Any]:
         if results == "dropped" and point in AROUND_POINTS:
             around = self.compile_around(point, ("loop",), implementations)
             return functools.partial(self._surround, point, implementations, around)
@@ -236,6 +262,7 @@ class HookManager(pluggy.PluginManager):
         if not known:
             self._exchange_points(namespaces)
         self._members = members
+        self._compiled.clear()
         try:
             for plugin in members:
                 if plugin not in known:
@@ -256,6 +283,7 @@ class HookManager(pluggy.PluginManager):
     def _unregister(self, plugin: object) -> None:
         if self._scopes:  # one that left in the middle of its own hook may still fail in it
             self._departed += (impl for impl in self._all_registered() if impl.plugin is plugin)
+        self._compiled.clear()
         self.unregister(plugin)
 
     def _exchange_points(self, namespaces: list[Any]) -> None:

@@ -152,7 +152,7 @@ def state_between_epochs(data: Any) -> dict[str, Any]:
 
 
 def prepare_epochs(data: Any, state: Mapping[str, Any]) -> None:
-    """Bring data to where their next epoch is the one that would have been next.
+    """Set the position of data so that their next epoch is the one that was due.
 
     Args:
         data: the data, or a mapping of several by name.
