@@ -20,7 +20,8 @@ class GradAccumulation(LoopComponent):
     Each batch's loss counts by `loop.batch_size`, also where fewer batches are left at the end of
     an epoch: data of known length step on their last batch. Without a length, what is pending
     carries into the next epoch. `loop.loss` stays the mean loss of its batch, except within
-    on_backward_pass, where gradients are computed from it.
+    on_backward_pass, where gradients are computed from it. A batch of weight 0 adds nothing to the
+    gradient, and where all batches of a step have weight 0 there is no step.
 
     Args:
         every: how many batches make a step.
@@ -48,9 +49,9 @@ class GradAccumulation(LoopComponent):
         """Drop what is known of pending gradients."""
         self._n_pending = 0
         self._parameters: list[torch.Tensor] = []  # those whose gradients are pending
-        # Weights are relative to the size of the step's first batch: that is exactly 1 where all
-        # have the same size, and keeps losses in the range of half precision.
-        self._first_size: Any = 1
+        # Weights are relative to the size of the step's first batch that is not 0: that is exactly
+        # 1 where all have the same size, and keeps losses in the range of half precision.
+        self._unit: Any = 0
         self._weight: Any = 0
 
     @hookimpl(wrapper=True)
@@ -84,26 +85,53 @@ class GradAccumulation(LoopComponent):
         if not self._has_checked_gradients:  # this component was enabled since the batch began
             self._check_gradients(loop)
         self._has_checked_gradients = False
-        size = loop.batch_size
         if not self._n_pending:
             self._parameters = list(optimizer_parameters(loop))
-            if not isinstance(size, torch.Tensor):
-                self._first_size = size or 1
-        weight = size / self._first_size
+        weight = self._weigh(loop.batch_size)
         self._weight = self._weight + weight
         self._n_pending += 1
         loss = loop.loss
-        loop.loss = loss / self.every
-        if not _is_number(weight, 1):
-            loop.loss = loop.loss * weight
+        is_empty = loop.is_stepping and _is_number(self._weight, 0)
+        if is_empty:
+            loop.is_stepping = False
+        if _is_number(weight, 0):
+            # not 0 times the loss: the mean loss of nothing is NaN, and so would gradients be
+            loop.loss = torch.zeros_like(loss, requires_grad=True) * 1
+        else:
+            loop.loss = loss / self.every
+            if not _is_number(weight, 1):
+                loop.loss = loop.loss * weight
         try:
             result = yield
         finally:
             loop.loss = loss
-        if loop.is_stepping and not _is_number(self._weight, self.every):
-            gradients = [p.grad for p in optimizer_parameters(loop) if p.grad is not None]
-            torch._foreach_mul_(gradients, self.every / self._weight)
+        if is_empty:
+            self._reset()
+        elif loop.is_stepping and not _is_number(self._weight, self.every):
+            self._rescale(loop)
         return result
+
+    def _weigh(self, size: Any) -> Any:
+        """Return the weight of a batch, relative to that of the step's first batch."""
+        if isinstance(size, torch.Tensor) and size.is_cpu:
+            size = size.item()
+        if isinstance(self._unit, torch.Tensor):
+            self._unit = torch.where(self._unit == 0, size, self._unit)
+        elif self._unit == 0:
+            self._unit = size
+        if isinstance(self._unit, torch.Tensor):  # on a device, where reading it would wait
+            return torch.where(self._unit == 0, 0.0, size / self._unit)
+        return size / self._unit if self._unit else 0
+
+    def _rescale(self, loop: TrainTestLoop) -> None:
+        """Multiply the gradients by what the weights of a step differ from `every`."""
+        if isinstance(self._weight, torch.Tensor):
+            scale = torch.where(self._weight == 0, 1.0, self.every / self._weight)
+        else:
+            scale = self.every / self._weight
+        gradients = [p.grad for p in optimizer_parameters(loop) if p.grad is not None]
+        if gradients:  # a batch may have none that are the optimizer's
+            torch._foreach_mul_(gradients, scale)
 
     def _check_gradients(self, loop: TrainTestLoop) -> None:
         """Reset if a component has dropped what was pending, which is held in the gradients."""
@@ -113,7 +141,8 @@ class GradAccumulation(LoopComponent):
             self._reset()
 
     def _has_gradients(self) -> bool:
-        return any(parameter.grad is not None for parameter in self._parameters)
+        """Return whether the gradients that are pending are there; of weight 0 there are none."""
+        return _is_number(self._weight, 0) or any(p.grad is not None for p in self._parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is pending: at a safe point that is after an epoch without a length."""
@@ -123,7 +152,7 @@ class GradAccumulation(LoopComponent):
             return {}
         return {
             "n_pending": self._n_pending,
-            "unit": self._first_size,
+            "unit": self._unit,
             "weight": self._weight,
             "gradients": [parameter.grad for parameter in self._parameters],
         }
@@ -139,7 +168,7 @@ class GradAccumulation(LoopComponent):
 
     def _restore(self, loop: TrainTestLoop) -> None:
         self._n_pending = self._loaded["n_pending"]
-        self._first_size = self._loaded["unit"]
+        self._unit = self._loaded["unit"]
         self._weight = self._loaded["weight"]
         self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
