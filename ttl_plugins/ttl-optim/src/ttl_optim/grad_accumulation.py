@@ -53,6 +53,7 @@ class GradAccumulation(LoopComponent):
         # 1 where all have the same size, and keeps losses in the range of half precision.
         self._unit: Any = 0
         self._weight: Any = 0
+        self._is_on_device = False  # whether they are tensors, of which reading one would wait
 
     @hookimpl(wrapper=True)
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -91,15 +92,16 @@ class GradAccumulation(LoopComponent):
         self._weight = self._weight + weight
         self._n_pending += 1
         loss = loop.loss
-        is_empty = loop.is_stepping and _is_number(self._weight, 0)
-        if is_empty:
-            loop.is_stepping = False
-        if _is_number(weight, 0):
+        is_empty = False
+        if not self._is_on_device and weight == 0:
             # not 0 times the loss: the mean loss of nothing is NaN, and so would gradients be
             loop.loss = torch.zeros_like(loss, requires_grad=True) * 1
+            if loop.is_stepping and self._weight == 0:
+                is_empty = True
+                loop.is_stepping = False
         else:
             loop.loss = loss / self.every
-            if not _is_number(weight, 1):
+            if self._is_on_device or weight != 1:
                 loop.loss = loop.loss * weight
         try:
             result = yield
@@ -107,25 +109,32 @@ class GradAccumulation(LoopComponent):
             loop.loss = loss
         if is_empty:
             self._reset()
-        elif loop.is_stepping and not _is_number(self._weight, self.every):
+        elif loop.is_stepping and (self._is_on_device or self._weight != self.every):
             self._rescale(loop)
         return result
 
     def _weigh(self, size: Any) -> Any:
         """Return the weight of a batch, relative to that of the step's first batch."""
-        if isinstance(size, torch.Tensor) and size.is_cpu:
-            size = size.item()
+        if not isinstance(size, int) and isinstance(size, torch.Tensor):
+            if size.is_cpu:
+                size = size.item()
+            else:
+                self._is_on_device = True
+        if not self._is_on_device:
+            self._unit = self._unit or size
+            return size / self._unit if self._unit else 0
         if isinstance(self._unit, torch.Tensor):
             self._unit = torch.where(self._unit == 0, size, self._unit)
-        elif self._unit == 0:
-            self._unit = size
-        if isinstance(self._unit, torch.Tensor):  # on a device, where reading it would wait
-            return torch.where(self._unit == 0, 0.0, size / self._unit)
-        return size / self._unit if self._unit else 0
+        else:
+            self._unit = self._unit or size
+        weight = size / self._unit
+        if isinstance(self._unit, torch.Tensor):
+            weight = torch.where(self._unit == 0, 0.0, weight)
+        return weight
 
     def _rescale(self, loop: TrainTestLoop) -> None:
         """Multiply the gradients by what the weights of a step differ from `every`."""
-        if isinstance(self._weight, torch.Tensor):
+        if self._is_on_device:
             scale = torch.where(self._weight == 0, 1.0, self.every / self._weight)
         else:
             scale = self.every / self._weight
@@ -142,7 +151,9 @@ class GradAccumulation(LoopComponent):
 
     def _has_gradients(self) -> bool:
         """Return whether the gradients that are pending are there; of weight 0 there are none."""
-        return _is_number(self._weight, 0) or any(p.grad is not None for p in self._parameters)
+        if not self._is_on_device and self._weight == 0:
+            return True
+        return any(parameter.grad is not None for parameter in self._parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is pending: at a safe point that is after an epoch without a length."""
@@ -170,13 +181,9 @@ class GradAccumulation(LoopComponent):
         self._n_pending = self._loaded["n_pending"]
         self._unit = self._loaded["unit"]
         self._weight = self._loaded["weight"]
+        self._is_on_device = isinstance(self._weight, torch.Tensor)
         self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         self._loaded = {}
-
-
-def _is_number(value: Any, number: int) -> bool:
-    """Return whether a value is that number; False for a tensor, as reading it would wait."""
-    return not isinstance(value, torch.Tensor) and bool(value == number)
