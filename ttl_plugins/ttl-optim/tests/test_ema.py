@@ -422,6 +422,15 @@ def test_a_state_with_a_buffer_of_another_shape_can_be_loaded():
     assert same(saved.averaged.state_dict(), resumed.averaged.state_dict())
 
 
+def test_a_state_with_a_weight_of_another_shape_is_refused():
+    """A2: other sizes of buffers are loaded, those of weights are another model."""
+    saved, other = Ema(0.5), Ema(0.5)
+    TrainTestLoop(torch.nn.Linear(2, 1), [saved], range(1)).train(1)
+    other.load_state_dict(saved.state_dict())
+    with pytest.raises(RuntimeError, match="size mismatch for module.weight"):
+        TrainTestLoop(torch.nn.Linear(3, 1), [other]).test(range(1))
+
+
 def test_follows_tensors_that_appear_and_disappear():
     """A2: averages of a buffer that is made later, and of a lazy layer, begin when it is there."""
 

@@ -119,7 +119,7 @@ class Ema(LoopComponent):
         """Make the averages from a state that was loaded, if there is one."""
         if self._loaded:
             averaged = self._start_averaging(model)
-            for name, average in self._averages.items():
+            for name, average in dict(averaged.module.named_buffers()).items():
                 saved = self._loaded.get(f"module.{name}", average)
                 if saved.shape != average.shape or not _is_plain(average):
                     _replace(averaged.module, name, saved.to(average))
