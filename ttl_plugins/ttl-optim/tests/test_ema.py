@@ -427,7 +427,7 @@ def test_a_state_with_a_weight_of_another_shape_is_refused():
     saved, other = Ema(0.5), Ema(0.5)
     TrainTestLoop(torch.nn.Linear(2, 1), [saved], range(1)).train(1)
     other.load_state_dict(saved.state_dict())
-    with pytest.raises(RuntimeError, match="size mismatch for module.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for module\.weight"):
         TrainTestLoop(torch.nn.Linear(3, 1), [other]).test(range(1))
 
 
