@@ -122,6 +122,8 @@ def by_hand(names, disabled=frozenset(), disabled_at=None):
             n_steps += 1
             if "ema" in enabled:
                 averaged.update_parameters(model)
+                # a number of batches is no average
+                averaged.module[1].num_batches_tracked.copy_(model[1].num_batches_tracked)
             is_last = i + 1 == len(train_data)
             if disabled_at is not None and n_steps >= disabled_at and not is_last:
                 enabled -= disabled

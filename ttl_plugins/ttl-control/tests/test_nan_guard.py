@@ -184,6 +184,112 @@ def test_skip_drops_the_gradients_of_all_optimizers():
     assert [None, None] == gradients
 
 
+class TrainHead(Train):
+    """Steps with an optimizer of the last layer only, which alone is cleared before each step."""
+
+    def on_train_begin(self, loop):
+        loop.optimizer = torch.optim.SGD(loop.model[1].parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("action", ["stop", "skip", "raise"])
+def test_a_gradient_that_makes_no_step_may_be_infinite(action):
+    """A3: a gradient of no optimizer, which nothing clears and which grows, is not checked."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    model[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    loop = make_loop([GOOD] * 3, model=model, action=action)
+    loop.components[0] = TrainHead()
+    loop.train(n_epochs=1)
+    assert not model[0].weight.grad.isfinite().all()
+    assert ([0, 1, 2], None) == (
+        loop.components["record"].stepped,
+        loop.components["nan-guard"].reason,
+    )
+
+
+def test_checks_parameters_that_only_an_optimizer_has():
+    """A3: a parameter outside of the model, as of the loss, is checked with those of the model."""
+    outside = torch.nn.Parameter(torch.ones(()))
+    outside.register_hook(lambda gradient: gradient * NAN)
+
+    class Outside(LoopComponent):
+        def on_train_begin(self, loop):
+            loop.optimizer.add_param_group({"params": [outside]})
+
+        def on_loss_compute(self, loop):
+            loop.loss = loop.loss * outside
+
+    loop = make_loop([GOOD], Outside())
+    loop.train(n_epochs=1)
+    assert (
+        "the gradient of parameter 2 of loop.optimizers is not finite: train epoch 0, batch 0"
+        == loop.components["nan-guard"].reason
+    )
+    assert bool(outside.isfinite())
+
+
+def test_checks_parameters_that_join_an_optimizer_in_mid_epoch():
+    """A3: after a parameter group was added, its gradients are checked in the same epoch."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+
+    class Unfreeze(LoopComponent):
+        def on_batch_begin(self, loop):
+            if loop.batch_num == 1:
+                loop.optimizer.add_param_group({"params": [*loop.model[0].parameters()]})
+                loop.model[0].weight.register_hook(lambda gradient: gradient * NAN)
+
+    loop = make_loop([GOOD] * 3, Unfreeze(), model=model)
+    loop.components[0] = TrainHead()
+    loop.train(n_epochs=1)
+    assert (
+        "the gradient of 0.weight is not finite: train epoch 0, batch 1"
+        == loop.components["nan-guard"].reason
+    )
+
+
+def test_without_an_optimizer_all_parameters_of_the_model_are_checked():
+    """Where no component has set an optimizer, the gradients of the model are those of a step."""
+
+    class Backward(LoopComponent):
+        def on_backward_pass(self, loop):
+            loop.model.zero_grad()
+            loop.model(loop.batch).sum().backward()
+
+    loop = make_loop([GOOD, BAD])
+    loop.components[0] = Backward()
+    loop.train(n_epochs=1)
+    assert (
+        "the gradient of weight is not finite: train epoch 0, batch 1"
+        == loop.components["nan-guard"].reason
+    )
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["in the first batch", "in a later batch"])
+def test_checks_lazy_layers_from_their_first_batch_on(first):
+    """A10: parameters without a shape are no error, and are checked once they have one."""
+
+    class Lazy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(2, 1)
+            self.lazy = torch.nn.LazyLinear(1)
+            self.n_calls = 0
+
+        def forward(self, batch):
+            self.n_calls += 1
+            if self.n_calls <= first:
+                return self.head(batch)
+            return self.head(batch.nan_to_num()) + self.lazy(batch)
+
+    loop = make_loop([GOOD, GOOD, BAD], model=Lazy())
+    loop.components.remove("record")
+    loop.train(n_epochs=1)
+    assert 2 == loop.global_step
+    assert (
+        "the loss (nan) and the gradient of lazy.weight are not finite: train epoch 0, batch 2"
+        == loop.components["nan-guard"].reason
+    )
+
+
 @pytest.mark.parametrize("place", [0, 9])
 def test_checks_after_unscaling(place):
     """A wrapper that unscales gradients, before or after it in the list, acts first."""

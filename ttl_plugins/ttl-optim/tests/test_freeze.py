@@ -130,3 +130,54 @@ def test_refuses_unusable_patterns(patterns, message):
 def test_takes_epochs_of_numpy():
     """A NumPy integer is a whole number."""
     assert {"a.*": 3} == Freeze({"a.*": numpy.int64(3)}).patterns
+
+
+class Tied(torch.nn.Module):
+    """A model whose head has the weight of its body, and whose last layer is its first one."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(4, 4)
+        self.head = torch.nn.Linear(4, 4)
+        self.head.weight = self.body.weight
+        self.last = self.body
+
+    def forward(self, inputs):
+        return self.last(self.head(self.body(inputs)).relu())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ("head.*", {"body.bias"}),
+        ("head.weight", {"body.bias", "head.bias"}),
+        ("body.*", {"head.bias"}),
+        ("last.*", {"head.bias"}),
+        ({"head.weight": None, "body.weight": 0}, {"body.bias", "head.bias"}),
+        ({"head.*": 0}, {"body.weight", "body.bias", "head.bias"}),
+    ],
+)
+def test_a_parameter_is_frozen_by_each_of_its_names(make_loop, patterns, expected):
+    """A4: a tied weight is frozen by its second name too, and so is a layer that is used twice."""
+    torch.manual_seed(0)
+    loop = make_loop()
+    loop.model = Tied()
+    (changes,) = changed(loop, Freeze(patterns), 1)
+    assert expected == changes
+    assert all(parameter.requires_grad for parameter in loop.model.parameters())
+
+
+def test_freezes_a_lazy_layer(make_loop):
+    """A4: a parameter that has no shape yet is frozen by its name like others."""
+    loop = make_loop()
+    loop.model = torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(3, 2))
+    seen = []
+
+    class Watch(LoopComponent):
+        def on_batch_end(self, loop):
+            seen.append([parameter.grad is None for parameter in loop.model.parameters()])
+
+    loop.components.append(Freeze("0.*"))
+    loop.components.append(Watch())
+    loop.train(1)
+    assert [[True, True, False, False]] * 6 == seen

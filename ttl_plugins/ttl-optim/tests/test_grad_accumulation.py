@@ -346,3 +346,188 @@ def test_refuses_an_unusable_number_of_batches(every):
 def test_takes_a_number_of_numpy():
     """A NumPy integer is a whole number."""
     assert 3 == GradAccumulation(numpy.int64(3)).every
+
+
+# A3: no gradient that is the optimizer's
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (2, 7, 5)], ids=["even", "uneven"])
+def test_steps_without_any_gradient(make_loop, sizes):
+    """A3: where no parameter of the optimizer has a gradient, the last batch steps all the same."""
+    other = torch.nn.Parameter(torch.ones(2))
+
+    class OtherStep(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.optimizer = torch.optim.SGD([other], lr=0.1)
+            loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+
+    loop = make_loop(GradAccumulation(2), step=OtherStep(), data=make_batches(*sizes))
+    loop.train(1)
+    assert (1, [1.0, 1.0]) == (loop.global_step, other.tolist())
+
+
+# A5: weights of zero
+
+
+class Weigh(LoopComponent):
+    """A component that weighs batches by given sizes, as numbers or as tensors of a device.
+
+    Where the size is 0 the loss is the mean of nothing, NaN with gradients that are NaN.
+    """
+
+    def __init__(self, sizes, kind=float):
+        self.sizes = sizes
+        self.kind = kind
+
+    def on_batch_begin(self, loop):
+        loop.batch_size = self.kind(self.sizes[loop.batch_num])
+
+    def on_loss_compute(self, loop):
+        if not self.sizes[loop.batch_num] and self.kind is not on_device:
+            loop.loss = loop.loss * (torch.zeros(()) / 0)
+
+
+class OnDevice(torch.Tensor):
+    """A tensor on the CPU that says it is on another device, where its value is not read."""
+
+    @property
+    def is_cpu(self):
+        return False
+
+    def item(self):
+        raise AssertionError("reading waits for the device")
+
+    __bool__ = __float__ = item
+
+
+def on_device(value):
+    """Return a tensor whose value must not be read."""
+    return torch.tensor(value).as_subclass(OnDevice)
+
+
+def trained_by_hand(batches, sizes, every):
+    """Return the model after an epoch of a hand-written loop that weighs batches by sizes."""
+    model = torch.nn.Linear(4, 2)
+    torch.nn.init.constant_(model.weight, 0.5)
+    torch.nn.init.constant_(model.bias, 0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    n_steps = 0
+    for i in range(0, len(batches), every):
+        total = sum(sizes[i : i + every])
+        optimizer.zero_grad()
+        for (inputs, targets), size in list(zip(batches, sizes, strict=True))[i : i + every]:
+            if size:
+                loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+                (loss * (size / total)).backward()
+        if total:
+            optimizer.step()
+            n_steps += 1
+    return model, n_steps
+
+
+ZEROS = {
+    "first": (0.0, 3.0, 2.0, 2.0),
+    "middle": (3.0, 0.0, 1.0, 1.0),
+    "first window": (0.0, 0.0, 2.0, 5.0),
+    "last window": (2.0, 5.0, 0.0, 0.0),
+    "tail": (2.0, 5.0, 1.0, 1.0, 0.0),
+    "all": (0.0, 0.0, 0.0, 0.0),
+    "large": (0.0, 2048.0, 2048.0, 1024.0),
+}
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor, on_device])
+@pytest.mark.parametrize("sizes", ZEROS.values(), ids=ZEROS.keys())
+def test_batches_of_weight_zero_add_nothing(make_loop, sizes, kind):
+    """A5: they count in the number of batches only, though their loss is NaN."""
+    batches = make_batches(*[4] * len(sizes))
+    loop = make_loop(Weigh(sizes, kind), GradAccumulation(2), step=LinearStep(), data=batches)
+    loop.train(1)
+    model, n_steps = trained_by_hand(batches, sizes, every=2)
+    torch.testing.assert_close(model.state_dict(), loop.model.state_dict())
+    if kind is not on_device:  # where it steps, with gradients of 0
+        assert n_steps == loop.global_step
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_step_of_weight_zero_is_not_made(make_loop, every):
+    """A5: neither momentum nor the scheduler moves, and the next batch is the first of a step."""
+
+    class MomentumStep(LinearStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.optimizer = torch.optim.SGD(
+                loop.model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1
+            )
+            loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, 1)
+
+    good = make_batches(*[4] * 8)
+    bad = make_batches(*[4] * every)
+    sizes = [4.0] * 4 + [0.0] * every + [4.0] * 4
+    expected = make_loop(GradAccumulation(every), step=MomentumStep(), data=good)
+    actual = make_loop(
+        Weigh(sizes), GradAccumulation(every), step=MomentumStep(), data=good[:4] + bad + good[4:]
+    )
+    expected.train(1)
+    actual.train(1)
+    assert torch.equal(expected.model.weight, actual.model.weight)
+    assert expected.global_step == actual.global_step
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor, on_device])
+def test_losses_stay_in_the_range_of_half_precision(make_loop, recorder, kind):
+    """A5: a first batch of weight 0 does not make the next loss 2048 times as large."""
+    plain = recorder("on_loss_compute", lambda loop: torch.Tensor.item(loop.loss))
+    losses = recorder(
+        "on_backward_pass", lambda loop: torch.Tensor.item(loop.loss) / plain.seen[-1]
+    )
+    sizes = [0.0, 2048.0, 1024.0, 2048.0]
+    components = [Weigh(sizes, kind), GradAccumulation(4), plain, losses]
+    make_loop(*components, step=LinearStep(), data=make_batches(4, 4, 4, 4)).train(1)
+    assert [pytest.approx(each) for each in (0.25, 0.125, 0.25)] == losses.seen[1:]
+
+
+def test_a_pending_batch_of_weight_zero_is_resumed(make_loop, through_file):
+    """A5: saved between epochs without a length, its place in the step is kept."""
+    accumulation = GradAccumulation(2)
+    make_loop(Weigh([0.0]), accumulation, step=LinearStep(), data=stream(make_batches(4))).train(1)
+    state = through_file(accumulation.state_dict())
+    resumed = make_loop(GradAccumulation(2), step=LinearStep(), data=stream(make_batches(4)))
+    resumed.components["grad-accumulation"].load_state_dict(state)
+    resumed.train(1)
+    assert (1, 1) == (state["n_pending"], resumed.global_step)
+
+
+def test_an_empty_last_batch_adds_nothing(make_loop):
+    """A5: by default the weight of a batch is its number of samples, which may be 0."""
+    batches = make_batches(4, 0, 3, 0)
+    loop = make_loop(GradAccumulation(2), step=LinearStep(), data=batches)
+    loop.train(1)
+    model, _ = trained_by_hand(batches, (4, 0, 3, 0), every=2)
+    torch.testing.assert_close(model.state_dict(), loop.model.state_dict())
+
+
+# A14: sparse gradients
+
+
+def test_accumulates_sparse_gradients(make_loop):
+    """A14: uneven batches of an embedding with sparse gradients are weighted as dense ones."""
+
+    def train(sparse):
+        class WordStep(LinearStep):
+            def on_train_begin(self, loop):
+                torch.manual_seed(0)
+                loop.model = torch.nn.EmbeddingBag(5, 2, sparse=sparse)
+                loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+                loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+
+        data = [
+            (torch.tensor([[0, 1]]), torch.tensor([1])),
+            (torch.tensor([[2, 1], [3, 3], [0, 0]]), torch.tensor([0, 1, 1])),
+        ]
+        loop = make_loop(GradAccumulation(2), step=WordStep(), data=data)
+        loop.train(1)
+        return loop
+
+    assert_close(train(False), train(True))

@@ -130,3 +130,77 @@ def test_refuses_unusable_limits(config, message):
     """The error names the argument and its value."""
     with pytest.raises(ArgumentError, match=message):
         GradClip(**config)
+
+
+# A14: sparse gradients
+
+
+class Words(torch.nn.Module):
+    """A model of an embedding, which has sparse gradients or not, and a linear layer."""
+
+    def __init__(self, sparse):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.rows = torch.nn.Embedding(5, 3, sparse=sparse)
+        self.head = torch.nn.Linear(3, 2)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, batch):
+        return self.head(self.rows(batch).mean(dim=1))
+
+
+class SparseStep(Step):
+    """Steps of plain SGD, which takes sparse gradients."""
+
+    def on_train_begin(self, loop):
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+        loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"max_norm": 0.1},
+        {"max_norm": 0.1, "norm_type": math.inf},
+        {"max_norm": 0.1, "norm_type": 1},
+        {"max_norm": 1e6},
+        {"max_value": 0.01},
+    ],
+)
+def test_clips_sparse_gradients_as_dense_ones(make_loop, config):
+    """A14: weights and norms are those of a dense embedding, also with rows used twice or never."""
+    # row 0 twice in a sample, row 3 in two samples, row 4 never
+    data = [(torch.tensor([[0, 0, 3], [1, 3, 2]]), torch.tensor([0, 1]))]
+    loops = []
+    for sparse in (False, True):
+        logged = Logged()
+        loop = make_loop(GradClip(**config), logged, step=SparseStep(), data=data * 3)
+        loop.model = Words(sparse)
+        loop.train(1)
+        loop.logged = logged.seen
+        loops.append(loop)
+    dense, sparse = loops
+    assert sparse.model.rows.weight.grad.is_sparse
+    torch.testing.assert_close(dense.model.state_dict(), sparse.model.state_dict())
+    assert [pytest.approx(norm) for norm in dense.logged] == sparse.logged
+
+
+@pytest.mark.parametrize("norm_type", [2, math.inf])
+def test_clips_a_sparse_gradient_without_rows(make_loop, norm_type):
+    """A14: where no row was used, the norm is that of all others."""
+
+    class NoRows(SparseStep):
+        def on_loss_compute(self, loop):
+            no_rows = loop.model.rows(torch.empty(0, dtype=torch.int64)).sum()
+            loop.loss = no_rows + loop.model.head.weight.sum()
+
+        def on_forward_pass(self, loop):
+            pass
+
+    logged = Logged()
+    loop = make_loop(GradClip(norm_type=norm_type), logged, step=NoRows(), data=[(torch.ones(1),)])
+    loop.model = Words(sparse=True)
+    loop.train(1)
+    assert [pytest.approx(6**0.5 if norm_type == 2 else 1.0)] == logged.seen

@@ -388,3 +388,71 @@ def test_warns_once_that_an_optimizer_is_not_fused():
     with pytest.warns(UserWarning, match="SGD is not fused.*fused=True") as caught:
         loop.train(1)
     assert 1 == len(caught)
+
+
+# -- A3: the model's parameters are not the optimizer's -------------------------------------------
+
+
+class SteppedInPart(Step):
+    """Steps with an optimizer of the last layer only, whose loss misses that layer in some batches.
+
+    Args:
+        batches: the numbers of the batches whose loss has no gradient for the optimizer.
+        fused: whether the optimizer is fused.
+    """
+
+    def __init__(self, *batches, fused=False):
+        self.batches = batches
+        self.fused = fused
+
+    def on_train_begin(self, loop):
+        loop.optimizer = torch.optim.SGD(
+            loop.model[2].parameters(), lr=0.1, momentum=0.9, fused=self.fused
+        )
+        loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
+
+    def on_loss_compute(self, loop):
+        super().on_loss_compute(loop)
+        if loop.batch_num in self.batches:
+            loop.loss = loop.model[0](loop.batch[0]).square().mean()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("batches", [(0,), (2, 3), range(6)], ids=["first", "some", "all"])
+def test_a_step_without_any_gradient_is_a_step_like_all_others(batches, fused):
+    """A3: where no parameter of the optimizer has a gradient, the step is made, as without amp."""
+    amp = Amp("fp16", init_scale=4.0)
+    loop = make_loop(amp, step=SteppedInPart(*batches, fused=fused))
+    loop.train(1)
+    model, scaler = make_loop().model, torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1, momentum=0.9, fused=fused)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
+    for i, (inputs, targets) in enumerate(loop.train_data):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        if i not in batches:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+        scheduler.step()
+    assert all(map(torch.equal, model[2].parameters(), loop.model[2].parameters()))
+    assert (6, 0) == (loop.global_step, int(loop.metrics["train/skipped-steps"]))
+    if set(batches) != set(range(6)):
+        assert scaler.state_dict() == amp.state_dict()["scaler"]
+
+
+def test_an_overflow_drops_gradients_that_are_no_optimizers_too():
+    """A3: infinite gradients of parameters that no optimizer steps do not stay behind."""
+
+    class KeepingStep(SteppedInPart):
+        def on_grads_reset(self, loop):
+            loop.optimizer.zero_grad()
+
+    loop = make_loop(Amp("fp16", init_scale=HUGE), step=KeepingStep())
+    gradients = Record("on_batch_end", lambda loop: {p.grad for p in loop.model.parameters()})
+    loop.components.append(gradients)
+    loop.train(1)
+    assert [{None}] * 6 == gradients.values

@@ -496,3 +496,27 @@ def test_refuses_other_options_of_compile():
     """The name of a backend alone is no mapping of options."""
     with pytest.raises(TypeError, match="compile is 'eager', but"):
         make_loop(compile="eager")
+
+
+@pytest.mark.parametrize("is_stepped", [False, True])
+def test_gradients_that_no_optimizer_uses_do_not_grow(is_stepped):
+    """A3: they are cleared in each step; those of another component's optimizer are left to it."""
+
+    class Second(LoopComponent):
+        def on_train_begin(self, loop):
+            if is_stepped:
+                loop.optimizers = [loop.optimizer, SGD([loop.model.bias])]
+
+    loop = make_loop(Second(), optimizer=lambda _: SGD([loop.model.weight]))
+    loop.train(2)
+    model = make_model()
+    optimizer = SGD([model.weight])
+    for _ in range(2):
+        for inputs, targets in make_data():
+            optimizer.zero_grad()
+            if not is_stepped:
+                model.bias.grad = None
+            MSE(model(inputs), targets).backward()
+            optimizer.step()
+    assert torch.equal(model.weight, loop.model.weight)
+    assert torch.equal(model.bias.grad, loop.model.bias.grad)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+from torch.nn.parameter import is_lazy
 
-from ttl_core import LoopComponent, RunError, hookimpl
+from ttl_core import LoopComponent, RunError, hookimpl, optimizer_parameters
 from ttl_core.arguments import one_of, whole_number
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
@@ -23,7 +26,8 @@ class NanGuard(LoopComponent):
     """A check that the loss and the gradients are finite, which stops, skips the batch or raises.
 
     It checks after the backward pass of all components (with loss scaling: after unscaling) and
-    before the step. Gradients are checked in batches that step, the loss in others too.
+    before the step. The gradients of the parameters in `loop.optimizers` (where there are none, of
+    the model's) are checked in batches that step, the loss in others too.
 
     On the CPU a check is handled at once, so that no bad step is taken. On another device, waiting
     for the values would slow the run down: "stop" and "raise" handle a check when its values have
@@ -64,14 +68,15 @@ class NanGuard(LoopComponent):
         self.reason: str | None = None
         self.n_skipped = 0
         self._n_since = 0  # batches since gradients were checked
-        self._parameters: list[tuple[str, torch.nn.Parameter]] = []
+        self._parameters: list[tuple[str, torch.Tensor]] = []
+        self._listed_for: list[tuple[Optimizer, int]] | None = None
         self._pending: deque[_Check] = deque()  # on their way from the device
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """List the model's parameters: doing it in each batch would be slow."""
+        """Forget the parameters, which the first check of an epoch lists."""
         if loop.is_training:
             self._pending.clear()  # a run that failed may have left some
-            self._list_parameters(loop)
+            self._listed_for = None
 
     # outermost: after components that unscale gradients in a wrapper
     @hookimpl(wrapper=True, tryfirst=True)
@@ -101,8 +106,21 @@ class NanGuard(LoopComponent):
         """
         self.n_skipped, self._n_since = state["n_skipped"], state["n_since"]
 
-    def _list_parameters(self, loop: TrainTestLoop) -> None:
-        self._parameters = [item for item in loop.model.named_parameters() if item[1].numel()]
+    def _list_parameters(self, loop: TrainTestLoop, optimizers: Sequence[Optimizer]) -> None:
+        """List the parameters whose gradients make a step, unless the optimizers are the same."""
+        listed_for = [(optimizer, len(optimizer.param_groups)) for optimizer in optimizers]
+        if listed_for == self._listed_for:  # listing them in each batch would be slow
+            return
+        self._listed_for = listed_for
+        named: list[tuple[str, torch.Tensor]] = [*loop.model.named_parameters()]
+        if optimizers:
+            names = {id(parameter): name for name, parameter in named}
+            named = [
+                (names.get(id(parameter), f"parameter {i} of loop.optimizers"), parameter)
+                for i, parameter in enumerate(optimizer_parameters(loop))
+            ]
+        # A lazy layer may have seen no batch yet; its parameters stay the same objects.
+        self._parameters = [item for item in named if is_lazy(item[1]) or item[1].numel()]
 
     def _check(self, loop: TrainTestLoop) -> None:
         """Check this batch: at once, or when its values have arrived."""
@@ -119,11 +137,11 @@ class NanGuard(LoopComponent):
         """Reduce the loss and each gradient to a number, on their device."""
         names: list[str] = []
         tensors: list[torch.Tensor] = []
-        if not self._parameters:  # this component was enabled in the middle of the epoch
-            self._list_parameters(loop)
         if loop.is_stepping:
             self._n_since = 0
-        if loop.is_stepping and not self._may_overflow(loop):
+        optimizers = getattr(loop, "optimizers", ())
+        if loop.is_stepping and not _may_overflow(optimizers):
+            self._list_parameters(loop, optimizers)
             for name, parameter in self._parameters:
                 if parameter.grad is not None:
                     names.append(name)
@@ -135,11 +153,6 @@ class NanGuard(LoopComponent):
         if not tensors:
             return None
         return _Check(names, _largest_values(tensors), None, loop.epoch_num, loop.batch_num)
-
-    def _may_overflow(self, loop: TrainTestLoop) -> bool:
-        """Return whether loss scaling lets a fused optimizer decide to skip its step."""
-        optimizers = getattr(loop, "optimizers", ())
-        return any(getattr(each, "found_inf", None) is not None for each in optimizers)
 
     def _poll(self, loop: TrainTestLoop, *, wait: bool) -> None:
         """Handle the checks whose values have arrived from the device; all of them with `wait`."""
@@ -208,6 +221,11 @@ class _Check(NamedTuple):
 
 
 _LOSS = ""  # no parameter has this name
+
+
+def _may_overflow(optimizers: Sequence[Optimizer]) -> bool:
+    """Return whether loss scaling lets a fused optimizer decide to skip its step."""
+    return any(getattr(each, "found_inf", None) is not None for each in optimizers)
 
 
 def _largest_values(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.overrides import TorchFunctionMode
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import number, whole_number
@@ -21,9 +23,10 @@ class Ema(LoopComponent):
     """Exponential moving averages of the weights, with which the model is validated and tested.
 
     After each optimization step the averages of all parameters and buffers move towards the
-    model's. For each validation, test or prediction epoch they are copied into the model, and the
-    model's own values are restored when the epoch ends, however it ends. Parameters stay the same
-    objects throughout.
+    model's. Where an average means nothing it is a copy: of buffers of whole numbers, the unit
+    vectors of spectral norm, sparse buffers, and elements that are infinite. For each validation,
+    test or prediction epoch the averages are copied into the model, and the model's own values are
+    restored when the epoch ends, however it ends. Parameters stay the same objects throughout.
 
     Args:
         decay: the share of the average that stays in each step, from 0 to 1.
@@ -55,7 +58,8 @@ class Ema(LoopComponent):
         self.start_step = whole_number("start_step", start_step)
         self.averaged = None
         self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._averages: list[torch.Tensor] = []
+        self._averages: dict[str, torch.Tensor] = {}
+        self._plan = _Plan({}, set())
         self._loaded: Mapping[str, Any] = {}
 
     @hookimpl(trylast=True)
@@ -77,14 +81,25 @@ class Ema(LoopComponent):
             return (yield)
         # Through .data: where validate() is called in the middle of a batch, the graph that waits
         # for its backward pass must not notice that its weights were replaced for a while.
-        tensors = [tensor.data for tensor in _tensors(loop.model)]
-        own = [tensor.clone() for tensor in tensors]
+        own = {name: tensor.data for name, tensor in _named_tensors(loop.model)}
+        averages = {
+            name: average
+            for name, average in self._averages.items()
+            # What has another shape since the last step has no average yet. Sparse tensors are
+            # copied, so that the model has the average already.
+            if name in own and own[name].shape == average.shape and _is_plain(average)
+        }
+        before = {name: own[name].clone() for name in averages}
         try:
-            _copy_all(self._averages, tensors)
+            _copy_all(averages, own)
             return (yield)
         finally:
             # listed again: a component may have moved the model to a device in on_epoch_begin
-            _copy_all(own, [tensor.data for tensor in _tensors(loop.model)])
+            tensors = dict(_named_tensors(loop.model))
+            for name in before.keys() & tensors.keys():
+                if tensors[name].shape != before[name].shape:  # a buffer that validation resized
+                    tensors[name].data = tensors[name].new_empty(before[name].shape)
+            _copy_all(before, {name: tensor.data for name, tensor in tensors.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averages and the number of steps that have gone into them."""
@@ -97,39 +112,171 @@ class Ema(LoopComponent):
             state: what `state_dict` returned.
         """
         self.averaged = None
-        self._loaded = copy.deepcopy(dict(state))  # until there is a model
+        with _CopyAnyTensor():
+            self._loaded = copy.deepcopy(dict(state))  # until there is a model
 
     def _apply_loaded(self, model: torch.nn.Module) -> None:
         """Make the averages from a state that was loaded, if there is one."""
         if self._loaded:
-            self._start_averaging(model).load_state_dict(self._loaded)
+            averaged = self._start_averaging(model)
+            for name, average in dict(averaged.module.named_buffers()).items():
+                saved = self._loaded.get(f"module.{name}", average)
+                if saved.shape != average.shape or not _is_plain(average):
+                    _replace(averaged.module, name, saved.to(average))
+            averaged.load_state_dict(self._loaded)
+            self._list_averages(averaged)
             self._loaded = {}
 
     def _start_averaging(self, model: torch.nn.Module) -> AveragedModel:
         """Make the averages from the weights as they are now."""
-        self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+        with _CopyAnyTensor():
+            self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.averaged.n_averaged += 1
-        self._averages = _tensors(self.averaged.module)
+        self._list_averages(self.averaged)
         return self.averaged
 
+    def _list_averages(self, averaged: AveragedModel) -> None:
+        self._averages = dict(_named_tensors(averaged.module))
+        self._plan = _Plan(self._averages, {name for name, _ in averaged.module.named_buffers()})
+
     def _update(self, averaged: AveragedModel, model: torch.nn.Module) -> None:
-        # What averaged.update_parameters(model) does, except that it copies n_averaged to the
-        # device and waits for that.
-        groups: dict[Any, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
-        for average, current in zip(self._averages, _tensors(model), strict=True):
-            group = groups.setdefault((average.device, average.dtype), ([], []))
-            group[0].append(average)
-            group[1].append(current.to(average.device))
-        for averages, currents in groups.values():
+        # What averaged.update_parameters(model) does, except that it averages everything, and that
+        # it copies n_averaged to the device and waits for that.
+        tensors = dict(_named_tensors(model))
+        if tensors.keys() != self._averages.keys():
+            self._follow_names(averaged, model)
+        if self._plan.shapes != [tensor.shape for tensor in tensors.values()]:
+            self._follow_shapes(averaged, tensors)
+        plan = self._plan
+        for names, averages in plan.averaged:
+            device = averages[0].device
+            currents = [tensors[name].to(device) for name in names]
             self._average(averages, currents, averaged.n_averaged)
+        with torch.no_grad():
+            for name, average in plan.perhaps_infinite:
+                current = tensors[name].to(average.device)
+                # infinity less infinity would be NaN, as for the -inf of an attention mask
+                has_mean = (current - average).isfinite()
+                mean = average.lerp(current, 1 - self.decay)
+                torch.where(has_mean, mean, current, out=average)
+            for name, average in plan.copied:
+                average.copy_(tensors[name])
+            for name in plan.replaced:
+                copied = tensors[name].detach().to(self._averages[name].device, copy=True)
+                _replace(averaged.module, name, copied)
         averaged.n_averaged += 1
 
+    def _follow_names(self, averaged: AveragedModel, model: torch.nn.Module) -> None:
+        """Copy the model, where it has new tensors, and keep the averages of all others."""
+        previous = self._averages
+        with _CopyAnyTensor():
+            averaged.module = copy.deepcopy(model)
+        self._list_averages(averaged)
+        kept = {
+            name: average
+            for name, average in previous.items()
+            if name in self._averages and self._averages[name].shape == average.shape
+        }
+        _copy_all(kept, self._averages)
 
-def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
-    return list(itertools.chain(model.parameters(), model.buffers()))
+    def _follow_shapes(self, averaged: AveragedModel, tensors: dict[str, torch.Tensor]) -> None:
+        """Restart the averages of tensors that have another shape."""
+        for name, average in self._averages.items():
+            if average.shape != tensors[name].shape:
+                copied = tensors[name].detach().to(average.device, copy=True)
+                _replace(averaged.module, name, copied)
+        self._list_averages(averaged)
+
+
+class _Plan:
+    """How each tensor of a model is averaged.
+
+    Attributes:
+        shapes: the shapes of all.
+        averaged: those that are averaged together, and their names, by device and type.
+        perhaps_infinite: buffers to average that may hold infinite elements.
+        copied: those of which an average means nothing.
+        replaced: those that cannot be copied into, such as sparse ones with other indices.
+    """
+
+    def __init__(self, averages: Mapping[str, torch.Tensor], buffers: Iterable[str]) -> None:
+        groups: dict[Any, tuple[list[str], list[torch.Tensor]]] = {}
+        self.shapes = [average.shape for average in averages.values()]
+        self.perhaps_infinite: list[tuple[str, torch.Tensor]] = []
+        self.copied: list[tuple[str, torch.Tensor]] = []
+        self.replaced: list[str] = []
+        for name, average in averages.items():
+            if not _is_plain(average):
+                self.replaced.append(name)
+            elif not _is_number_like(average) or _is_unit_vector(name, averages):
+                self.copied.append((name, average))
+            elif name in buffers and not name.endswith(("running_mean", "running_var")):
+                self.perhaps_infinite.append((name, average))
+            else:
+                names, group = groups.setdefault((average.device, average.dtype), ([], []))
+                names.append(name)
+                group.append(average)
+        self.averaged = list(groups.values())
+
+
+class _CopyAnyTensor(TorchFunctionMode):
+    """Within it, copy.deepcopy() takes every tensor.
+
+    Tensors with a graph, such as an auxiliary loss or the product of weight_norm that a module
+    keeps after its forward pass, are copied without it; torch refuses them, and some sparse ones.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.__deepcopy__:
+            tensor, memo = args
+            if not tensor.is_leaf or tensor.layout is not torch.strided:
+                memo[id(tensor)] = tensor.detach().clone()
+                return memo[id(tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def _named_tensors(model: torch.nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    """Return all parameters and buffers of a model by name, but those without a shape yet."""
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    return (item for item in named if not is_lazy(item[1]))
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor of the same shape can be copied into it."""
+    return tensor.layout is torch.strided and not tensor.is_quantized
+
+
+def _is_number_like(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _is_unit_vector(name: str, names: Iterable[str]) -> bool:
+    """Return whether a name is that of one of the two vectors that spectral norm keeps.
+
+    The parametrization has `_u` and `_v`; the older function has `weight_u` and `weight_v` beside
+    the parameter `weight_orig`, which is `weight_bar` in well-known copies of it.
+    """
+    stem, other = name[:-1], {"u": "v", "v": "u"}.get(name[-1:])
+    if not stem.endswith("_") or other is None or stem + other not in names:
+        return False
+    is_parametrization = stem.rpartition(".")[2] == "_"
+    return is_parametrization or stem + "orig" in names or stem + "bar" in names
+
+
+def _replace(model: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    """Exchange a tensor of a model for one that may have another shape or other indices."""
+    path, _, attribute = name.rpartition(".")
+    owner = model.get_submodule(path)
+    if value.layout is torch.strided:
+        getattr(owner, attribute).data = value  # where it has a second name, under that too
+    else:
+        setattr(owner, attribute, value)
 
 
 @torch.no_grad()
-def _copy_all(sources: list[torch.Tensor], targets: list[torch.Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source)
+def _copy_all(sources: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> None:
+    for name, source in sources.items():
+        if name in targets:
+            targets[name].copy_(source)

@@ -25,7 +25,8 @@ class Freeze(LoopComponent):
     was. The modes of modules are left alone: a frozen batch norm still gathers statistics.
 
     Args:
-        patterns: patterns of parameter names, as `fnmatch` has them, each with the epoch (as
+        patterns: patterns of parameter names, as `fnmatch` has them (a parameter that the model
+            has under several names is meant by each of them), each with the epoch (as
             `loop.epoch_num` counts) from which on it is no longer frozen, or None for never. One
             pattern, or several without epochs, are frozen permanently. Where several match a
             parameter, it is frozen as long as one of them says so.
@@ -81,10 +82,11 @@ class Freeze(LoopComponent):
 
     def _to_freeze(self, loop: TrainTestLoop) -> list[Parameter]:
         """Return the parameters to freeze in this epoch, without those that are frozen already."""
-        parameters = dict(loop.model.named_parameters())
-        names: set[str] = set()
+        # with every name that a parameter has, as a weight that embedding and head share
+        parameters = dict(loop.model.named_parameters(remove_duplicate=False))
+        frozen: dict[int, Parameter] = {}
         for pattern, epoch in self.patterns.items():
-            matching = {name for name in parameters if fnmatchcase(name, pattern)}
+            matching = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matching:
                 # not did_you_mean: a pattern is rarely close enough to one complete name
                 nearest = difflib.get_close_matches(pattern, parameters, n=3, cutoff=0)
@@ -93,5 +95,5 @@ class Freeze(LoopComponent):
                     f"model. The nearest names are: {', '.join(nearest) or 'none, it has none'}"
                 )
             if loop.epoch_num < (math.inf if epoch is None else epoch):
-                names |= matching
-        return [p for name, p in parameters.items() if name in names and p.requires_grad]
+                frozen.update((id(parameters[name]), parameters[name]) for name in matching)
+        return [parameter for parameter in frozen.values() if parameter.requires_grad]

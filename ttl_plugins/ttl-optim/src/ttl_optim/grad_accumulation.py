@@ -20,7 +20,8 @@ class GradAccumulation(LoopComponent):
     Each batch's loss counts by `loop.batch_size`, also where fewer batches are left at the end of
     an epoch: data of known length step on their last batch. Without a length, what is pending
     carries into the next epoch. `loop.loss` stays the mean loss of its batch, except within
-    on_backward_pass, where gradients are computed from it.
+    on_backward_pass, where gradients are computed from it. A batch of weight 0 adds nothing to the
+    gradient, and where all batches of a step have weight 0 there is no step.
 
     Args:
         every: how many batches make a step.
@@ -48,10 +49,11 @@ class GradAccumulation(LoopComponent):
         """Drop what is known of pending gradients."""
         self._n_pending = 0
         self._parameters: list[torch.Tensor] = []  # those whose gradients are pending
-        # Weights are relative to the size of the step's first batch: that is exactly 1 where all
-        # have the same size, and keeps losses in the range of half precision.
-        self._first_size: Any = 1
+        # Weights are relative to the size of the step's first batch that is not 0: that is exactly
+        # 1 where all have the same size, and keeps losses in the range of half precision.
+        self._unit: Any = 0
         self._weight: Any = 0
+        self._is_on_device = False  # whether they are tensors, of which reading one would wait
 
     @hookimpl(wrapper=True)
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -84,28 +86,63 @@ class GradAccumulation(LoopComponent):
         if not self._has_checked_gradients:  # this component was enabled since the batch began
             self._check_gradients(loop)
         self._has_checked_gradients = False
-        size = loop.batch_size
         if not self._n_pending:
             self._parameters = list(optimizer_parameters(loop))
-            if not isinstance(size, torch.Tensor):
-                self._first_size = size or 1
-        weight = size / self._first_size
+        weight = self._weigh(loop.batch_size)
         self._weight = self._weight + weight
         self._n_pending += 1
         loss = loop.loss
-        # Divided in single precision: a component that scales the result of a half-precision loss
-        # would otherwise scale its gradient beyond the range of half precision.
-        loop.loss = (loss.float() if loss.itemsize < 4 else loss) / self.every
-        if not _is_number(weight, 1):
-            loop.loss = loop.loss * weight
+        is_empty = False
+        if not self._is_on_device and weight == 0:
+            # not 0 times the loss: the mean loss of nothing is NaN, and so would gradients be
+            loop.loss = torch.zeros_like(loss, requires_grad=True) * 1
+            if loop.is_stepping and self._weight == 0:
+                is_empty = True
+                loop.is_stepping = False
+        else:
+            # Divided in single precision: a component that scales the result of a half-precision
+            # loss would otherwise scale its gradient beyond the range of half precision.
+            loop.loss = (loss.float() if loss.itemsize < 4 else loss) / self.every
+            if self._is_on_device or weight != 1:
+                loop.loss = loop.loss * weight
         try:
             result = yield
         finally:
             loop.loss = loss
-        if loop.is_stepping and not _is_number(self._weight, self.every):
-            gradients = [p.grad for p in optimizer_parameters(loop) if p.grad is not None]
-            torch._foreach_mul_(gradients, self.every / self._weight)
+        if is_empty:
+            self._reset()
+        elif loop.is_stepping and (self._is_on_device or self._weight != self.every):
+            self._rescale(loop)
         return result
+
+    def _weigh(self, size: Any) -> Any:
+        """Return the weight of a batch, relative to that of the step's first batch."""
+        if not isinstance(size, int) and isinstance(size, torch.Tensor):
+            if size.is_cpu:
+                size = size.item()
+            else:
+                self._is_on_device = True
+        if not self._is_on_device:
+            self._unit = self._unit or size
+            return size / self._unit if self._unit else 0
+        if isinstance(self._unit, torch.Tensor):
+            self._unit = torch.where(self._unit == 0, size, self._unit)
+        else:
+            self._unit = self._unit or size
+        weight = size / self._unit
+        if isinstance(self._unit, torch.Tensor):
+            weight = torch.where(self._unit == 0, 0.0, weight)
+        return weight
+
+    def _rescale(self, loop: TrainTestLoop) -> None:
+        """Multiply the gradients by what the weights of a step differ from `every`."""
+        if self._is_on_device:
+            scale = torch.where(self._weight == 0, 1.0, self.every / self._weight)
+        else:
+            scale = self.every / self._weight
+        gradients = [p.grad for p in optimizer_parameters(loop) if p.grad is not None]
+        if gradients:  # a batch may have none that are the optimizer's
+            torch._foreach_mul_(gradients, scale)
 
     def _check_gradients(self, loop: TrainTestLoop) -> None:
         """Reset if a component has dropped what was pending, which is held in the gradients."""
@@ -115,6 +152,9 @@ class GradAccumulation(LoopComponent):
             self._reset()
 
     def _has_gradients(self) -> bool:
+        """Return whether the gradients that are pending are there; of weight 0 there are none."""
+        if not self._is_on_device and self._weight == 0:
+            return True
         return any(parameter.grad is not None for parameter in self._parameters)
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,7 +165,7 @@ class GradAccumulation(LoopComponent):
             return {}
         return {
             "n_pending": self._n_pending,
-            "unit": self._first_size,
+            "unit": self._unit,
             "weight": self._weight,
             "gradients": [parameter.grad for parameter in self._parameters],
         }
@@ -141,15 +181,11 @@ class GradAccumulation(LoopComponent):
 
     def _restore(self, loop: TrainTestLoop) -> None:
         self._n_pending = self._loaded["n_pending"]
-        self._first_size = self._loaded["unit"]
+        self._unit = self._loaded["unit"]
         self._weight = self._loaded["weight"]
+        self._is_on_device = isinstance(self._weight, torch.Tensor)
         self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
         self._loaded = {}
-
-
-def _is_number(value: Any, number: int) -> bool:
-    """Return whether a value is that number; False for a tensor, as reading it would wait."""
-    return not isinstance(value, torch.Tensor) and bool(value == number)

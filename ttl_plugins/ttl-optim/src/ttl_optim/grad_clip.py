@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
@@ -58,7 +60,30 @@ class GradClip(LoopComponent):
         """Clip, and log the norm that the gradients had, as "grad-norm" at batch level."""
         # Other parameters of the model may hold any gradient, also one that is still scaled.
         parameters = list(optimizer_parameters(loop))
+        try:
+            self._clip(loop, parameters)
+        except NotImplementedError:  # torch clips no sparse gradients; checking first would be slow
+            self._clip(loop, list(_with_dense_gradients(parameters)))
+
+    def _clip(self, loop: TrainTestLoop, parameters: list[torch.Tensor]) -> None:
         if self.max_value is not None:
             clip_grad_value_(parameters, self.max_value)
         else:
             loop.log({"grad-norm": clip_grad_norm_(parameters, self.max_norm, self.norm_type)})
+
+
+def _with_dense_gradients(parameters: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield parameters, and in place of those with a sparse gradient what has its values only.
+
+    The other elements are 0: they do not count in a norm, and are within any limit.
+    """
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is None or not gradient.is_sparse:
+            yield parameter
+            continue
+        parameter.grad = gradient.coalesce()  # until then a row that was used twice is in it twice
+        values = parameter.grad.values().detach()
+        if values.numel():
+            values.grad = values.view_as(values)
+            yield values

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent, hookimpl, optimizer_parameters
 from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ class Amp(LoopComponent):
 
     def _unscale(self, loop: TrainTestLoop, scaler: torch.amp.GradScaler) -> None:
         """Unscale the gradients, and skip the step if one of them has overflowed."""
+        if all(parameter.grad is None for parameter in optimizer_parameters(loop)):
+            return  # nothing can overflow, and the scaler takes this for a mistake
         optimizers = loop.optimizers
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
@@ -157,6 +159,7 @@ class Amp(LoopComponent):
         self._warn_of_waiting(unfused, scale.device)
         if has_overflowed:
             loop.is_stepping = False
+            loop.model.zero_grad()  # also of parameters that no optimizer steps
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             self._n_skipped += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error
+from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error, optimizer_parameters
 from ttl_core.arguments import one_of, user_stacklevel
 from ttl_supervised.batches import Batch, split_batch, to_device
 
@@ -56,6 +56,10 @@ class Supervised(LoopComponent):
         >>> bool(loop.loss < 0.01)
         True
     """
+
+    # the model's parameters that no optimizer steps, and the optimizer they were listed with
+    _unstepped: Iterable[torch.nn.Parameter] = ()
+    _listed_with: object = None
 
     def __init__(
         self,
@@ -164,8 +168,14 @@ class Supervised(LoopComponent):
             loop.loss_func = self.loss_func
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
-        """Clear the gradients."""
+        """Clear the gradients, also those that no optimizer uses: they would grow for ever."""
         loop.optimizer.zero_grad()
+        if loop.optimizer is not self._listed_with:  # model.zero_grad() would be slow
+            self._listed_with = loop.optimizer
+            stepped = {id(parameter) for parameter in optimizer_parameters(loop)}
+            self._unstepped = [p for p in loop.model.parameters() if id(p) not in stepped]
+        for parameter in self._unstepped:
+            parameter.grad = None
 
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Put the batch on the device."""
