@@ -128,7 +128,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         length = length_of(require_data("train_data", self.train_data))
         n_epochs, n_optim_steps = check_length(n_epochs, n_optim_steps, **unknown)
         check_lasts(n_epochs, train_data=self.train_data, valid_data=self.valid_data)
-        self._check_idle("train")
+        self._stage.check_idle("train")
         self._warn_if_untrained()
         self._resumption.begin_train()
         if self._resumption.is_ahead:
@@ -164,11 +164,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             if self._stage is Stage.IDLE:
                 self._run_evaluation("valid", data, self._evaluation_epoch)
                 return
-            try:
+            with self._manager.attribution.nested():
                 self._validate(data)
-            except BaseException as exception:
-                self._manager.attribution.attribute_nested(exception)
-                raise
 
     def test(self, test_data: Iterable[Any]) -> None:
         """Test the model on data.
@@ -181,7 +178,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             RunError: the loop is running already.
         """
         require_data("test_data", test_data)
-        self._check_idle("test")
+        self._stage.check_idle("test")
         self.n_epochs = 1
         self._run_evaluation("test", test_data, self._evaluation_epoch)
 
@@ -211,7 +208,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             [tensor([0.]), tensor([1., 1.])]
         """
         require_data("data", data)
-        self._check_idle("predict")
+        self._stage.check_idle("predict")
         self.n_epochs = 1
         collected: list[Any] | None = [] if collect else None
         self._run_evaluation("predict", data, partial(self._prediction_epoch, collected))
@@ -316,8 +313,18 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         else:
             self.model.eval()
         with contextlib.nullcontext() if self.is_training else torch.no_grad():
-            self._hooks.around_epoch(self, epoch)
+            self._hooks.around_epoch(self, partial(self._attributed, epoch))
         self._set_phase(None)
+
+    def _attributed(self, epoch: Callable[[], None]) -> None:
+        """Call an epoch, and say of what it raises which component raised it and where."""
+        try:
+            epoch()
+        except BaseException as exception:
+            batch_num = vars(self).get("batch_num")
+            position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num)
+            self._manager.attribution.attribute(exception, position)
+            raise
 
     def _training_epoch(self, max_steps: int | None) -> None:
         # the hot loop: what it reads often is in local variables
@@ -325,80 +332,58 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         at_safe_point, running = Stage.SAFE_POINT, Stage.RUNNING
         is_resumed, steps_before = self._resumption.is_pending, self.optim_step_num
         has_stepped, batch_num = progress.has_stepped, None
-        try:
-            hooks.on_epoch_begin(self)
-            n_batches = self.n_batches
-            for batch_num, batch in self._resumption.batches():
-                self.batch_num, self.batch, self._batch_size = batch_num, batch, None
-                if has_stepped:
-                    hooks.on_grads_reset(self)
-                self.is_stepping = True
-                hooks.on_batch_begin(self)
-                hooks.on_forward_pass(self)
-                hooks.on_loss_compute(self)
-                hooks.on_backward_pass(self)
-                has_stepped = self.is_stepping
-                if has_stepped:
-                    hooks.on_optim_step(self)
-                    self.optim_step_num += 1
-                    self.global_step += 1
-                hooks.on_batch_end(self)
-                if has_stepped:
-                    if self.optim_step_num == max_steps:
-                        break
-                    if batch_num + 1 != n_batches:
-                        self._stage = at_safe_point
-                        hooks.on_safe_point(self)
-                        self._stage = running
-            progress.has_stepped = has_stepped
-            if not is_resumed:  # a state inside an epoch was taken after a step
-                check_not_empty(self, batch_num)
-                check_steps_made(self.optim_step_num - steps_before, self.epoch_num, max_steps)
-            hooks.on_epoch_end(self)
-        except BaseException as exception:
-            self._attribute(exception, batch_num)
-            raise
+        hooks.on_epoch_begin(self)
+        n_batches = self.n_batches
+        for batch_num, batch in self._resumption.batches():
+            self.batch_num, self.batch, self._batch_size = batch_num, batch, None
+            if has_stepped:
+                hooks.on_grads_reset(self)
+            self.is_stepping = True
+            hooks.on_batch_begin(self)
+            hooks.on_forward_pass(self)
+            hooks.on_loss_compute(self)
+            hooks.on_backward_pass(self)
+            has_stepped = self.is_stepping
+            if has_stepped:
+                hooks.on_optim_step(self)
+                self.optim_step_num += 1
+                self.global_step += 1
+            hooks.on_batch_end(self)
+            if has_stepped:
+                if self.optim_step_num == max_steps:
+                    break
+                if batch_num + 1 != n_batches:
+                    self._stage = at_safe_point
+                    hooks.on_safe_point(self)
+                    self._stage = running
+        progress.has_stepped = has_stepped
+        if not is_resumed:  # a state inside an epoch was taken after a step
+            check_not_empty(self, batch_num)
+            check_steps_made(self.optim_step_num - steps_before, self.epoch_num, max_steps)
+        hooks.on_epoch_end(self)
 
     def _evaluation_epoch(self) -> None:
         hooks, batch_num = self._hooks, None
-        try:
-            hooks.on_epoch_begin(self)
-            for batch_num, batch in enumerate(self.data):
-                self.batch_num, self.batch, self._batch_size = batch_num, batch, None
-                hooks.on_batch_begin(self)
-                hooks.on_forward_pass(self)
-                hooks.on_loss_compute(self)
-                hooks.on_batch_end(self)
-            check_not_empty(self, batch_num)
-            hooks.on_epoch_end(self)
-        except BaseException as exception:
-            self._attribute(exception, batch_num)
-            raise
+        hooks.on_epoch_begin(self)
+        for batch_num, batch in enumerate(self.data):
+            self.batch_num, self.batch, self._batch_size = batch_num, batch, None
+            hooks.on_batch_begin(self)
+            hooks.on_forward_pass(self)
+            hooks.on_loss_compute(self)
+            hooks.on_batch_end(self)
+        check_not_empty(self, batch_num)
+        hooks.on_epoch_end(self)
 
     def _prediction_epoch(self, collected: list[Any] | None) -> None:
-        hooks, batch_num = self._hooks, None
-        try:
-            for batch_num, batch in enumerate(self.data):
-                self.batch_num, self.batch, self._batch_size = batch_num, batch, None
-                vars(self).pop("scores", None)  # so that those of another batch are not collected
-                hooks.on_batch_begin(self)
-                hooks.on_forward_pass(self)
-                hooks.on_batch_end(self)
-                if collected is not None:
-                    collected.append(to_cpu(self.scores))
-        except BaseException as exception:
-            self._attribute(exception, batch_num)
-            raise
-
-    def _attribute(self, exception: BaseException, batch_num: int | None) -> None:
-        position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num)
-        self._manager.attribution.attribute(exception, position)
-
-    def _check_idle(self, method: str) -> None:
-        if self._stage is not Stage.IDLE:
-            raise RunError(
-                f"{method}() was called while this loop is running. Only validate() can be"
-            )
+        hooks = self._hooks
+        for batch_num, batch in enumerate(self.data):
+            self.batch_num, self.batch, self._batch_size = batch_num, batch, None
+            vars(self).pop("scores", None)  # so that those of another batch are not collected
+            hooks.on_batch_begin(self)
+            hooks.on_forward_pass(self)
+            hooks.on_batch_end(self)
+            if collected is not None:
+                collected.append(to_cpu(self.scores))
 
     # -- what components call ---------------------------------------------------------------
 

@@ -86,19 +86,20 @@ class Attribution:
                 note += f", {'' if impl else 'after '}batch_num={position.batch_num}"
         add_note(exception, note)
 
-    def attribute_nested(self, exception: BaseException) -> None:
-        """Attribute an exception that leaves a nested validate(), and name what called it.
-
-        Args:
-            exception: the exception, in an except clause of validate().
-        """
-        self.attribute(exception)
-        with contextlib.suppress(Exception):
-            stack = list(traceback.walk_stack(sys._getframe(1)))
-            caller = self._find_deepest(reversed(stack))
-            index = _find_note(exception)
-            if caller is not None and index is not None:
-                exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[None]:
+        """Attribute what leaves a with block in a nested validate(), and name what called it."""
+        try:
+            yield
+        except BaseException as exception:
+            self.attribute(exception)
+            with contextlib.suppress(Exception):
+                stack = list(traceback.walk_stack(sys._getframe()))
+                caller = self._find_deepest(reversed(stack))
+                index = _find_note(exception)
+                if caller is not None and index is not None:
+                    exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
+            raise
 
     def _find_deepest(self, frames: Iterable[tuple[FrameType, int]]) -> pluggy.HookImpl | None:
         """Return the implementation that runs in the innermost of some frames, outermost first."""

@@ -1,13 +1,12 @@
-"""The pluggy manager of a loop: the members of its list, and a compiled callable for each hook."""
+"""The hooks of a loop: registered from its list, and compiled when they are first called."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pluggy
 
@@ -25,41 +24,20 @@ from ttl_core.hooks.compilation import (
     traced_around,
 )
 from ttl_core.hooks.failures import Attribution, report_failure
-from ttl_core.hooks.hook_methods import find_mark
-from ttl_core.hooks.member import Member, Plugin
-from ttl_core.hooks.provided_points import check_points
+from ttl_core.hooks.member import Member
+from ttl_core.hooks.namespace import HookNamespace, LoopHooks
+from ttl_core.hooks.registry import Registry
 from ttl_core.hooks.trace import is_tracing, tracers
-from ttl_core.hookspecs import POINTS, CallbackPoints
+from ttl_core.hookspecs import POINTS
 
 AROUND_POINTS = ("around_run", "around_epoch")
 
 
-class LoopHooks:
-    """The core hooks as attributes: called with positional arguments, they return nothing."""
+class HookManager(Registry):
+    """The manager that keeps the hooks of a loop what its list says.
 
-
-class HookNamespace:
-    """All hooks as attributes: called with keywords, they return the list of results.
-
-    Each is compiled when it is first used. Look it up at each call: a callable that was kept calls
-    the components that were in the list when it was looked up.
-    """
-
-    def __init__(self, compile_hook: Callable[[str], Callable[..., Any]]) -> None:
-        self.__compile_hook = compile_hook
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self.__compile_hook(name)
-
-
-class HookManager(pluggy.PluginManager):
-    """The manager that registers the members of a loop's list and compiles each hook.
-
-    pluggy registers and checks; the order of registration decides nothing, the list does. When
-    the list changes, all that was compiled is discarded and nothing else is done: the next call
-    of a hook registers new members and compiles that one hook.
+    When the list changes, all that was compiled is discarded and nothing else is done: the next
+    call of a hook registers new members and compiles that one hook.
 
     Args:
         list_members: returns the members in list order, or raises an error about the list.
@@ -79,17 +57,13 @@ class HookManager(pluggy.PluginManager):
         list_unchecked: Callable[[], Sequence[Member]],
         find_provider: Callable[[str], str],
     ) -> None:
-        super().__init__("ttl")
-        self.add_hookspecs(CallbackPoints)
+        super().__init__(find_provider)
         self.hooks: Any = LoopHooks()
         self.namespace: Any = HookNamespace(self._compile_public)
         self.attribution = Attribution(self._find_candidates)
         self.lock = threading.RLock()
         self._list_members = list_members
         self._list_unchecked = list_unchecked
-        self._find_provider = find_provider
-        self._members: dict[object, Member] = {}
-        self._spec_namespaces: list[Any] = []
         self._scopes: list[Scope] = []  # the run and the epochs under way, outermost first
         self._thread: int | None = None  # the one of the run under way
         self._has_late_wrappers = False
@@ -110,7 +84,7 @@ class HookManager(pluggy.PluginManager):
             self._is_current = False
             self._discard([*POINTS, *vars(self.hook)])
             if self._members and not self._scopes:
-                self._release_departed()
+                self.release(self._members.keys() - {m.plugin for m in self._list_unchecked()})
 
     def toggled(self, members: Iterable[Member]) -> None:
         """Discard the hooks that members implement, because they were enabled or disabled."""
@@ -191,19 +165,6 @@ class HookManager(pluggy.PluginManager):
             signature, implementations
         )
 
-    def implementations(self, point: str) -> list[pluggy.HookImpl]:
-        """Return the active implementations of a point in call order, wrappers first.
-
-        Within wrappers, tryfirst, plain and trylast implementations the order is the list's.
-        """
-        position = {plugin: i for i, plugin in enumerate(self._members)}
-
-        def rank(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
-            return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
-
-        active = (i for i in self._registered(point) if self.member_of(i).is_active)
-        return sorted(active, key=rank)
-
     def points(self) -> list[str]:
         """Return all points, the core's first, in firing order."""
         self._update()
@@ -243,92 +204,20 @@ class HookManager(pluggy.PluginManager):
         """
         with self.lock:
             if not self._is_current:
-                self._register_members({m.plugin: m for m in self._list_members()})
+                self._compiled.clear()
+                self.register_members({m.plugin: m for m in self._list_members()})
                 self._is_current = self._has_late_wrappers = True
             is_entering = self._has_late_wrappers and self._thread == threading.get_ident()
             self._has_late_wrappers &= not is_entering
         if is_entering:  # not with the lock: it runs code of components
             self._enter_scopes(point)
 
-    def _register_members(self, members: dict[object, Member]) -> None:
-        namespaces = _unique(
-            member.component.hookspecs for member in members.values() if member.points
-        )
-        known = self._members
-        if [id(n) for n in namespaces] != [id(n) for n in self._spec_namespaces]:
-            known = {}  # points have come or gone, and with them what registers at all
-        for plugin in self._members.keys() - (members.keys() & known.keys()):
-            self._unregister(plugin)
-        if not known:
-            self._exchange_points(namespaces)
-        self._members = members
+    def unregister(self, plugin: Any = None, name: str | None = None) -> Any:
+        """Unregister a component; one that leaves in its own hook may still fail in it."""
+        if self._scopes:
+            self._departed += (impl for impl in self.all_registered() if impl.plugin is plugin)
         self._compiled.clear()
-        try:
-            for plugin in members:
-                if plugin not in known:
-                    self.register(plugin)
-        except BaseException:
-            for plugin in members:  # so that the next hook call meets the same error
-                if self.is_registered(plugin):
-                    self.unregister(plugin)
-            self._members = {}
-            raise
-
-    def _release_departed(self) -> None:
-        """Unregister the members that are not in the list any more, so that they can be freed."""
-        for plugin in self._members.keys() - {m.plugin for m in self._list_unchecked()}:
-            self._unregister(plugin)
-            del self._members[plugin]
-
-    def _unregister(self, plugin: object) -> None:
-        if self._scopes:  # one that left in the middle of its own hook may still fail in it
-            self._departed += (impl for impl in self._all_registered() if impl.plugin is plugin)
-        self._compiled.clear()
-        self.unregister(plugin)
-
-    def _exchange_points(self, namespaces: list[Any]) -> None:
-        for point in vars(self.hook).keys() - set(POINTS):
-            delattr(self.hook, point)
-            vars(self.namespace).pop(point, None)
-        for namespace in namespaces:
-            self.add_hookspecs(namespace)
-        self._spec_namespaces = namespaces
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Return the options that were found when the component joined, if the point is known."""
-        _, options = self._members[plugin].methods.get(name, (None, None))
-        return options if options and hasattr(self.hook, str(options["specname"])) else None
-
-    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
-        """Return the options of a hookspec without warnings, which are given once a class."""
-        options = find_mark(inspect.getattr_static(module_or_class, name), "ttl_spec")
-        if not options:
-            return None
-        return cast(
-            pluggy.HookspecOpts, {**options, "warn_on_impl": None, "warn_on_impl_args": None}
-        )
-
-    def check(self, members: Sequence[Member]) -> None:
-        """Check the callback points of a list that is about to become the loop's.
-
-        Args:
-            members: all its members.
-
-        Raises:
-            ComponentRejectedError: see `check_points`.
-        """
-        check_points(members, self._find_provider)
-
-    def _registered(self, point: str) -> list[pluggy.HookImpl]:
-        return cast(list[pluggy.HookImpl], getattr(self.hook, point).get_hookimpls())
-
-    def _all_registered(self) -> list[pluggy.HookImpl]:
-        return [impl for point in vars(self.hook) for impl in self._registered(point)]
-
-    def member_of(self, impl: pluggy.HookImpl) -> Member:
-        """Return the member whose implementation this is."""
-        assert isinstance(impl.plugin, Plugin)
-        return impl.plugin.member
+        return super().unregister(plugin, name)
 
     # -- runs and epochs under way ----------------------------------------------------------
 
@@ -385,7 +274,7 @@ class HookManager(pluggy.PluginManager):
 
     def _find_candidates(self) -> list[pluggy.HookImpl]:
         """Return every implementation that may have raised; those of disabled ones last."""
-        everyone = [*self._all_registered(), *self._departed]
+        everyone = [*self.all_registered(), *self._departed]
         return sorted(everyone, key=lambda impl: not self.member_of(impl).is_active)
 
     def report_failure(self, loop: object, exception: BaseException) -> None:
@@ -398,7 +287,3 @@ class HookManager(pluggy.PluginManager):
         with contextlib.suppress(TTLError):  # the failure may be about the list
             self._update()
         report_failure(self, loop, exception)
-
-
-def _unique(values: Iterable[Any]) -> list[Any]:
-    return list({id(value): value for value in values}.values())

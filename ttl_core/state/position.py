@@ -36,6 +36,20 @@ class Stage(enum.Enum):
         """Whether stop() ends a run."""
         return self in (Stage.STARTING, Stage.RUNNING, Stage.SAFE_POINT)
 
+    def check_idle(self, method: str) -> None:
+        """Check that no run is under way, as most methods of a loop cannot be called in one.
+
+        Args:
+            method: the name of the method.
+
+        Raises:
+            RunError: a run is under way.
+        """
+        if self is not Stage.IDLE:
+            raise RunError(
+                f"{method}() was called while this loop is running. Only validate() can be"
+            )
+
     @property
     def is_resumable(self) -> bool:
         """Whether a run can resume from the current position."""

@@ -1,0 +1,130 @@
+"""What pluggy does for a loop: it registers the members of the list and the points they provide."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import pluggy
+
+from ttl_core.hooks.hook_methods import find_mark
+from ttl_core.hooks.member import Member, Plugin
+from ttl_core.hooks.provided_points import check_points
+from ttl_core.hookspecs import POINTS, CallbackPoints
+
+
+class Registry(pluggy.PluginManager):
+    """The pluggy manager that registers the members of a list.
+
+    The order of registration decides nothing, the list does.
+
+    Args:
+        find_provider: says which installed component, if any, provides a callback point.
+    """
+
+    def __init__(self, find_provider: Callable[[str], str]) -> None:
+        super().__init__("ttl")
+        self.add_hookspecs(CallbackPoints)
+        self._find_provider = find_provider
+        self._members: dict[object, Member] = {}  # by plugin, in list order
+        self._spec_namespaces: list[Any] = []
+
+    def implementations(self, point: str) -> list[pluggy.HookImpl]:
+        """Return the active implementations of a point in call order, wrappers first.
+
+        Within wrappers, tryfirst, plain and trylast implementations the order is the list's.
+        """
+        position = {plugin: i for i, plugin in enumerate(self._members)}
+
+        def rank(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
+            return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
+
+        active = (i for i in self.registered(point) if self.member_of(i).is_active)
+        return sorted(active, key=rank)
+
+    def register_members(self, members: dict[object, Member]) -> None:
+        """Register what joined and unregister what left since the last call.
+
+        Args:
+            members: the members of the list by their plugins, in list order.
+
+        Raises:
+            BaseException: whatever pluggy refuses; then nothing is registered.
+        """
+        namespaces = _unique(
+            member.component.hookspecs for member in members.values() if member.points
+        )
+        known = self._members
+        if [id(n) for n in namespaces] != [id(n) for n in self._spec_namespaces]:
+            known = {}  # points have come or gone, and with them what registers at all
+        for plugin in self._members.keys() - (members.keys() & known.keys()):
+            self.unregister(plugin)
+        if not known:
+            self._exchange_points(namespaces)
+        self._members = members
+        try:
+            for plugin in members:
+                if plugin not in known:
+                    self.register(plugin)
+        except BaseException:
+            for plugin in members:  # so that the next hook call meets the same error
+                if self.is_registered(plugin):
+                    self.unregister(plugin)
+            self._members = {}
+            raise
+
+    def release(self, plugins: Iterable[object]) -> None:
+        """Unregister the members that have left the list, so that they can be freed."""
+        for plugin in plugins:
+            self.unregister(plugin)
+            del self._members[plugin]
+
+    def _exchange_points(self, namespaces: list[Any]) -> None:
+        for point in vars(self.hook).keys() - set(POINTS):
+            delattr(self.hook, point)
+        for namespace in namespaces:
+            self.add_hookspecs(namespace)
+        self._spec_namespaces = namespaces
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """Return the options that were found when the component joined, if the point is known."""
+        _, options = self._members[plugin].methods.get(name, (None, None))
+        return options if options and hasattr(self.hook, str(options["specname"])) else None
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
+        """Return the options of a hookspec without warnings, which are given once a class."""
+        options = find_mark(inspect.getattr_static(module_or_class, name), "ttl_spec")
+        if not options:
+            return None
+        return cast(
+            pluggy.HookspecOpts, {**options, "warn_on_impl": None, "warn_on_impl_args": None}
+        )
+
+    def check(self, members: Sequence[Member]) -> None:
+        """Check the callback points of a list that is about to become the loop's.
+
+        Args:
+            members: all its members.
+
+        Raises:
+            ComponentRejectedError: see `check_points`.
+        """
+        check_points(members, self._find_provider)
+
+    def registered(self, point: str) -> list[pluggy.HookImpl]:
+        """Return all implementations of a point, those of disabled components too."""
+        return cast(list[pluggy.HookImpl], getattr(self.hook, point).get_hookimpls())
+
+    def all_registered(self) -> list[pluggy.HookImpl]:
+        """Return all implementations of all points."""
+        return [impl for point in vars(self.hook) for impl in self.registered(point)]
+
+    def member_of(self, impl: pluggy.HookImpl) -> Member:
+        """Return the member whose implementation this is."""
+        assert isinstance(impl.plugin, Plugin)
+        return impl.plugin.member
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list({id(value): value for value in values}.values())
