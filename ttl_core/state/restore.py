@@ -81,9 +81,9 @@ def restore(
     loop.metrics.clear()
     loop.metrics.update(state["metrics"])
     _load_components(components, state)
-    if state["position"]["epoch"] is None:  # else they are under way
-        prepare_epochs(loop.train_data, state["data"]["train"])
-    prepare_epochs(loop.valid_data, state["data"]["valid"])
+    under_way = None if state["position"]["epoch"] is None else loop.data
+    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+        prepare_epochs(data, state["data"][name], under_way)
     _warn_of_another_environment(state["environment"])
     for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
         restore_generators(data, state["data"][name])
@@ -191,7 +191,8 @@ def _matching_components(
     for name, member in there.items():
         if name in saved:
             _warn_of_another_version(member, records[name])
-        elif name not in ignore:
+        elif name not in ignore and _class_of(records.get(name)) != _class_of(member.record()):
+            # of the same class, it was in the list when it had no state yet: before an upgrade
             raise StateError(
                 f"{member} has state, but the state holds none for it: it was not in the list. To "
                 f"start it from scratch: ignore=[{name!r}]"
@@ -208,6 +209,10 @@ def _warn_of_another_version(member: Member, record: State) -> None:
             UserWarning,
             stacklevel=user_stacklevel(),
         )
+
+
+def _class_of(record: State | None) -> object:
+    return record and record["class"]
 
 
 def _origin(record: State) -> str:
