@@ -36,6 +36,7 @@ def test_a_state_holds_these_things():
         "data",
         "environment",
         "manifest",
+        "earlier",
     } == state.keys()
     assert is_same(loop.model.state_dict(), state["model"])
     assert is_same(loop.optimizer.state_dict(), state["variables"]["optimizer"])

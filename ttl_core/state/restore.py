@@ -22,6 +22,7 @@ from ttl_core.state.gather import (
     public_variables,
     stateful_variables,
 )
+from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import restore_random
 
@@ -98,6 +99,40 @@ def restore_for_testing(
     components = _matching_components(members, state, ignore)
     _load_model(loop, state)
     _load_components(components, state)
+
+
+def restore_skipped(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, train_num: int
+) -> None:
+    """Restore what a train() call that is skipped had left, as far as a later state has it.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        state: what `gather` returned, in a later call.
+        train_num: the number of the call.
+    """
+    try:
+        _check_model(loop, state["model"])
+        _load_model(loop, state)
+    except StateError as error:
+        # it may be changed before the next train(), as a head for another task is
+        warnings.warn(
+            f"train() number {train_num} is skipped, as the loaded state was taken later, but "
+            f"what follows it sees the model as it is now: {error}",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+    classes = {record["name"]: record["class"] for record in state["manifest"]}
+    there = {
+        member.name: member
+        for member in members
+        if has_state(member.component)
+        and member.name in state["components"]
+        and classes[member.name] == member.record()["class"]
+    }
+    _load_components(there, state)
+    restore_end_of_train(loop, state, train_num)
 
 
 def _load_components(members: Mapping[str, Member], state: State) -> None:

@@ -14,11 +14,12 @@ from ttl_core.state.position import (
     Stage,
     TrainingProgress,
     check_reachable,
+    end_of_train,
     position_of,
     restore_position,
 )
 from ttl_core.state.protocol import State
-from ttl_core.state.restore import check_kind, restore, restore_for_testing
+from ttl_core.state.restore import check_kind, restore, restore_for_testing, restore_skipped
 from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Resumption:
         self.progress = TrainingProgress()
         self._loop = loop
         self._list_members = list_members
+        self._earlier: list[State] = []
         self._order: Order | None = None
         self._loaded: State | None = None
         self._ignored: Collection[str] = ()
@@ -55,7 +57,7 @@ class Resumption:
         position = None
         if is_resumable and not self._loop.is_validating:
             position = position_of(self._loop, self.progress, self._order)
-        return gather(self._loop, self._list_members(), position)
+        return {**gather(self._loop, self._list_members(), position), "earlier": [*self._earlier]}
 
     def load(self, state: Mapping[str, Any], ignored: Collection[str]) -> None:
         """Keep a state until there is what it belongs to.
@@ -94,6 +96,13 @@ class Resumption:
             loop.epoch_num, loop.global_step = position["first_epoch"], position["first_step"]
         progress.first_epoch, progress.first_step = loop.epoch_num, loop.global_step
 
+    def end_train(self) -> None:
+        """Keep what this train() call left; if it was skipped, restore what it had left."""
+        if self._loaded is None or not self.is_ahead:
+            self._earlier.append(end_of_train(self._loop, self.progress))
+            return
+        restore_skipped(self._loop, self._list_members(), self._loaded, self.progress.train_num)
+
     def resume(self, n_epochs: int | None, n_optim_steps: int | None) -> None:
         """Go to the position of the loaded state, and restore it if that is between epochs.
 
@@ -114,6 +123,7 @@ class Resumption:
             self.progress.train_num -= 1  # the same call can be made again, with enough of them
             raise
         restore_position(self._loop, self.progress, position)
+        self._earlier = list(self._loaded.get("earlier", ()))
         if position["epoch"] is None:
             self._restore()
 
