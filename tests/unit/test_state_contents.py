@@ -37,6 +37,8 @@ def test_a_state_holds_these_things():
         "environment",
         "manifest",
         "earlier",
+        "settings",
+        "structure",
     } == state.keys()
     assert is_same(loop.model.state_dict(), state["model"])
     assert is_same(loop.optimizer.state_dict(), state["variables"]["optimizer"])

@@ -22,9 +22,16 @@ from ttl_core.state.gather import (
     public_variables,
     stateful_variables,
 )
+from ttl_core.state.optimizers import (
+    check_class,
+    check_groups,
+    is_of_another_class,
+    load_optimizer,
+)
 from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import restore_random
+from ttl_core.state.settings import Difference, NewSettings
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -59,7 +66,12 @@ def check_kind(state: Any) -> None:
 
 
 def restore(
-    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+    loop: TrainTestLoop,
+    members: Sequence[Member],
+    state: State,
+    ignore: Collection[str],
+    changed: Collection[Difference] = (),
+    new_settings: State | None = None,
 ) -> None:
     """Restore a state: model, optimizers, schedulers, the rest, and random numbers last.
 
@@ -68,17 +80,18 @@ def restore(
         members: the members of its list.
         state: what `gather` returned.
         ignore: names of components and loop variables whose state may be missing or unused.
+        changed: the settings of the script that are used in place of those of the state.
+        new_settings: all settings of the script.
 
     Raises:
         StateError: the state does not fit.
     """
     # the model first: where it does not fit, its optimizer does not either
     _check_model(loop, state["model"])
-    variables = _matching_variables(loop, members, state["variables"], ignore)
+    variables = _matching_variables(loop, members, state, ignore)
     components = _matching_components(members, state, ignore)
     _load_model(loop, state)
-    for name, value in variables.items():
-        value.load_state_dict(state["variables"][name])
+    _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
     loop.metrics.clear()
     loop.metrics.update(state["metrics"])
     _load_components(components, state)
@@ -135,6 +148,18 @@ def restore_skipped(
     restore_end_of_train(loop, state, train_num)
 
 
+def _load_variables(
+    loop: TrainTestLoop, variables: Mapping[str, Any], state: State, new: NewSettings
+) -> None:
+    saved, structure = state["variables"], state.get("structure", {})
+    for name, value in variables.items():
+        if isinstance(value, Optimizer) and "param_groups" in saved[name]:
+            load_optimizer(value, saved[name], structure.get(name), loop.model, state["model"])
+        elif name not in new.replayed:
+            value.load_state_dict(saved[name])
+    new.apply(saved)
+
+
 def _load_components(members: Mapping[str, Member], state: State) -> None:
     for name, member in members.items():
         with noting_component(member, "load_state_dict"):
@@ -169,16 +194,21 @@ def _sizes(shape: torch.Size | None) -> str:
 
 
 def _matching_variables(
-    loop: TrainTestLoop, members: Sequence[Member], saved: State, ignore: Collection[str]
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
 ) -> dict[str, Any]:
     """Return the loop variables to load, optimizers and then schedulers first."""
+    saved, structure = state["variables"], state.get("structure", {})
     there = stateful_variables(loop, members)
     named = public_variables(loop)
     found: dict[str, Any] = {}
     for name in saved:
         value = named.get(name)
         if has_state(value):
-            _check_groups(name, value, saved[name])
+            record = structure.get(name)
+            if name in ignore and is_of_another_class(value, record):
+                continue
+            check_class(name, value, record)
+            check_groups(name, value, saved[name], record, loop.model)
             found[name] = value
         elif name not in ignore:
             raise StateError(
@@ -196,19 +226,6 @@ def _matching_variables(
     optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
     schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
     return optimizers | schedulers | found
-
-
-def _check_groups(name: str, value: Any, saved: State) -> None:
-    if not isinstance(value, Optimizer) or "param_groups" not in saved:
-        return
-    sizes = [len(group["params"]) for group in value.param_groups]
-    saved_sizes = [len(group["params"]) for group in saved["param_groups"]]
-    if sizes != saved_sizes:
-        raise StateError(
-            f"the loop variable {name!r}, a {type(value).__name__}, has parameter groups with "
-            f"{sizes} parameters, but the state was taken with {saved_sizes}. Make it with the "
-            "same groups in on_train_begin"
-        )
 
 
 def _matching_components(

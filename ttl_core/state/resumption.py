@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ttl_core.arguments import warn_of_renamed_keyword
-from ttl_core.errors import ArgumentError, RunError
+from ttl_core.arguments import one_of, warn_of_renamed_keyword
+from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import Order, iterate_from, not_resumable_error, order_of
-from ttl_core.state.gather import gather
+from ttl_core.state.gather import gather, stateful_variables
+from ttl_core.state.optimizers import structure_now, structure_of
 from ttl_core.state.position import (
     Stage,
     TrainingProgress,
@@ -20,6 +21,14 @@ from ttl_core.state.position import (
 )
 from ttl_core.state.protocol import State
 from ttl_core.state.restore import check_kind, restore, restore_for_testing, restore_skipped
+from ttl_core.state.settings import (
+    Choice,
+    Difference,
+    check_settings,
+    converted_position,
+    differences,
+    settings_of,
+)
 from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -45,6 +54,10 @@ class Resumption:
         self._order: Order | None = None
         self._loaded: State | None = None
         self._ignored: Collection[str] = ()
+        self._choice: Choice | None = None
+        self._settings: State = {}  # of the script, as on_train_begin has left them
+        self._structure: State = {}
+        self._changed: list[Difference] = []  # settings in place of those of the loaded state
 
     # -- taking and loading a state ---------------------------------------------------------
 
@@ -57,17 +70,29 @@ class Resumption:
         position = None
         if is_resumable and not self._loop.is_validating:
             position = position_of(self._loop, self.progress, self._order)
-        return {**gather(self._loop, self._list_members(), position), "earlier": [*self._earlier]}
+        members = self._list_members()
+        return {
+            **gather(self._loop, members, position),
+            "earlier": [*self._earlier],
+            "settings": self._settings,
+            "structure": structure_now(
+                stateful_variables(self._loop, members), self._structure, self._loop.model
+            ),
+        }
 
-    def load(self, state: Mapping[str, Any], ignored: Collection[str]) -> None:
+    def load(
+        self, state: Mapping[str, Any], ignored: Collection[str], settings: Choice | None
+    ) -> None:
         """Keep a state until there is what it belongs to.
 
         Args:
             state: the state, which is copied.
             ignored: names of components and loop variables whose state may be missing or unused.
+            settings: which settings to use where those of the script differ.
         """
         self._loaded = snapshot(dict(state))  # what is loaded from it would alias it
         self._ignored = ignored
+        self._choice = settings
 
     @property
     def is_pending(self) -> bool:
@@ -87,6 +112,7 @@ class Resumption:
     def begin_train(self) -> None:
         """Begin the progress of the next train() call."""
         self.progress = TrainingProgress(self.progress.train_num + 1)
+        self._settings, self._structure, self._changed = {}, {}, []
 
     def begin_counting(self) -> None:
         """Count from where this train() call begins, also where those before it were skipped."""
@@ -113,19 +139,38 @@ class Resumption:
         Raises:
             RunError: the state was taken in an earlier call.
             ArgumentError: the state was taken after more epochs or steps than that.
+            StateError: the script has other settings than the state.
         """
+        variables = stateful_variables(self._loop, self._list_members())
+        self._settings = settings_of(variables, self._loop.train_data)
+        self._structure = structure_of(variables)
         if self._loaded is None:
             return
         position = self._loaded["position"]
         try:
             check_reachable(position, self.progress.train_num, n_epochs, n_optim_steps)
-        except ArgumentError:
-            self.progress.train_num -= 1  # the same call can be made again, with enough of them
+            self._choose_settings(self._loaded)
+        except (ArgumentError, StateError):
+            self.progress.train_num -= 1  # the same call can be made again, with what is missing
             raise
         restore_position(self._loop, self.progress, position)
         self._earlier = list(self._loaded.get("earlier", ()))
         if position["epoch"] is None:
             self._restore()
+
+    def _choose_settings(self, state: State) -> None:
+        saved, structure = state.get("settings", {}), state.get("structure", {})
+        same = {  # those of another class are an error that is about the class
+            name: settings
+            for name, settings in saved.items()
+            if structure.get(name, {}).get("class") == self._structure.get(name, {}).get("class")
+        }
+        found = differences(same, self._settings)
+        check_settings(found, self._choice)
+        if self._choice == "new":
+            self._changed = found
+        else:
+            self._settings = saved or self._settings
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Return the numbered batches of a training epoch, or those left of it."""
@@ -134,6 +179,7 @@ class Resumption:
             self._order = order_of(data)
             return enumerate(data)
         position = self._loaded["position"]["epoch"]
+        position = converted_position(position, self._changed, data)
         self._order = position["order"]
         batches = iterate_from(data, position)
         self._restore()
@@ -141,7 +187,8 @@ class Resumption:
 
     def _restore(self) -> None:
         if self._loaded is not None:
-            restore(self._loop, self._list_members(), self._loaded, self._ignored)
+            members, new = self._list_members(), self._settings
+            restore(self._loop, members, self._loaded, self._ignored, self._changed, new)
             self._loaded = None
 
     def restore_for_testing(self) -> None:
@@ -232,7 +279,13 @@ class ResumableLoop:
         taken = self._resumption.take(is_resumable=self._stage.is_resumable)
         return snapshot(taken, out) if copy else taken
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *, ignore: Iterable[str] = ()) -> None:
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        *,
+        ignore: Iterable[str] = (),
+        settings: Literal["saved", "new"] | None = None,
+    ) -> None:
         """Let the next train() resume from a state, or the current one, in on_train_begin.
 
         It is restored when on_train_begin has created what it belongs to; inside an epoch, when
@@ -242,9 +295,13 @@ class ResumableLoop:
         Args:
             state_dict: what `state_dict()` returned.
             ignore: names of components and loop variables whose state may be missing or unused.
+            settings: what train() does where the script has other settings than the state, such
+                as a learning rate, the length of a schedule or a batch size: "saved" to resume
+                with those of the state, "new" with those of the script. By default it is an error.
 
         Raises:
             StateError: it is no state that a run can resume from.
+            ArgumentError: `settings` is something else.
             RunError: the loop has begun to run.
         """
         check_kind(state_dict)
@@ -254,7 +311,9 @@ class ResumableLoop:
                 "train(), or in on_train_begin"
             )
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
-        self._resumption.load(state_dict, ignored)
+        if settings is not None:
+            one_of("settings", settings, ("saved", "new"))
+        self._resumption.load(state_dict, ignored, settings)
 
     @property
     def can_load_state(self) -> bool:
