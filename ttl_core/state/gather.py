@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
+from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
 from ttl_core.state.data_order import state_between_epochs
@@ -60,8 +62,15 @@ def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | Non
             check_accepted(components[member.name], member.name, str(member))
     for name, value in variables.items():
         check_accepted(value, name, f"the loop variable {name!r}")
+    for name, tensor in state["model"].items():
+        if isinstance(tensor, torch.Tensor) and not is_lazy(tensor) and tensor.is_nested:
+            raise StateError(
+                f"the model has state that its load_state_dict() refuses: model.{name} is a nested "
+                "tensor. Keep it as a padded one, or leave it out of its state (persistent=False)"
+            )
     for name in ("model", "metrics", "data", "position"):
-        check_accepted(state[name], name, f"the {name}")
+        is_lazy_yet = name == "model" and position is None
+        check_accepted(state[name], name, f"the {name}", may_be_lazy=is_lazy_yet)
     return state
 
 
