@@ -39,6 +39,8 @@ def test_a_state_holds_these_things():
         "earlier",
         "settings",
         "structure",
+        "hidden",
+        "generators",
     } == state.keys()
     assert is_same(loop.model.state_dict(), state["model"])
     assert is_same(loop.optimizer.state_dict(), state["variables"]["optimizer"])

@@ -163,7 +163,7 @@ def state_between_epochs(data: Any) -> dict[str, Any]:
     if isinstance(data, DataLoader):
         return {
             "order": order_of(data) or {},
-            "generators": [generator.get_state() for generator in _generators(data)],
+            "generators": [generator.get_state() for generator in own_generators(data)],
             # then its next epoch starts no workers, which would draw a random number
             "has_workers": data.persistent_workers and vars(data).get("_iterator") is not None,
         }
@@ -206,7 +206,7 @@ def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
     data = unwrapped(data)
     if isinstance(data, DataLoader):
         for generator, its_state in zip(
-            _generators(data), state.get("generators", ()), strict=False
+            own_generators(data), state.get("generators", ()), strict=False
         ):
             generator.set_state(its_state)
     elif isinstance(data, Mapping) and not has_state(data):
@@ -222,6 +222,11 @@ def _sampler(loader: DataLoader[Any]) -> Any:
     if type(loader.batch_sampler) is BatchSampler:
         return loader.batch_sampler.sampler
     return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+
+
+def is_seeded(loader: DataLoader[Any]) -> bool:
+    """Return whether the order of a loader is a function of (seed, epoch)."""
+    return _is_seeded(_sampler(loader))
 
 
 def _is_seeded(sampler: Any) -> bool:
@@ -240,7 +245,8 @@ def _set_order(loader: DataLoader[Any], order: Mapping[str, Any]) -> None:
         sampler.set_epoch(order["epoch"])
 
 
-def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+def own_generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    """Return the generators that the order of a loader is drawn from."""
     owners = [loader, loader.sampler, loader.batch_sampler]
     owners.append(getattr(loader.batch_sampler, "sampler", None))
     found = [getattr(owner, "generator", None) for owner in owners]

@@ -23,6 +23,8 @@ from ttl_core.state.gather import (
     public_variables,
     stateful_variables,
 )
+from ttl_core.state.generators import restore_generator_states
+from ttl_core.state.hidden import load_hidden_state
 from ttl_core.state.optimizers import (
     check_class,
     check_groups,
@@ -103,6 +105,7 @@ def restore(
     _warn_of_another_environment(state["environment"])
     for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
         restore_generators(data, state["data"][name])
+    restore_generator_states(loop, members, state.get("generators", {}))
     restore_random(state["random"])
 
 
@@ -160,6 +163,10 @@ def _load_variables(
         elif name not in new.replayed:
             value.load_state_dict(saved[name])
     new.apply(saved)
+    named = public_variables(loop)
+    for name, hidden in state.get("hidden", {}).items():
+        if has_state(named.get(name)):
+            load_hidden_state(named[name], hidden)
 
 
 def _load_components(members: Mapping[str, Member], state: State) -> None:
@@ -250,11 +257,10 @@ def _matching_variables(
             check_groups(name, value, saved[name], record, loop.model)
             found[name] = value
         elif name not in ignore:
-            raise StateError(
-                f"the state holds the loop variable {name!r}, which is not set at the end of "
-                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
-                f"the component that sets it, or resume without it: ignore=[{name!r}]"
-            )
+            raise _missing_variable(name, there)
+    for name in state.get("hidden", {}).keys() - set(ignore):
+        if not has_state(named.get(name)):
+            raise _missing_variable(name, there)
     known = {id(value) for value in found.values()}
     for name, value in there.items():
         if id(value) not in known and name not in ignore and value.state_dict():
@@ -265,6 +271,14 @@ def _matching_variables(
     optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
     schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
     return optimizers | schedulers | found
+
+
+def _missing_variable(name: str, there: Collection[str]) -> StateError:
+    return StateError(
+        f"the state holds the loop variable {name!r}, which is not set at the end of "
+        f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
+        f"the component that sets it, or resume without it: ignore=[{name!r}]"
+    )
 
 
 def _matching_components(

@@ -10,6 +10,7 @@ from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import Order, iterate_from, not_resumable_error, order_of
 from ttl_core.state.gather import gather, stateful_variables
+from ttl_core.state.generators import warn_of_other_random_numbers
 from ttl_core.state.optimizers import structure_now, structure_of
 from ttl_core.state.position import (
     Stage,
@@ -51,6 +52,7 @@ class Resumption:
         self._loop = loop
         self._list_members = list_members
         self._earlier: list[State] = []
+        self._has_warned = False
         self._order: Order | None = None
         self._loaded: State | None = None
         self._ignored: Collection[str] = ()
@@ -71,6 +73,9 @@ class Resumption:
         if is_resumable and not self._loop.is_validating:
             position = position_of(self._loop, self.progress, self._order)
         members = self._list_members()
+        if not self._has_warned:
+            self._has_warned = True
+            warn_of_other_random_numbers(self._loop)
         return {
             **gather(self._loop, members, position),
             "earlier": [*self._earlier],
