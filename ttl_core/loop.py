@@ -22,7 +22,8 @@ from ttl_core.hooks.compilation import noop
 from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
 from ttl_core.state.position import Stage, check_length, check_steps_made
-from ttl_core.state.resumption import ResumableLoop, Resumption
+from ttl_core.state.resumable_loop import ResumableLoop
+from ttl_core.state.resumption import Resumption
 from ttl_core.variables.data import check_not_in_use, length_of, named_sets, require_data
 from ttl_core.variables.loop_variables import LoopVariables, Phase
 

@@ -154,6 +154,18 @@ def test_an_optimizer_that_is_exchanged_in_mid_run_is_refused_when_it_is_saved()
     assert expected == str(caught.value)
 
 
+def test_an_optimizer_may_be_exchanged_between_two_calls():
+    """C9: what is compared is what the same train() began with; unsafe states are not compared."""
+    loop = make_step_loop()
+    loop.train(1)
+    exchange(loop)
+    assert "optimizer" in loop.state_dict(allow_unsafe=True)["variables"]
+    loop.components["step"] = AdamStep()
+    loop.components.append(recorder := StateRecorder())
+    loop.train(1)
+    assert "Adam" == recorder.states[0]["structure"]["optimizer"]["class"]
+
+
 def grow(loop):
     """Add a parameter to a group."""
     loop.optimizer.param_groups[0]["params"].append(torch.nn.Parameter(torch.ones(1)))

@@ -128,3 +128,21 @@ def test_a_model_that_is_changed_in_between_is_not_restored_and_named():
     resumed.load_state_dict(states[2])
     script(resumed, expect_warning=True)
     assert is_same(states[-1]["model"], resumed.components["state-recorder"].states[-1]["model"])
+
+
+@pytest.mark.parametrize("in_between", ["train", "test"])
+def test_what_a_component_does_to_its_state_in_between_is_undone(in_between):
+    """C3: its state is loaded twice, and changing tensors in place does not change the state."""
+    full = make_loop(value=torch.ones(2))
+    for n_epochs in CALLS[:2]:
+        full.train(n_epochs)
+    state = full.components["state-recorder"].states[-1]
+    loop = make_loop(value=torch.zeros(2))
+    loop.load_state_dict(state)
+    if in_between == "test":
+        loop.test(make_data(1))
+        loop.components["holder"].value.fill_(7)
+    loop.train(CALLS[0])
+    loop.components["holder"].value.fill_(7)
+    loop.train(CALLS[1])
+    assert torch.equal(torch.ones(2), loop.components["holder"].value)

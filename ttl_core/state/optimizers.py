@@ -31,9 +31,7 @@ def structure_of(variables: Mapping[str, Any]) -> State:
     }
 
 
-def structure_now(
-    variables: Mapping[str, Any], initial: State, model: torch.nn.Module | None
-) -> State:
+def structure_now(variables: Mapping[str, Any], initial: State, model: torch.nn.Module) -> State:
     """Return the structure of variables, with the parameter groups that were added since.
 
     Args:
@@ -71,8 +69,8 @@ def _not_resumable(name: str, what: str) -> StateError:
     )
 
 
-def _added_group(name: str, group: State, model: torch.nn.Module | None) -> State:
-    names = {} if model is None else {id(p): key for key, p in model.named_parameters()}
+def _added_group(name: str, group: State, model: torch.nn.Module) -> State:
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
     if not all(id(parameter) in names for parameter in group["params"]):
         raise StateError(
             f"no run could resume from this state: a parameter group was added to the loop "

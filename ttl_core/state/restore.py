@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,6 +22,7 @@ from ttl_core.state.gather import (
 )
 from ttl_core.state.generators import restore_generator_states
 from ttl_core.state.hidden import load_hidden_state
+from ttl_core.state.model import check_model, load_model
 from ttl_core.state.optimizers import (
     check_class,
     check_groups,
@@ -35,7 +33,7 @@ from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import restore_random
 from ttl_core.state.settings import Difference, NewSettings
-from ttl_core.state.snapshot import is_plain
+from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -91,14 +89,14 @@ def restore(
         StateError: the state does not fit.
     """
     # the model first: where it does not fit, its optimizer does not either
-    _check_model(loop, state["model"])
+    check_model(loop.model, state["model"])
     variables = _matching_variables(loop, members, state, ignore)
     components = _matching_components(members, state, ignore)
-    _load_model(loop, state)
+    load_model(loop.model, state["model"])
     _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
     loop.metrics.clear()
     loop.metrics.update(state["metrics"])
-    _load_components(components, state)
+    _load_components(components, state["components"])
     under_way = None if state["position"]["epoch"] is None else loop.data
     for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
         prepare_epochs(data, state["data"][name], under_way)
@@ -113,10 +111,11 @@ def restore_for_testing(
     loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
 ) -> None:
     """Restore the model and the components, for a test before training resumes."""
-    _check_model(loop, state["model"])
+    check_model(loop.model, state["model"])
     components = _matching_components(members, state, ignore)
-    _load_model(loop, state)
-    _load_components(components, state)
+    load_model(loop.model, state["model"])
+    # a copy, as it is loaded again after the components may have changed it
+    _load_components(components, snapshot(state["components"]))
 
 
 def restore_skipped(
@@ -131,8 +130,8 @@ def restore_skipped(
         train_num: the number of the call.
     """
     try:
-        _check_model(loop, state["model"])
-        _load_model(loop, state)
+        check_model(loop.model, state["model"])
+        load_model(loop.model, state["model"])
     except StateError as error:
         # it may be changed before the next train(), as a head for another task is
         warnings.warn(
@@ -149,7 +148,7 @@ def restore_skipped(
         and member.name in state["components"]
         and classes[member.name] == member.record()["class"]
     }
-    _load_components(there, state)
+    _load_components(there, snapshot(state["components"]))
     restore_end_of_train(loop, state, train_num)
 
 
@@ -169,74 +168,10 @@ def _load_variables(
             load_hidden_state(named[name], hidden)
 
 
-def _load_components(members: Mapping[str, Member], state: State) -> None:
+def _load_components(members: Mapping[str, Member], states: State) -> None:
     for name, member in members.items():
         with noting_component(member, "load_state_dict"):
-            member.component.load_state_dict(state["components"][name])
-
-
-def _load_model(loop: TrainTestLoop, state: State) -> None:
-    _replace_unusual_buffers(loop.model, state["model"])
-    try:
-        loop.model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise StateError(f"the model does not fit the state: {error}") from error
-
-
-def _replace_unusual_buffers(model: torch.nn.Module, saved: State) -> None:
-    """Give a model buffers that the saved ones can be copied to, in place of those it has.
-
-    Sparse and quantized ones hold more than values, which copying does not change: which of them
-    are not zero, or a scale. Expanded ones cannot be written to.
-    """
-    for path, module in model.named_modules():
-        for name, own in module.named_buffers(recurse=False):
-            value = saved.get(f"{path}.{name}" if path else name)
-            if is_lazy(own) or not isinstance(value, torch.Tensor):
-                continue
-            if not (is_plain(own) and is_plain(value)) or 0 in own.stride():
-                module._buffers[name] = value.to(own.device)
-
-
-def _check_model(loop: TrainTestLoop, saved: State) -> None:
-    own = loop.model.state_dict()
-    problems = {name: f"it has {name}, the state has not" for name in own.keys() - saved.keys()}
-    problems |= {name: f"the state has {name}, it has not" for name in saved.keys() - own.keys()}
-    for name in own.keys() & saved.keys():
-        shapes = [_shape(tensors[name]) for tensors in (own, saved)]
-        if shapes[0] != shapes[1] and not is_lazy(own[name]):
-            problems[name] = f"{name} has {_sizes(shapes[0])}, in the state {_sizes(shapes[1])}"
-    if problems:
-        left_to = tuple(_self_loading(loop.model))
-        problems = {name: why for name, why in problems.items() if not name.startswith(left_to)}
-    if problems:
-        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise StateError(
-            f"the model does not fit the state: {'; '.join(sorted(problems.values())[:5])}{more}. "
-            "Create the model that the state was taken of"
-        )
-
-
-def _self_loading(model: torch.nn.Module) -> Iterator[str]:
-    """Yield the prefixes of modules that may resize or rename what they load, as observers do."""
-    for path, module in model.named_modules():
-        has_own_way = (
-            module._load_state_dict_pre_hooks
-            or type(module).load_state_dict is not torch.nn.Module.load_state_dict
-            or type(module)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
-        )
-        if has_own_way and not isinstance(module, _NormBase):  # those add a counter to old states
-            yield f"{path}." if path else ""
-
-
-def _shape(tensor: Any) -> torch.Size | None:
-    if is_lazy(tensor) or (isinstance(tensor, torch.Tensor) and tensor.is_nested):
-        return None  # the latter have none, or one that says nothing
-    return getattr(tensor, "shape", None)
-
-
-def _sizes(shape: torch.Size | None) -> str:
-    return "no shape" if shape is None else f"shape {tuple(shape)}"
+            member.component.load_state_dict(states[name])
 
 
 def _matching_variables(
