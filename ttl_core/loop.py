@@ -22,7 +22,8 @@ from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
 from ttl_core.hooks.tracebacks import shorten_traceback
 from ttl_core.state.position import Stage, check_length, check_steps_made
-from ttl_core.state.resumption import ResumableLoop, Resumption
+from ttl_core.state.resumable_loop import ResumableLoop
+from ttl_core.state.resumption import Resumption
 from ttl_core.variables.data import (
     check_lasts,
     check_not_empty,
@@ -111,7 +112,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
         Each epoch goes through the training data, then through the validation data, if any. With
         a loaded state it resumes from there; a call before the one in which the state was taken
-        returns at once.
+        returns at once, with the model, the components and the metrics of the state.
 
         Args:
             n_epochs: the number of epochs.
@@ -131,13 +132,13 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._stage.check_idle("train")
         self._warn_if_untrained()
         self._resumption.begin_train()
-        if self._resumption.is_ahead:
-            return
         self.n_epochs, self.n_optim_steps = n_epochs, n_optim_steps
         if n_epochs is not None and length is not None:
             self.n_optim_steps = n_epochs * length
         self.optim_step_num = 0
-        self._run(partial(self._train, n_epochs, n_optim_steps), "on_train_end")
+        if not self._resumption.is_ahead:
+            self._run(partial(self._train, n_epochs, n_optim_steps), "on_train_end")
+        self._resumption.end_train()
 
     def validate(self, data: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None) -> None:
         """Run one validation, also in the middle of training.

@@ -36,6 +36,11 @@ def test_a_state_holds_these_things():
         "data",
         "environment",
         "manifest",
+        "earlier",
+        "settings",
+        "structure",
+        "hidden",
+        "generators",
     } == state.keys()
     assert is_same(loop.model.state_dict(), state["model"])
     assert is_same(loop.optimizer.state_dict(), state["variables"]["optimizer"])

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from ttl_core.errors import StateError
-from ttl_core.state.protocol import has_state
+from ttl_core.state.protocol import DataWrapper, has_state, unwrapped
 
 Order = dict[str, Any]
 """What the order of an epoch's batches follows from."""
@@ -22,6 +22,7 @@ def order_of(data: Any) -> Order | None:
     Args:
         data: the data that are about to be iterated over.
     """
+    data = unwrapped(data)
     if has_state(data) or isinstance(data, Sequence | torch.Tensor):
         return {}  # the former have a state of their own, taken at the safe point
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
@@ -36,6 +37,8 @@ def order_of(data: Any) -> Order | None:
 def not_resumable_error(data: Any) -> StateError:
     """Return the error that says why no run can resume inside an epoch of these data."""
     what = f"a {type(data).__name__}"
+    if (inner := unwrapped(data)) is not data:
+        data, what = inner, f"{what} around a {type(inner).__name__}"
     change = (
         "Give a list of batches, a DataLoader, or something of your own with state_dict() and "
         "load_state_dict()"
@@ -67,6 +70,7 @@ def state_in_epoch(data: Any, order: Order, n_batches: int) -> dict[str, Any]:
         n_batches: how many batches were consumed.
     """
     state = {"n_batches": n_batches, "order": order}
+    data = unwrapped(data)
     return {**state, "loader": data.state_dict()} if has_state(data) else state
 
 
@@ -80,6 +84,9 @@ def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:
     Raises:
         StateError: these data are of another type than those of the state.
     """
+    if isinstance(data, DataWrapper) and not has_state(data):
+        rest = _Rest(data.wrapped_data, state)
+        return data.iterate_rest(rest, state["n_batches"])
     n_batches, order = state["n_batches"], order_of(data)
     if order is None:
         raise not_resumable_error(data)
@@ -99,18 +106,33 @@ def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:
     return _iterate_skipping(data, n_batches)
 
 
+class _Rest:
+    """What is left of wrapped data, from when it is iterated over."""
+
+    def __init__(self, data: Any, state: Mapping[str, Any]) -> None:
+        self.data = data
+        self.state = state
+
+    def __iter__(self) -> Iterator[Any]:
+        return iterate_from(self.data, self.state)
+
+
 class _SkippingOnce:
     """A sampler whose first iteration begins later, so that nothing skipped is loaded."""
 
     def __init__(self, sampler: Any, n: int) -> None:
         self.sampler = sampler
-        self.n = n
+        # Begun here, not when it is first advanced: the sampler may be that of the validation data
+        # too, whose next epoch is set before that.
+        rest = itertools.islice(sampler, n, None)
+        first = list(itertools.islice(rest, 1))
+        self.rest: Iterator[Any] | None = itertools.chain(first, rest)
 
     def __iter__(self) -> Iterator[Any]:
-        # A generator, so that all this happens when it is first advanced: a DataLoader with workers
-        # makes two iterators and uses one.
-        n, self.n = self.n, 0
-        yield from itertools.islice(self.sampler, n, None)
+        # A generator, so that the rest is taken when it is first advanced: a DataLoader with
+        # workers makes two iterators and uses one.
+        rest, self.rest = self.rest, None
+        yield from self.sampler if rest is None else rest
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -137,10 +159,11 @@ def state_between_epochs(data: Any) -> dict[str, Any]:
     Args:
         data: the data, or a mapping of several by name.
     """
+    data = unwrapped(data)
     if isinstance(data, DataLoader):
         return {
             "order": order_of(data) or {},
-            "generators": [generator.get_state() for generator in _generators(data)],
+            "generators": [generator.get_state() for generator in own_generators(data)],
             # then its next epoch starts no workers, which would draw a random number
             "has_workers": data.persistent_workers and vars(data).get("_iterator") is not None,
         }
@@ -151,23 +174,26 @@ def state_between_epochs(data: Any) -> dict[str, Any]:
     return {}
 
 
-def prepare_epochs(data: Any, state: Mapping[str, Any]) -> None:
+def prepare_epochs(data: Any, state: Mapping[str, Any], under_way: Any = None) -> None:
     """Set the position of data so that their next epoch is the one that was due.
 
     Args:
         data: the data, or a mapping of several by name.
         state: what `state_between_epochs` returned.
+        under_way: the data that are being iterated over, of which only the order is set.
     """
+    data = unwrapped(data)
     if isinstance(data, DataLoader):
-        if state.get("has_workers") and data.persistent_workers:
+        has_workers = vars(data).get("_iterator") is not None  # in use already, if they are shared
+        if state.get("has_workers") and data.persistent_workers and not has_workers:
             iter(data)
         _set_order(data, state.get("order", {}))
     elif has_state(data):
-        if "loader" in state:
+        if "loader" in state and data is not unwrapped(under_way):
             data.load_state_dict(state["loader"])
     elif isinstance(data, Mapping):
         for name, one in data.items():
-            prepare_epochs(one, state.get("sets", {}).get(name, {}))
+            prepare_epochs(one, state.get("sets", {}).get(name, {}), under_way)
 
 
 def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
@@ -177,9 +203,10 @@ def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
         data: the data, or a mapping of several by name.
         state: what `state_between_epochs` returned.
     """
+    data = unwrapped(data)
     if isinstance(data, DataLoader):
         for generator, its_state in zip(
-            _generators(data), state.get("generators", ()), strict=False
+            own_generators(data), state.get("generators", ()), strict=False
         ):
             generator.set_state(its_state)
     elif isinstance(data, Mapping) and not has_state(data):
@@ -195,6 +222,11 @@ def _sampler(loader: DataLoader[Any]) -> Any:
     if type(loader.batch_sampler) is BatchSampler:
         return loader.batch_sampler.sampler
     return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+
+
+def is_seeded(loader: DataLoader[Any]) -> bool:
+    """Return whether the order of a loader is a function of (seed, epoch)."""
+    return _is_seeded(_sampler(loader))
 
 
 def _is_seeded(sampler: Any) -> bool:
@@ -213,7 +245,8 @@ def _set_order(loader: DataLoader[Any], order: Mapping[str, Any]) -> None:
         sampler.set_epoch(order["epoch"])
 
 
-def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+def own_generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    """Return the generators that the order of a loader is drawn from."""
     owners = [loader, loader.sampler, loader.batch_sampler]
     owners.append(getattr(loader.batch_sampler, "sampler", None))
     found = [getattr(owner, "generator", None) for owner in owners]

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
+from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
 from ttl_core.state.data_order import state_between_epochs
+from ttl_core.state.generators import generator_states
+from ttl_core.state.hidden import hidden_state
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import random_state
 
@@ -38,16 +42,20 @@ def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | Non
         if has_state(member.component):
             with noting_component(member, "state_dict"):
                 components[member.name] = member.component.state_dict()
-    variables = {n: value.state_dict() for n, value in stateful_variables(loop, members).items()}
+    stateful = stateful_variables(loop, members)
+    variables = {name: value.state_dict() for name, value in stateful.items()}
+    hidden = {name: hidden_state(stateful[name]) for name, state in variables.items() if not state}
     variables = {name: its_state for name, its_state in variables.items() if its_state}
     state: State = {
         "version": VERSION,
         "position": position,
         "model": loop.model.state_dict(),
         "variables": variables,
+        "hidden": {name: its_state for name, its_state in hidden.items() if its_state},
         "metrics": dict(loop.metrics),
         "components": components,
         "random": random_state(),
+        "generators": generator_states(loop, members),
         "data": {
             name: state_between_epochs(data)
             for name, data in (("train", loop.train_data), ("valid", loop.valid_data))
@@ -60,8 +68,17 @@ def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | Non
             check_accepted(components[member.name], member.name, str(member))
     for name, value in variables.items():
         check_accepted(value, name, f"the loop variable {name!r}")
+    for name, value in state["hidden"].items():
+        check_accepted(value, name, f"the loop variable {name!r}")
+    for name, tensor in state["model"].items():
+        if isinstance(tensor, torch.Tensor) and not is_lazy(tensor) and tensor.is_nested:
+            raise StateError(
+                f"the model has state that its load_state_dict() refuses: model.{name} is a nested "
+                "tensor. Keep it as a padded one, or leave it out of its state (persistent=False)"
+            )
     for name in ("model", "metrics", "data", "position"):
-        check_accepted(state[name], name, f"the {name}")
+        is_lazy_yet = name == "model" and position is None
+        check_accepted(state[name], name, f"the {name}", may_be_lazy=is_lazy_yet)
     return state
 
 

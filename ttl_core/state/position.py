@@ -112,6 +112,37 @@ def restore_position(loop: TrainTestLoop, progress: TrainingProgress, position: 
         setattr(loop, name, position[name])
 
 
+def end_of_train(loop: TrainTestLoop, progress: TrainingProgress) -> State:
+    """Return what a train() call that has ended left, besides the model and the components.
+
+    Args:
+        loop: the loop.
+        progress: the progress of the call.
+    """
+    counters = {name: getattr(loop, name) for name in _COUNTERS}
+    return {"train_num": progress.train_num, **counters, "metrics": dict(loop.metrics)}
+
+
+def restore_end_of_train(loop: TrainTestLoop, state: State, train_num: int) -> None:
+    """Restore what a train() call that is skipped had left, besides the model and the components.
+
+    Args:
+        loop: the loop.
+        state: a state that was taken in a later call.
+        train_num: the number of the call.
+    """
+    position = state["position"]
+    left = {"metrics": state["metrics"]}
+    if position["train_num"] == train_num + 1:  # all that is known from states of older versions
+        left |= {"epoch_num": position["first_epoch"], "global_step": position["first_step"]}
+    for record in state.get("earlier", ()):
+        if record["train_num"] == train_num:
+            left = record
+    for name in _COUNTERS:
+        setattr(loop, name, left.get(name, getattr(loop, name)))
+    loop.metrics = left["metrics"]
+
+
 def check_reachable(
     position: State, train_num: int, n_epochs: int | None, n_optim_steps: int | None
 ) -> None:

@@ -1,8 +1,9 @@
-"""PyTorch's protocol of objects that have state."""
+"""The protocols of objects that have state, and of data that wrap other data."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 State = dict[str, Any]
 """What `state_dict()` returns."""
@@ -13,3 +14,33 @@ def has_state(value: object) -> bool:
     return callable(getattr(value, "state_dict", None)) and callable(
         getattr(value, "load_state_dict", None)
     )
+
+
+@runtime_checkable
+class DataWrapper(Protocol):
+    """Data that are made of other data, one batch of one batch, in the same order.
+
+    A run can resume inside an epoch of them if it can inside one of what they wrap. No base class
+    is needed: the attribute and the method are what counts.
+
+    Attributes:
+        wrapped_data: the data that are wrapped.
+    """
+
+    wrapped_data: Any
+
+    def iterate_rest(self, batches: Iterable[Any], n_batches: int) -> Iterator[Any]:
+        """Return an iterator over the rest of an epoch.
+
+        Args:
+            batches: what is left of the wrapped data.
+            n_batches: how many batches of this epoch were consumed.
+        """
+        ...
+
+
+def unwrapped(data: Any) -> Any:
+    """Return the data that wrappers of data are made of in the end."""
+    while isinstance(data, DataWrapper) and not has_state(data):
+        data = data.wrapped_data
+    return data

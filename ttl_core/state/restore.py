@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -22,8 +20,20 @@ from ttl_core.state.gather import (
     public_variables,
     stateful_variables,
 )
+from ttl_core.state.generators import restore_generator_states
+from ttl_core.state.hidden import load_hidden_state
+from ttl_core.state.model import check_model, load_model
+from ttl_core.state.optimizers import (
+    check_class,
+    check_groups,
+    is_of_another_class,
+    load_optimizer,
+)
+from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import restore_random
+from ttl_core.state.settings import Difference, NewSettings
+from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -58,7 +68,12 @@ def check_kind(state: Any) -> None:
 
 
 def restore(
-    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+    loop: TrainTestLoop,
+    members: Sequence[Member],
+    state: State,
+    ignore: Collection[str],
+    changed: Collection[Difference] = (),
+    new_settings: State | None = None,
 ) -> None:
     """Restore a state: model, optimizers, schedulers, the rest, and random numbers last.
 
@@ -67,26 +82,28 @@ def restore(
         members: the members of its list.
         state: what `gather` returned.
         ignore: names of components and loop variables whose state may be missing or unused.
+        changed: the settings of the script that are used in place of those of the state.
+        new_settings: all settings of the script.
 
     Raises:
         StateError: the state does not fit.
     """
     # the model first: where it does not fit, its optimizer does not either
-    _check_model(loop, state["model"])
-    variables = _matching_variables(loop, members, state["variables"], ignore)
+    check_model(loop.model, state["model"])
+    variables = _matching_variables(loop, members, state, ignore)
     components = _matching_components(members, state, ignore)
-    _load_model(loop, state)
-    for name, value in variables.items():
-        value.load_state_dict(state["variables"][name])
+    load_model(loop.model, state["model"])
+    _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
     loop.metrics.clear()
     loop.metrics.update(state["metrics"])
-    _load_components(components, state)
-    if state["position"]["epoch"] is None:  # else they are under way
-        prepare_epochs(loop.train_data, state["data"]["train"])
-    prepare_epochs(loop.valid_data, state["data"]["valid"])
+    _load_components(components, state["components"])
+    under_way = None if state["position"]["epoch"] is None else loop.data
+    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+        prepare_epochs(data, state["data"][name], under_way)
     _warn_of_another_environment(state["environment"])
     for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
         restore_generators(data, state["data"][name])
+    restore_generator_states(loop, members, state.get("generators", {}))
     restore_random(state["random"])
 
 
@@ -94,63 +111,91 @@ def restore_for_testing(
     loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
 ) -> None:
     """Restore the model and the components, for a test before training resumes."""
-    _check_model(loop, state["model"])
+    check_model(loop.model, state["model"])
     components = _matching_components(members, state, ignore)
-    _load_model(loop, state)
-    _load_components(components, state)
+    load_model(loop.model, state["model"])
+    # a copy, as it is loaded again after the components may have changed it
+    _load_components(components, snapshot(state["components"]))
 
 
-def _load_components(members: Mapping[str, Member], state: State) -> None:
+def restore_skipped(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, train_num: int
+) -> None:
+    """Restore what a train() call that is skipped had left, as far as a later state has it.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        state: what `gather` returned, in a later call.
+        train_num: the number of the call.
+    """
+    try:
+        check_model(loop.model, state["model"])
+        load_model(loop.model, state["model"])
+    except StateError as error:
+        # it may be changed before the next train(), as a head for another task is
+        warnings.warn(
+            f"train() number {train_num} is skipped, as the loaded state was taken later, but "
+            f"what follows it sees the model as it is now: {error}",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+    classes = {record["name"]: record["class"] for record in state["manifest"]}
+    there = {
+        member.name: member
+        for member in members
+        if has_state(member.component)
+        and member.name in state["components"]
+        and classes[member.name] == member.record()["class"]
+    }
+    _load_components(there, snapshot(state["components"]))
+    restore_end_of_train(loop, state, train_num)
+
+
+def _load_variables(
+    loop: TrainTestLoop, variables: Mapping[str, Any], state: State, new: NewSettings
+) -> None:
+    saved, structure = state["variables"], state.get("structure", {})
+    for name, value in variables.items():
+        if isinstance(value, Optimizer) and "param_groups" in saved[name]:
+            load_optimizer(value, saved[name], structure.get(name), loop.model, state["model"])
+        elif name not in new.replayed:
+            value.load_state_dict(saved[name])
+    new.apply(saved)
+    named = public_variables(loop)
+    for name, hidden in state.get("hidden", {}).items():
+        if has_state(named.get(name)):
+            load_hidden_state(named[name], hidden)
+
+
+def _load_components(members: Mapping[str, Member], states: State) -> None:
     for name, member in members.items():
         with noting_component(member, "load_state_dict"):
-            member.component.load_state_dict(state["components"][name])
-
-
-def _load_model(loop: TrainTestLoop, state: State) -> None:
-    try:
-        loop.model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise StateError(f"the model does not fit the state: {error}") from error
-
-
-def _check_model(loop: TrainTestLoop, saved: State) -> None:
-    own = loop.model.state_dict()
-    problems = [f"it has {name}, the state has not" for name in own.keys() - saved.keys()]
-    problems += [f"the state has {name}, it has not" for name in saved.keys() - own.keys()]
-    for name in own.keys() & saved.keys():
-        shapes = [getattr(tensors[name], "shape", None) for tensors in (own, saved)]
-        if shapes[0] != shapes[1] and not is_lazy(own[name]):
-            problems.append(f"{name} has {_sizes(shapes[0])}, in the state {_sizes(shapes[1])}")
-    if problems:
-        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise StateError(
-            f"the model does not fit the state: {'; '.join(sorted(problems)[:5])}{more}. Create "
-            "the model that the state was taken of"
-        )
-
-
-def _sizes(shape: torch.Size | None) -> str:
-    return "no shape" if shape is None else f"shape {tuple(shape)}"
+            member.component.load_state_dict(states[name])
 
 
 def _matching_variables(
-    loop: TrainTestLoop, members: Sequence[Member], saved: State, ignore: Collection[str]
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
 ) -> dict[str, Any]:
     """Return the loop variables to load, optimizers and then schedulers first."""
+    saved, structure = state["variables"], state.get("structure", {})
     there = stateful_variables(loop, members)
     named = public_variables(loop)
     found: dict[str, Any] = {}
     for name in saved:
         value = named.get(name)
         if has_state(value):
-            _check_groups(name, value, saved[name])
+            record = structure.get(name)
+            if name in ignore and is_of_another_class(value, record):
+                continue
+            check_class(name, value, record)
+            check_groups(name, value, saved[name], record, loop.model)
             found[name] = value
         elif name not in ignore:
-            raise StateError(
-                f"the state holds the loop variable {name!r}, which is not set at the end of "
-                f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
-                f"the component that sets it, or resume without it: ignore=[{name!r}]"
-            )
+            raise _missing_variable(name, there)
+    for name in state.get("hidden", {}).keys() - set(ignore):
+        if not has_state(named.get(name)):
+            raise _missing_variable(name, there)
     known = {id(value) for value in found.values()}
     for name, value in there.items():
         if id(value) not in known and name not in ignore and value.state_dict():
@@ -163,17 +208,12 @@ def _matching_variables(
     return optimizers | schedulers | found
 
 
-def _check_groups(name: str, value: Any, saved: State) -> None:
-    if not isinstance(value, Optimizer) or "param_groups" not in saved:
-        return
-    sizes = [len(group["params"]) for group in value.param_groups]
-    saved_sizes = [len(group["params"]) for group in saved["param_groups"]]
-    if sizes != saved_sizes:
-        raise StateError(
-            f"the loop variable {name!r}, a {type(value).__name__}, has parameter groups with "
-            f"{sizes} parameters, but the state was taken with {saved_sizes}. Make it with the "
-            "same groups in on_train_begin"
-        )
+def _missing_variable(name: str, there: Collection[str]) -> StateError:
+    return StateError(
+        f"the state holds the loop variable {name!r}, which is not set at the end of "
+        f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
+        f"the component that sets it, or resume without it: ignore=[{name!r}]"
+    )
 
 
 def _matching_components(
@@ -191,7 +231,8 @@ def _matching_components(
     for name, member in there.items():
         if name in saved:
             _warn_of_another_version(member, records[name])
-        elif name not in ignore:
+        elif name not in ignore and _class_of(records.get(name)) != _class_of(member.record()):
+            # of the same class, it was in the list when it had no state yet: before an upgrade
             raise StateError(
                 f"{member} has state, but the state holds none for it: it was not in the list. To "
                 f"start it from scratch: ignore=[{name!r}]"
@@ -208,6 +249,10 @@ def _warn_of_another_version(member: Member, record: State) -> None:
             UserWarning,
             stacklevel=user_stacklevel(),
         )
+
+
+def _class_of(record: State | None) -> object:
+    return record and record["class"]
 
 
 def _origin(record: State) -> str:

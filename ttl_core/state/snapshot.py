@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections import OrderedDict
 from copy import deepcopy
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 
 def snapshot(state: Any, out: Any = None) -> Any:
@@ -25,9 +27,12 @@ def snapshot(state: Any, out: Any = None) -> Any:
 
     def copied(value: Any, out: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            same = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
-            is_simple = value.layout is torch.strided and not (value.is_conj() or value.is_neg())
-            key = same if is_simple and value.numel() else id(value)
+            if is_lazy(value):
+                return value  # it has no values yet
+            key: Any = id(value)
+            if is_plain(value) and not (value.is_conj() or value.is_neg()) and value.numel():
+                pointer = value.data_ptr()
+                key = pointer, value.shape, value.stride(), value.dtype, value.device
             if key not in copies:
                 copies[key] = _copy_of(value.detach(), None if id(out) in taken else out)
                 taken.add(id(copies[key]))
@@ -52,14 +57,34 @@ def snapshot(state: Any, out: Any = None) -> Any:
     return result
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is one block of memory with strides."""
+    is_dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    return is_dense and not tensor.is_meta
+
+
 def _copy_of(tensor: torch.Tensor, out: object) -> torch.Tensor:
-    if tensor.layout is not torch.strided or type(tensor) is not torch.Tensor:
+    if tensor.is_quantized or (tensor.is_nested and tensor.layout is torch.strided):
+        stream = io.BytesIO()  # these cannot be copied otherwise
+        torch.save(tensor.cpu(), stream)
+        stream.seek(0)
+        copy: torch.Tensor = torch.load(stream, weights_only=True)
+        return copy
+    if not is_plain(tensor) or type(tensor) is not torch.Tensor:
         return tensor.to("cpu", copy=True)
-    if not isinstance(out, torch.Tensor) or (out.shape, out.stride(), out.dtype) != (
-        tensor.shape,
-        tensor.stride(),
-        tensor.dtype,
-    ):
+    if not _fits(out, tensor):
         out = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+    assert isinstance(out, torch.Tensor)
     out.copy_(tensor, non_blocking=True)
     return out
+
+
+def _fits(out: object, tensor: torch.Tensor) -> bool:
+    """Return whether memory can be reused for the copy of a tensor."""
+    return (
+        isinstance(out, torch.Tensor)
+        and is_plain(out)
+        and (out.shape, out.stride(), out.dtype) == (tensor.shape, tensor.stride(), tensor.dtype)
+        # one number may not stand for several, as in a tensor that was expanded
+        and (out.is_contiguous() or out.stride() == torch.empty_like(out, device="meta").stride())
+    )

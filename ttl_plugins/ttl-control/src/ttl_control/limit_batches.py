@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, hookimpl
@@ -86,16 +86,33 @@ def _checked(name: str, limit: Any) -> int | None:
 
 
 class FirstBatches:
-    """The first `n` batches of data."""
+    """The first `n` batches of data. A run can resume inside them if it can inside the data.
+
+    Args:
+        data: the data.
+        n: how many batches.
+
+    Attributes:
+        wrapped_data: the data.
+    """
 
     def __init__(self, data: Any, n: int) -> None:
-        self.data = data
+        self.wrapped_data = data
         self.n = n
 
     def __iter__(self) -> Iterator[Any]:
-        return itertools.islice(self.data, self.n)
+        return itertools.islice(self.wrapped_data, self.n)
+
+    def iterate_rest(self, batches: Iterable[Any], n_batches: int) -> Iterator[Any]:
+        """Return an iterator over the rest of an epoch.
+
+        Args:
+            batches: what is left of the wrapped data.
+            n_batches: how many batches of this epoch were consumed.
+        """
+        return itertools.islice(batches, max(self.n - n_batches, 0))
 
     def __len__(self) -> int:
         # Where data have no length this raises TypeError, as a DataLoader over a stream does: it is
         # not known whether they have as many batches as the limit.
-        return min(len(self.data), self.n)
+        return min(len(self.wrapped_data), self.n)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, RunError
@@ -17,7 +16,7 @@ class OverfitBatch(LoopComponent):
 
     It replaces every batch in training and in validation, in epochs of the same length as without
     it. Testing and prediction are left alone. The batch stays the same as long as this component
-    exists.
+    exists, and in a run that resumes.
 
     Example:
         >>> import torch
@@ -49,25 +48,84 @@ class OverfitBatch(LoopComponent):
             self._batch = next(iter(data), _UNSET)
         if self._batch is _UNSET:
             raise RunError("overfit-batch found no batch to repeat: the data are empty")
-        loop.data = RepeatedBatch(self._batch, loop.data)
+        n_batches = _length_of(loop.data)
+        if n_batches is None:
+            loop.data = BatchForEach(self._current_batch, loop.data)
+        else:
+            loop.data = RepeatedBatch(self._current_batch, n_batches)
+
+    def _current_batch(self) -> Any:
+        return self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the batch, if there is one yet."""
+        return {} if self._batch is _UNSET else {"batch": self._batch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the batch.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self._batch = state.get("batch", self._batch)
 
 
 _UNSET = object()
 
 
-class RepeatedBatch:
-    """One batch, as often as data have batches."""
+def _length_of(data: Any) -> int | None:
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):  # only iterating over them shows how many
+        return None
 
-    def __init__(self, batch: Any, data: Iterable[Any]) -> None:
-        self.batch = batch
-        self.data = data
+
+class RepeatedBatch(Sequence[Any]):
+    """One batch, repeated.
+
+    Args:
+        current_batch: returns the batch, which resuming changes after this was created.
+        n: how often.
+    """
+
+    def __init__(self, current_batch: Callable[[], Any], n: int) -> None:
+        self.current_batch = current_batch
+        self.n = n
+
+    def __getitem__(self, index: Any) -> Any:
+        range(self.n)[index]  # IndexError behind the end
+        return self.current_batch()
 
     def __iter__(self) -> Iterator[Any]:
-        try:
-            length = len(self)
-        except (TypeError, NotImplementedError):  # only iterating over them shows how many
-            return (self.batch for _ in self.data)
-        return itertools.repeat(self.batch, length)
+        return (self.current_batch() for _ in range(self.n))
 
     def __len__(self) -> int:
-        return len(self.data)  # type: ignore[arg-type]  # TypeError where they have no length
+        return self.n
+
+
+class BatchForEach:
+    """One batch in place of each batch of data whose number is not known.
+
+    Args:
+        current_batch: returns the batch, which resuming changes after this was created.
+        data: the data.
+
+    Attributes:
+        wrapped_data: the data.
+    """
+
+    def __init__(self, current_batch: Callable[[], Any], data: Iterable[Any]) -> None:
+        self.current_batch = current_batch
+        self.wrapped_data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iterate_rest(self.wrapped_data, 0)
+
+    def iterate_rest(self, batches: Iterable[Any], n_batches: int) -> Iterator[Any]:
+        """Return an iterator over the rest of an epoch.
+
+        Args:
+            batches: what is left of the wrapped data.
+            n_batches: how many batches of this epoch were consumed.
+        """
+        return (self.current_batch() for _ in batches)

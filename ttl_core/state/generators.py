@@ -1,0 +1,217 @@
+"""Random generators that objects of a run hold, besides the global random numbers."""
+
+from __future__ import annotations
+
+import random
+import sys
+import types
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+
+from ttl_core.arguments import user_stacklevel
+from ttl_core.hooks.member import Member
+from ttl_core.state.data_order import is_seeded, own_generators
+from ttl_core.state.protocol import State, unwrapped
+from ttl_core.state.sampler import SeededSamples
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+_MAX_DEPTH = 4
+"""How deep attributes of attributes are followed, where they are no modules."""
+
+_MAX_LENGTH = 100
+"""How many items of a list or dict are followed."""
+
+_LEAVES = (
+    *(torch.Tensor, str, bytes, int, float, complex, type(None), type, types.ModuleType),
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType),
+    *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.dtype, torch.device),
+)
+_NO_ROOTS = {"model", "train_data", "valid_data", "hook", "batch", "scores", "loss", "metrics"}
+
+
+def generator_states(loop: TrainTestLoop, members: Sequence[Member]) -> State:
+    """Return the states of the generators that the objects of a run hold, by where they are.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+    """
+    return {path: _state_of(generator) for path, generator in _found(loop, members).items()}
+
+
+def restore_generator_states(loop: TrainTestLoop, members: Sequence[Member], states: State) -> None:
+    """Restore the generators that there are.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        states: what `generator_states` returned.
+    """
+    for path, generator in _found(loop, members).items():
+        if path in states:
+            _set_state_of(generator, states[path])
+
+
+def warn_of_other_random_numbers(loop: TrainTestLoop) -> None:
+    """Warn of data that draw random numbers which no state holds, in worker processes."""
+    lines = _not_restorable(loop)
+    if lines:
+        warnings.warn(
+            "a run that resumes may see other data than one that was not interrupted: "
+            f"{'; '.join(lines)}",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+
+
+def _not_restorable(loop: TrainTestLoop) -> list[str]:
+    lines = []
+    for name, data, in_epochs in (
+        ("train_data", loop.train_data, True),
+        ("valid_data", loop.valid_data, False),
+    ):
+        for path, loader in _loaders(name, data):
+            if not loader.num_workers:
+                continue
+            # workers that are started for each epoch begin with a copy of what is here
+            found = _walk(f"{path}.dataset", loader.dataset, set())
+            if in_epochs or loader.persistent_workers:
+                lines += [
+                    f"the workers of {path} draw from copies of {where}: draw from "
+                    "ttl_core.sample_generator(index) instead"
+                    for where in found
+                ]
+            if (
+                not (found or in_epochs or is_seeded(loader))
+                and loader.persistent_workers
+                and _may_draw(loader.dataset)
+            ):
+                lines.append(
+                    f"the workers of {path} are persistent: if its {type(loader.dataset).__name__} "
+                    "draws random numbers, they continue from epoch to epoch. Write "
+                    "DataLoader(SeededSamples(dataset), ..., sampler=SeededSampler(dataset, "
+                    "shuffle=False)), or persistent_workers=False"
+                )
+    return lines
+
+
+def _loaders(path: str, data: Any) -> Iterator[tuple[str, DataLoader[Any]]]:
+    data = unwrapped(data)
+    if isinstance(data, DataLoader):
+        yield path, data
+    elif isinstance(data, Mapping):
+        for name, one in data.items():
+            yield from _loaders(f"{path}[{name!r}]", one)
+
+
+def _may_draw(dataset: Any) -> bool:
+    """Return whether samples may draw random numbers that are not seeded by sample."""
+    if isinstance(dataset, Subset):
+        return _may_draw(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return any(map(_may_draw, dataset.datasets))
+    known = (SeededSamples, TensorDataset, list, tuple, range, torch.Tensor)
+    return not isinstance(dataset, known)
+
+
+# -- finding them ---------------------------------------------------------------------------
+
+
+def _found(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
+    roots: dict[str, Any] = {"model": loop.model}
+    seen = {id(loop), id(loop.components)}
+    for name, data in (("train_data", loop.train_data), ("valid_data", loop.valid_data)):
+        loaders = dict(_loaders(name, data))
+        for path, loader in loaders.items():
+            seen |= {id(loader), *map(id, own_generators(loader))}  # these are a part of the data
+            roots[f"{path}.dataset"] = loader.dataset
+            roots[f"{path}.sampler"] = loader.sampler
+            roots[f"{path}.batch_sampler"] = loader.batch_sampler
+        if not loaders:
+            roots[name] = unwrapped(data)
+    roots |= {f"components.{member.name}": member.component for member in members}
+    variables = {k: v for k, v in vars(loop).items() if k[0] != "_" and k not in _NO_ROOTS}
+    roots |= {f"loop.{name}": value for name, value in variables.items()}
+    found: dict[str, Any] = {}
+    for path, value in roots.items():
+        found |= _walk(path, value, seen)
+    return found
+
+
+def _walk(path: str, value: Any, seen: set[int], depth: int = 0) -> dict[str, Any]:
+    """Return the generators in a value, by path."""
+    if isinstance(value, _LEAVES) or id(value) in seen:
+        return {}
+    if _is_generator(value):
+        seen.add(id(value))
+        return {path: value}
+    items: Any
+    if isinstance(value, list | tuple | deque):
+        items = enumerate(value) if len(value) <= _MAX_LENGTH else ()
+    elif isinstance(value, dict):
+        items = value.items() if len(value) <= _MAX_LENGTH else ()
+    elif isinstance(value, torch.nn.Module):
+        own = {name: item for name, item in vars(value).items() if name[0] != "_"}
+        items = (own | value._modules).items()
+    else:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            return {}
+        items = (getattr(value, "__dict__", None) or {}).items()
+        if isinstance(value, partial):
+            items = [*enumerate(value.args), *value.keywords.items(), ("func", value.func)]
+    seen.add(id(value))
+    found: dict[str, Any] = {}
+    for name, item in items:
+        found |= _walk(f"{path}.{name}", item, seen, depth)
+    return found
+
+
+def _is_generator(value: Any) -> bool:
+    if isinstance(value, torch.Generator | random.Random):
+        # the system's source of random numbers has no state
+        return not isinstance(value, random.SystemRandom)
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(
+        value, numpy.random.Generator | numpy.random.RandomState
+    )
+
+
+# -- their states ---------------------------------------------------------------------------
+
+
+def _state_of(generator: Any) -> State:
+    if isinstance(generator, torch.Generator):
+        return {"torch": generator.get_state()}
+    if isinstance(generator, random.Random):
+        return {"python": generator.getstate()}
+    if hasattr(generator, "bit_generator"):
+        return {"numpy": _as_plain(generator.bit_generator.state)}
+    return {"numpy": _as_plain(generator.get_state(legacy=False))}
+
+
+def _set_state_of(generator: Any, state: State) -> None:
+    if isinstance(generator, torch.Generator) and "torch" in state:
+        generator.set_state(state["torch"])
+    elif isinstance(generator, random.Random) and "python" in state:
+        version, internal, gauss = state["python"]
+        generator.setstate((version, tuple(internal), gauss))
+    elif "numpy" in state and not isinstance(generator, torch.Generator | random.Random):
+        if hasattr(generator, "bit_generator"):
+            generator.bit_generator.state = state["numpy"]
+        else:
+            generator.set_state(state["numpy"])
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_plain(item) for key, item in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,147 @@
+"""The methods of a loop that take and load states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from ttl_core.arguments import one_of, warn_of_renamed_keyword
+from ttl_core.errors import RunError
+from ttl_core.state.data_order import not_resumable_error, order_of
+from ttl_core.state.position import Stage
+from ttl_core.state.restore import check_kind
+from ttl_core.state.resumption import Resumption
+from ttl_core.state.snapshot import snapshot
+
+
+class ResumableLoop:
+    """The methods of a loop that take and load states.
+
+    Attributes:
+        is_training: True in training epochs.
+        is_validating: True in validation epochs.
+        data: the iterable of the current epoch.
+    """
+
+    is_training: bool
+    is_validating: bool
+    data: Any
+    _stage: Stage
+    _resumption: Resumption
+
+    def state_dict(
+        self,
+        *,
+        copy: bool = True,
+        out: Mapping[str, Any] | None = None,
+        allow_unsafe: bool = False,
+        into: Mapping[str, Any] | None = None,
+        anywhere: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return all that a run needs to resume from here to the same bits.
+
+        That is the position, the model, the loop variables and the components that have
+        `state_dict()` and `load_state_dict()`, `metrics`, random numbers, and what ran, of types
+        that `torch.load(weights_only=True)` accepts.
+
+        Args:
+            copy: whether to copy tensors, to the CPU. Without it they are the live ones, which
+                change as training continues: for callers that write them at once.
+            out: an earlier state that is no longer needed, whose memory is reused for the copy.
+            allow_unsafe: whether to return a state also where no run can resume from it, to
+                inspect after a failure. Its "position" is then None, and `load_state_dict`
+                refuses it.
+            into: the old name of `out`.
+            anywhere: the old name of `allow_unsafe`.
+
+        Returns:
+            The state: a dict.
+
+        Raises:
+            RunError: the loop is not at a safe point.
+            StateError: something in the state could not be saved, or the order of the data could
+                not be repeated.
+
+        Example:
+            >>> from ttl_core import LoopComponent, TrainTestLoop
+            >>> from ttl_core.testing import ComponentConformance, Step
+            >>> class Keep(LoopComponent):
+            ...     def on_safe_point(self, loop):
+            ...         self.state = loop.state_dict()
+            >>> def make_loop():
+            ...     return TrainTestLoop(ComponentConformance.make_model(), [Step(), Keep()],
+            ...                          ComponentConformance.make_data())
+            >>> loop = make_loop()
+            >>> loop.train(n_epochs=2)
+            >>> other = make_loop()
+            >>> other.load_state_dict(loop.components["keep"].state)
+            >>> other.train(n_epochs=3)
+            >>> other.epoch_num, other.global_step
+            (3, 9)
+        """
+        if into is not None:
+            warn_of_renamed_keyword("into", "out")
+            out = into
+        if anywhere is not None:
+            warn_of_renamed_keyword("anywhere", "allow_unsafe")
+            allow_unsafe = anywhere
+        at_safe_point = self._stage is Stage.SAFE_POINT and not self.is_validating
+        if at_safe_point:
+            self.check_resumable()
+        elif not allow_unsafe:
+            raise RunError(
+                "state_dict() was called outside of a safe point, where no run can resume: "
+                "components may be halfway through a batch. Call it in on_safe_point"
+            )
+        taken = self._resumption.take(is_resumable=self._stage.is_resumable)
+        return snapshot(taken, out) if copy else taken
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        *,
+        ignore: Iterable[str] = (),
+        settings: Literal["saved", "new"] | None = None,
+    ) -> None:
+        """Let the next train() resume from a state, or the current one, in on_train_begin.
+
+        It is restored when on_train_begin has created what it belongs to; inside an epoch, when
+        its data are ready too. Before that, test(), validate() and predict() use the model and
+        the states of components from it.
+
+        Args:
+            state_dict: what `state_dict()` returned.
+            ignore: names of components and loop variables whose state may be missing or unused.
+            settings: what train() does where the script has other settings than the state, such
+                as a learning rate, the length of a schedule or a batch size: "saved" to resume
+                with those of the state, "new" with those of the script. By default it is an error.
+
+        Raises:
+            StateError: it is no state that a run can resume from.
+            ArgumentError: `settings` is something else.
+            RunError: the loop has begun to run.
+        """
+        check_kind(state_dict)
+        if not self.can_load_state:
+            raise RunError(
+                "load_state_dict() was called while the loop is running. Call it before "
+                "train(), or in on_train_begin"
+            )
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        if settings is not None:
+            one_of("settings", settings, ("saved", "new"))
+        self._resumption.load(state_dict, ignored, settings)
+
+    @property
+    def can_load_state(self) -> bool:
+        """Whether load_state_dict() is possible: before a run, and until its begin point ends."""
+        return self._stage in (Stage.IDLE, Stage.STARTING)
+
+    def check_resumable(self) -> None:
+        """Check that a run can resume inside the current training epoch, if there is one.
+
+        Raises:
+            StateError: the order of its data cannot be repeated; with the line to write.
+        """
+        if self.is_training and order_of(self.data) is None:
+            raise not_resumable_error(self.data)
