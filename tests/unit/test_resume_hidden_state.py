@@ -102,6 +102,12 @@ METRICS = {
         ),
         False,
     ),
+    "collection that shares state": (
+        in_torchmetrics(
+            lambda t: t.MetricCollection([t.PearsonCorrCoef(), t.ConcordanceCorrCoef()])
+        ),
+        False,
+    ),
 }
 
 
@@ -113,6 +119,10 @@ def test_a_metric_whose_state_dict_is_empty_resumes(name):
     def make_run():
         if is_of_scores:
             measure = Measure(make, lambda metric, scores, targets: metric.update(scores.mean()))
+        elif name == "collection that shares state":
+            measure = Measure(
+                make, lambda metric, scores, targets: metric.update(scores[:, 0], targets.float())
+            )
         else:
             measure = Measure(make)
         return make_step_loop(StateRecorder(), measure)

@@ -51,10 +51,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, torch.nn.Module):
         yield "", value
         return
-    for path, module in value.named_modules():
-        if isinstance(module, torch.nn.ModuleDict):
-            list(module.items())  # metrics in one that share state are up to date only after this
-        yield path, module
+    yield from value.named_modules()
 
 
 def _attributes(part: Any) -> State:
