@@ -34,7 +34,8 @@ class Supervised(LoopComponent):
             each training "epoch".
         monitor: the metric that a ReduceLROnPlateau monitors, such as "valid/loss", or
             "valid/<name>/loss" of one of several validation sets. The scheduler then steps once
-            an epoch, after the epoch's last validation, if any.
+            an epoch, after the epoch's last validation, if any. In an epoch that did not log the
+            metric it does not step, and the first such epoch gives a warning.
         split: takes what the data yielded and returns inputs and targets; the targets may be
             None in testing and prediction. By default a batch is a pair, or a mapping with
             "inputs" and "targets"; a batch of any other type is inputs alone.
@@ -108,9 +109,18 @@ class Supervised(LoopComponent):
         self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
         self._compiled: torch.nn.Module | None = None
         self._is_due = False  # whether the scheduler has yet to step by the metric of this epoch
+        self._is_new = False  # whether the metric was logged in this epoch
+        self._has_warned = False
+        if monitor is not None:  # otherwise no batch pays for it
+            self.on_log = self._note_monitored  # type: ignore[method-assign]
         # the batches of the newest scores and loss: this component may be disabled in between
         self._scored_at: object = None
         self._loss_at: object = None
+
+    def _note_monitored(self, metrics: Mapping[str, Any], level: str) -> None:
+        """Note that the monitored metric was logged, where a scheduler monitors one."""
+        if level == "epoch" and self.monitor in metrics:
+            self._is_new = True
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device; set `loss_func`, `optimizer` and `scheduler`."""
@@ -132,7 +142,7 @@ class Supervised(LoopComponent):
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Drop the scheduler step that was due when an earlier run stopped or failed."""
-        self._is_due = False
+        self._is_due = self._is_new = self._has_warned = False
         return (yield)
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have logged by its end
@@ -152,14 +162,31 @@ class Supervised(LoopComponent):
             self._is_due |= loop.is_training
             if self._is_due and _is_last_part(loop):
                 self._is_due = False
-                if self.monitor not in loop.metrics:
-                    raise missing_metric_error("supervised", self.monitor, loop.metrics)
-                loop.scheduler.step(loop.metrics[self.monitor])
+                self._step_by_metric(loop, self.monitor)
         return result
+
+    def _step_by_metric(self, loop: TrainTestLoop, monitor: str) -> None:
+        """Step the scheduler by the metric, if this epoch has logged it."""
+        if monitor not in loop.metrics:
+            raise missing_metric_error("supervised", monitor, loop.metrics)
+        if self._is_new:
+            self._is_new = False
+            loop.scheduler.step(loop.metrics[monitor])
+        elif not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"'supervised' did not step the scheduler in epoch {loop.epoch_num}, as the metric "
+                f"{monitor!r} that it monitors was not logged in it: its newest value is of an "
+                "earlier epoch. If it is meant to be rare, ignore this warning; else log it in each epoch",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device and set `loss_func`, where no train() has done it."""
-        if not loop.is_training:
+        if loop.is_training:
+            self._is_new = False
+        else:
             self._prepare_model(loop.model)
             loop.loss_func = self.loss_func
 
@@ -212,8 +239,8 @@ class Supervised(LoopComponent):
             loop.scheduler.step()
 
     def state_dict(self) -> dict[str, bool]:
-        """Return whether the scheduler has yet to step by the metric of this epoch."""
-        return {"is_due": self._is_due}
+        """Return whether the scheduler has yet to step, and whether its metric is new."""
+        return {"is_due": self._is_due, "is_new": self._is_new}
 
     def load_state_dict(self, state: Mapping[str, bool]) -> None:
         """Resume between a training epoch and its validation, or elsewhere.
@@ -222,6 +249,8 @@ class Supervised(LoopComponent):
             state: what `state_dict` returned.
         """
         self._is_due = state["is_due"]
+        # earlier versions stepped by the newest value, whatever epoch it was of
+        self._is_new = state.get("is_new", True)
 
     def _prepare_model(self, model: torch.nn.Module) -> None:
         """Put a model on the device, and compile it once."""
