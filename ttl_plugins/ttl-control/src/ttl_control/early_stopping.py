@@ -22,8 +22,8 @@ class EarlyStopping(LoopComponent):
     Each value logged at epoch level counts once, also those of validations in mid-epoch. The
     decision is taken at the safe point that follows, after components that save there; a
     validation that belongs to the epoch comes first. A value that is not finite is no improvement.
-    Each train() counts from the start. A value of an earlier epoch does not count again; where no new
-    one has come for more than `patience` epochs, and for longer than ever before, it warns.
+    Each train() counts from the start. A value of an earlier epoch does not count again; where no
+    new one has come for more than `patience` epochs, and for longer than ever before, it warns.
 
     Args:
         monitor: the full name of the metric, with its phase.
@@ -129,8 +129,11 @@ class EarlyStopping(LoopComponent):
         """Return what has been counted so far, as plain Python values."""
         self._count()
         return {
-            **{"best": self.best, "n_bad": self.n_bad, "reason": self.reason},
-            **{"newest_epoch": self._newest_epoch, "longest_gap": self._longest_gap},
+            "best": self.best,
+            "n_bad": self.n_bad,
+            "reason": self.reason,
+            "newest_epoch": self._newest_epoch,
+            "longest_gap": self._longest_gap,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

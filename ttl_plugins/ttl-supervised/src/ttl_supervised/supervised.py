@@ -177,7 +177,7 @@ class Supervised(LoopComponent):
             warnings.warn(
                 f"'supervised' did not step the scheduler in epoch {loop.epoch_num}, as the metric "
                 f"{monitor!r} that it monitors was not logged in it: its newest value is of an "
-                "earlier epoch. If it is meant to be rare, ignore this warning; else log it in each epoch",
+                "earlier epoch. Check what logs it; ignore this warning if it is meant to be rare",
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
