@@ -310,16 +310,18 @@ def logged_in(epochs, patience):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "n_missing"), [({0}, 3), ({0, 1, 2}, 3), ({0, 5}, 5)], ids=["once", "often", "rare"]
+    ("epochs", "n_missing"),
+    [({0}, [3]), ({0, 1, 2}, [3]), ({0, 5}, [3, 5])],
+    ids=["once", "often", "rare"],
 )
 def test_a7_says_that_the_metric_stopped_coming(epochs, n_missing):
-    """A7: it warns once when no value has come for longer than patience and than ever before."""
+    """A7: it warns when no value comes for longer than patience, again after longer gaps only."""
     loop = logged_in(epochs, patience=2)
-    expected = rf"'valid/f1', which was logged before, but not in the last {n_missing} epochs"
+    expected = r"'valid/f1', which was logged before, but not in the last \d epochs"
     with pytest.warns(UserWarning, match=expected) as caught:
         loop.train(n_epochs=16)
-    n_warnings = {3: 1, 5: 2}[n_missing]  # the gap of a rare one is reported once too
-    assert [__file__] * n_warnings == [warning.filename for warning in caught]
+    assert all(f"last {n} epochs" in str(w.message) for n, w in zip(n_missing, caught, strict=True))
+    assert [__file__] * len(n_missing) == [warning.filename for warning in caught]
     assert 16 == loop.epoch_num
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torchmetrics import Metric, MetricCollection
 
+from ttl_metrics.held_metrics import HeldMetrics
+
 EpochKey = tuple[int, str | None]
 """What tells the epochs of a phase apart: the loop's `epoch_num` and `data_name`."""
 
@@ -26,10 +28,10 @@ class EpochValues:
 
     def __init__(self, metrics: MetricCollection) -> None:
         self.metrics = metrics
-        self.metrics.persistent(True)
         self._loss = _MeanLoss()
         self._device: torch.device | None = None
         self.begin(None)
+        self._held = HeldMetrics(metrics)
 
     def begin(self, epoch: EpochKey | None) -> None:
         """Drop what was gathered, and start another epoch.
@@ -47,7 +49,7 @@ class EpochValues:
         device = next((v.device for v in values if isinstance(v, torch.Tensor)), self._device)
         if device is not None and device != self._device:
             self._loss.set_dtype(sum_dtype(device)).to(device)
-            self.metrics.to(device)
+            self._held.move(device)
             self._device = device
 
     def add_loss(self, loss: Any, weight: Any) -> None:
@@ -67,33 +69,48 @@ class EpochValues:
         return values | self.metrics.compute() if self._has_metrics else values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the epoch under way has gathered.
+        """Return what the epoch under way has gathered, and what metrics keep over epochs.
 
         A loop takes states in training epochs only, so `data_name` is not part of it.
+
+        Returns:
+            The state; empty where there is neither.
+
+        Raises:
+            StateError: a metric holds something that could not be loaded.
         """
+        attributes = self._held.attributes()
+        if self.epoch is None:
+            return {"num": None, "attributes": attributes} if attributes else {}
+        counts = [metric.update_count for metric in self._all()]  # metrics of a group share states
         return {
-            "num": None if self.epoch is None else self.epoch[0],
+            "num": self.epoch[0],
             "has_loss": self._has_loss,
             "has_metrics": self._has_metrics,
             "loss": self._loss.state_dict(),
             "metrics": self.metrics.state_dict(),
-            "counts": [metric.update_count for metric in self._all()],
+            "counts": counts,
+            "held": self._held.state_dict(),
+            "attributes": attributes,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with what an epoch had gathered.
+        """Continue with what an epoch had gathered, and what metrics had kept.
 
         Args:
             state: what `state_dict` returned.
         """
-        self.epoch = None if state["num"] is None else (state["num"], None)
-        self._has_loss = state["has_loss"]
-        self._has_metrics = state["has_metrics"]
-        self._loss.load(state["loss"])
-        self.metrics.load_state_dict(state["metrics"])
-        for metric, count in zip(self._all(), state["counts"], strict=True):
-            metric._update_count = count  # not in its state, but compute() warns without it
+        self.begin(None)
         self._device = None  # the loaded tensors are where they were saved, or on the CPU
+        self._held.load(state.get("held", {}), state.get("attributes", {}))  # none in old states
+        if state.get("num") is not None:
+            self.epoch = (state["num"], None)
+            self._has_loss = state["has_loss"]
+            self._has_metrics = state["has_metrics"]
+            self._loss.load(state["loss"])
+            self.metrics.load_state_dict(state["metrics"])
+            for metric, count in zip(self._all(), state["counts"], strict=True):
+                metric._update_count = count  # not in its state, but compute() warns without it
 
     def _all(self) -> list[Metric]:
         return [self._loss, *self.metrics.values(copy_state=False)]

@@ -123,23 +123,22 @@ class Metrics(LoopComponent):
             loop.log(finished, level="epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the epochs that are under way have gathered, by phase."""
-        return {
-            phase: values.state_dict()
-            for phase, values in self._phases.items()
-            if values.epoch is not None
-        }
+        """Return what epochs under way have gathered, and metrics have kept, by phase.
+
+        Raises:
+            StateError: a metric holds something that could not be loaded.
+        """
+        states = {phase: values.state_dict() for phase, values in self._phases.items()}
+        return {phase: state for phase, state in states.items() if state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume with what epochs had gathered.
+        """Resume with what epochs had gathered, and metrics had kept.
 
         Args:
             state: what `state_dict` returned.
         """
         for phase, values in self._phases.items():
-            values.begin(None)
-            if phase in state:
-                values.load_state_dict(state[phase])
+            values.load_state_dict(state.get(phase, {}))
 
     def _values(self, loop: TrainTestLoop) -> EpochValues | None:
         """Return the values of the epoch under way; None in prediction."""

@@ -117,7 +117,7 @@ class Supervised(LoopComponent):
         self._scored_at: object = None
         self._loss_at: object = None
 
-    def _note_monitored(self, metrics: Mapping[str, Any], level: str) -> None:
+    def _note_monitored(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Note that the monitored metric was logged, where a scheduler monitors one."""
         if level == "epoch" and self.monitor in metrics:
             self._is_new = True
