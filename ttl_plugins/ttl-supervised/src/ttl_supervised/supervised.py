@@ -11,7 +11,17 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error
 from ttl_core.arguments import one_of, user_stacklevel
-from ttl_supervised.batches import Batch, split_batch, to_device
+from ttl_supervised.batches import (
+    Batch,
+    BatchSplitter,
+    describe,
+    first_length,
+    function_to_device,
+    number_of_samples,
+    split_batch,
+    suggested_split,
+    to_device,
+)
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -103,6 +113,7 @@ class Supervised(LoopComponent):
         self.scheduler_interval = scheduler_interval if monitor is None else "monitor"
         self.monitor = monitor
         self.split = split or split_batch
+        self._splitter = BatchSplitter()
         if device == "auto":
             device = _best_device()
         self.device = None if device is None else torch.device(device)
@@ -125,7 +136,7 @@ class Supervised(LoopComponent):
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device; set `loss_func`, `optimizer` and `scheduler`."""
         self._prepare_model(loop.model)
-        loop.loss_func = self.loss_func
+        loop.loss_func = self._prepared_loss_func()
         loop.optimizer = self.optimizer
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             loop.optimizer = self.optimizer(loop.model.parameters())
@@ -156,7 +167,12 @@ class Supervised(LoopComponent):
         """
         if loop.epoch_desc == "predict":  # on_epoch_begin does not fire in it
             self._prepare_model(loop.model)
-        result = yield
+        outer = self._splitter
+        self._splitter = BatchSplitter()  # a validation in mid-epoch has one of its own
+        try:
+            result = yield
+        finally:
+            self._splitter = outer
         if self.monitor is not None:
             # a validation in mid-epoch or on its own does not end a training epoch
             self._is_due |= loop.is_training
@@ -188,7 +204,7 @@ class Supervised(LoopComponent):
             self._is_new = False
         else:
             self._prepare_model(loop.model)
-            loop.loss_func = self.loss_func
+            loop.loss_func = self._prepared_loss_func()
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Clear the gradients."""
@@ -200,27 +216,38 @@ class Supervised(LoopComponent):
             loop.batch = to_device(loop.batch, self.device)
 
     def on_forward_pass(self, loop: TrainTestLoop) -> None:
-        """Set `scores`."""
-        inputs, _ = self.split(loop.batch)
-        loop.scores = loop.model(inputs)
+        """Set `scores`; set `batch_size` where the inputs are a list of samples.
+
+        Raises:
+            ValueError: a batch of training or validation data has no targets.
+        """
+        inputs, targets = self._split(loop)
+        if targets is None and not (loop.is_testing or loop.is_predicting):
+            raise ValueError(
+                f"a batch of {loop.epoch_desc} data has no targets: it is "
+                f"{describe(loop.batch)}, neither a pair nor a mapping with 'inputs' and "
+                "'targets'. Say where they are: use('supervised', ..., split=function), such as "
+                f"{suggested_split(loop.batch)}. The model is called with the inputs alone"
+            )
+        if isinstance(inputs, list | tuple):
+            self._weigh(loop, inputs, targets)
+        try:
+            loop.scores = loop.model(inputs)
+        except Exception as error:
+            self._explain(error, loop, inputs)
+            raise
         self._scored_at = _position(loop)
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
         """Set `loss` and log it; None where a test batch has no targets."""
         _require(self._scored_at, loop, "scores")
-        _, targets = self.split(loop.batch)
-        if targets is not None:
-            loop.loss = loop.loss_func(loop.scores, targets)
-            loop.log({"loss": loop.loss})
-            self._loss_at = _position(loop)
-        elif loop.is_testing:
+        _, targets = self._split(loop)
+        if targets is None:
             loop.loss = None
-        else:
-            raise ValueError(
-                f"a batch of {loop.epoch_desc} data has no targets: it is a "
-                f"{type(loop.batch).__name__}, neither a pair nor a mapping with 'inputs' and "
-                "'targets'. Say where they are: use('supervised', ..., split=function)"
-            )
+            return
+        loop.loss = loop.loss_func(loop.scores, targets)
+        loop.log({"loss": loop.loss})
+        self._loss_at = _position(loop)
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
         """Compute gradients."""
@@ -251,6 +278,35 @@ class Supervised(LoopComponent):
         self._is_due = state["is_due"]
         # earlier versions stepped by the newest value, whatever epoch it was of
         self._is_new = state.get("is_new", True)
+
+    def _split(self, loop: TrainTestLoop) -> Batch:
+        if self.split is not split_batch:
+            return self.split(loop.batch)
+        return self._splitter(loop.batch, loop.data)
+
+    def _weigh(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
+        """Weight a list of samples by their number, where no component has set a weight."""
+        n_samples = number_of_samples(inputs, targets)
+        if n_samples is not None:
+            size = getattr(loop, "batch_size", None)
+            # by default it is the length of the first tensor, here of one sample
+            if size is None or (isinstance(size, int) and size == first_length(loop.batch)):
+                loop.batch_size = n_samples
+
+    def _explain(self, error: Exception, loop: TrainTestLoop, inputs: Any) -> None:
+        """Add to an error of the model what the cause may be."""
+        if inputs is loop.batch and isinstance(inputs, Mapping | list | tuple):
+            error.add_note(
+                f"ttl: 'supervised' gave the model the whole batch, {describe(inputs)}, as it is "
+                "neither a pair nor a mapping with 'inputs' and 'targets'. If that is wrong, say "
+                f"where the inputs are: use('supervised', ..., {suggested_split(inputs)})"
+            )
+
+    def _prepared_loss_func(self) -> Any:
+        """Return the loss function with its tensors on the device."""
+        if self.device is None:
+            return self.loss_func
+        return function_to_device(self.loss_func, self.device)
 
     def _prepare_model(self, model: torch.nn.Module) -> None:
         """Put a model on the device, and compile it once."""
