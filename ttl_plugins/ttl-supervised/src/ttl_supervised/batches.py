@@ -85,12 +85,8 @@ def _are_alike(batch: list[Any]) -> bool:
     if len(batch) != 2 or not all(isinstance(item, torch.Tensor) for item in batch):
         return False
     one, other = batch
-    return (
-        one.dim() > 0
-        and one.shape == other.shape
-        and one.dtype == other.dtype
-        and one.is_floating_point()
-    )
+    is_same = one.shape == other.shape and one.dtype == other.dtype
+    return one.dim() > 0 and is_same and bool(one.is_floating_point())
 
 
 def _is_collated(data: Any) -> bool:

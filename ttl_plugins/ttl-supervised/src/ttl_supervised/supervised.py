@@ -22,6 +22,8 @@ from ttl_supervised.batches import (
     suggested_split,
     to_device,
 )
+from ttl_supervised.checks import check_optimizer, check_scheduler, note_devices, wrong_loss_error
+from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -39,9 +41,12 @@ class Supervised(LoopComponent):
         optimizer: an optimizer, or a factory that takes the model's parameters and returns one. A
             factory makes a new one in each train().
         scheduler: a scheduler, or a factory that takes the optimizer and the number of
-            optimization steps of this train() (None if unknown) and returns one; None for none.
-        scheduler_interval: whether the scheduler steps after each optimization "step" or after
-            each training "epoch".
+            optimization steps of this train() (None if unknown) and returns one; None for none. A
+            scheduler class of torch, or a partial of one, is called with the optimizer, and with
+            how often it will step as T_max, total_iters or total_steps, where that is needed.
+        scheduler_interval: whether the scheduler steps after each optimization "step", as by
+            default, or after each training "epoch". By default a schedule that looks as if it
+            counted epochs gives a warning.
         monitor: the metric that a ReduceLROnPlateau monitors, such as "valid/loss", or
             "valid/<name>/loss" of one of several validation sets. The scheduler then steps once
             an epoch, after the epoch's last validation, if any. In an epoch that did not log the
@@ -55,7 +60,8 @@ class Supervised(LoopComponent):
 
     Raises:
         TypeError: an argument has a type that cannot work.
-        ArgumentError: `scheduler_interval` is neither "step" nor "epoch".
+        ArgumentError: `scheduler_interval` is neither "step" nor "epoch"; in train(), the
+            optimizer is of another model, or the scheduler of another optimizer.
 
     Example:
         >>> from functools import partial
@@ -77,7 +83,7 @@ class Supervised(LoopComponent):
         | Callable[[torch.optim.Optimizer, int | None], LRScheduler]
         | None = None,
         *,
-        scheduler_interval: Literal["step", "epoch"] = "step",
+        scheduler_interval: Literal["step", "epoch"] | None = None,
         monitor: str | None = None,
         split: Callable[[Any], Batch] | None = None,
         device: str | torch.device | None = "auto",
@@ -93,7 +99,8 @@ class Supervised(LoopComponent):
                 f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
                 "parameters, as functools.partial(torch.optim.Adam, lr=1e-3) does"
             )
-        one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
+        if scheduler_interval is not None:
+            one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
         is_scheduler = isinstance(scheduler, LRScheduler)
         if scheduler is not None and not is_scheduler and not callable(scheduler):
             raise TypeError(f"scheduler is {scheduler!r}, neither a scheduler nor a factory of one")
@@ -110,7 +117,11 @@ class Supervised(LoopComponent):
         self.loss_func = loss_func
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval if monitor is None else "monitor"
+        self._make_scheduler: Factory | None = None
+        if scheduler is not None and not isinstance(scheduler, LRScheduler):
+            self._make_scheduler = checked_factory(scheduler)
+        self.scheduler_interval = (scheduler_interval or "step") if monitor is None else "monitor"
+        self._is_interval_given = scheduler_interval is not None
         self.monitor = monitor
         self.split = split or split_batch
         self._splitter = BatchSplitter()
@@ -140,15 +151,21 @@ class Supervised(LoopComponent):
         loop.optimizer = self.optimizer
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             loop.optimizer = self.optimizer(loop.model.parameters())
+        check_optimizer(loop.optimizer, loop.model, loop.loss_func)
         loop.scheduler = self.scheduler
-        if self.scheduler is not None and not isinstance(self.scheduler, LRScheduler):
-            loop.scheduler = self.scheduler(loop.optimizer, loop.n_optim_steps)
+        if self._make_scheduler is not None:
+            n_times = loop.n_optim_steps if self.scheduler_interval == "step" else loop.n_epochs
+            loop.scheduler = self._make_scheduler(loop.optimizer, loop.n_optim_steps, n_times)
+        if self.scheduler is not None:
+            check_scheduler(loop.scheduler, loop.optimizer)
         if isinstance(loop.scheduler, ReduceLROnPlateau) != (self.monitor is not None):
             raise TypeError(
                 f"scheduler is {loop.scheduler!r} and monitor is {self.monitor!r}, but a "
                 "ReduceLROnPlateau and a metric for it to monitor, such as 'valid/loss', go "
                 "together"
             )
+        if self.scheduler_interval == "step" and not self._is_interval_given:
+            warn_of_epochs(loop.scheduler, loop)
 
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -245,14 +262,29 @@ class Supervised(LoopComponent):
         if targets is None:
             loop.loss = None
             return
-        loop.loss = loop.loss_func(loop.scores, targets)
-        loop.log({"loss": loop.loss})
+        try:
+            loop.loss = loss = loop.loss_func(loop.scores, targets)
+        except Exception as error:
+            note_devices(error, scores=loop.scores, targets=targets, loss_func=loop.loss_func)
+            raise
+        if loop.is_training and not (isinstance(loss, torch.Tensor) and loss.numel() == 1):
+            raise wrong_loss_error(loss)
+        loop.log({"loss": loss})
         self._loss_at = _position(loop)
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
         """Compute gradients."""
         _require(self._loss_at, loop, "loss")
-        loop.loss.backward()
+        try:
+            loop.loss.backward()
+        except RuntimeError as error:
+            if not loop.loss.requires_grad:
+                error.add_note(
+                    "ttl: the loss has no graph that leads to a parameter. Either all parameters "
+                    "are frozen, or loss_func computes with detached values, such as x.item() or "
+                    "x.argmax()"
+                )
+            raise
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters, and the learning rate if it changes at each step."""
@@ -295,6 +327,7 @@ class Supervised(LoopComponent):
 
     def _explain(self, error: Exception, loop: TrainTestLoop, inputs: Any) -> None:
         """Add to an error of the model what the cause may be."""
+        note_devices(error, model=loop.model, inputs=inputs)
         if inputs is loop.batch and isinstance(inputs, Mapping | list | tuple):
             error.add_note(
                 f"ttl: 'supervised' gave the model the whole batch, {describe(inputs)}, as it is "
