@@ -262,6 +262,25 @@ def test_loss_can_be_left_to_another_instance():
     )
 
 
+@pytest.mark.parametrize("place", [0, 2])
+def test_a14_a_component_placed_before_it_reads_the_values_of_this_epoch(place):
+    """A14: in on_epoch_end loop.metrics holds this epoch's values, wherever metrics is placed."""
+    read = []
+
+    class Read(LoopComponent):
+        def on_epoch_end(self, loop):
+            read.append(loop.metrics[f"{loop.epoch_desc}/loss"])
+
+    class Rise(Step):
+        def on_loss_compute(self, loop):
+            loop.loss = loop.batch[2] + loop.epoch_num
+
+    loop = make_loop(Metrics(), [batch(1.0)], [batch(5.0)], step=Rise())
+    loop.components.insert(place, Read())
+    loop.train(n_epochs=2)
+    assert [1.0, 5.0, 2.0, 6.0] == read
+
+
 # -- metrics ------------------------------------------------------------------------------------
 
 
