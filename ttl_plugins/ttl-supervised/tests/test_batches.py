@@ -177,7 +177,9 @@ def test_a12_lists_of_different_meaning_are_refused():
         loop.predict([[torch.ones(3, 8, 8), torch.ones(3, 8, 9)], pictures(4)])
 
 
-@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Wrapped(data)])
+@pytest.mark.parametrize(
+    "wrap", [lambda data: data, lambda data: Wrapped(data)], ids=["loader", "wrapped"]
+)
 def test_a12_a_pair_of_tensors_alike_is_one_where_a_loader_collated_it(wrap):
     """A12: what a DataLoader has made of pairs, and a tuple, is a pair, as for an autoencoder."""
     one = (torch.ones(2), torch.zeros(2))

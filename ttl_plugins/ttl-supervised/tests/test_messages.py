@@ -71,7 +71,10 @@ class Own(LRScheduler):
         (partial(Own, n_steps=3), lambda optimizer: Own(optimizer, 3)),
         (lambda optimizer, n: StepLR(optimizer, n), lambda optimizer: StepLR(optimizer, 10)),
     ],
-    ids=str,
+    ids=[
+        *("step", "step twice", "cosine", "cosine to", "cosine of", "polynomial", "linear"),
+        *("one cycle", "one cycle of epochs", "lambda", "own", "own of", "function"),
+    ],
 )
 def test_a18_a_class_or_a_partial_of_one_is_a_factory(factory, by_hand):
     """A18: it is called with what it needs, and gives the learning rates of a loop by hand."""

@@ -60,7 +60,10 @@ class BatchSplitter:
             ValueError: a list of two may be a pair, or two samples.
         """
         if type(batch) is not list:
-            return split_batch(batch)
+            # most batches are pairs: asking whether they are mappings costs more than the rest
+            return batch if type(batch) is tuple and len(batch) == 2 else split_batch(batch)
+        if self._n_parts == 2 == len(batch):
+            return batch[0], batch[1]
         if self._n_parts is None:
             self._n_parts = len(batch)
             if _are_alike(batch) and not _is_collated(data):
