@@ -1,5 +1,6 @@
 """Which batches `supervised` takes, what it makes of them, and what it says of others."""
 
+import copy
 from collections import Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import Mapping
 from functools import partial
@@ -161,9 +162,14 @@ def test_a12_a_short_last_list_of_samples_is_no_pair():
 
 
 @pytest.mark.parametrize("run", ["predict", "test", "train"])
-def test_a12_two_unlabelled_samples_are_not_taken_for_a_pair(run):
-    """A12: a list of two tensors alike may be either, which is refused, with both fixes."""
-    data = [[torch.ones(3, 8, 8), torch.ones(3, 8, 8)]]
+@pytest.mark.parametrize(
+    "sample",
+    [torch.ones(3, 8, 8), "text", {"image": torch.ones(3)}],
+    ids=["tensor", "text", "dict"],
+)
+def test_a12_two_unlabelled_samples_are_not_taken_for_a_pair(run, sample):
+    """A12: a list of two things alike may be either, which is refused, with both fixes."""
+    data = [[sample, copy.copy(sample)]]
     loop = make_loop(model=Sizes(), data=data)
     with pytest.raises(ValueError, match=r"a list of two .* split=lambda batch: \(batch, None\)"):
         loop.train(n_epochs=1) if run == "train" else getattr(loop, run)(data)

@@ -43,7 +43,8 @@ class BatchSplitter:
     """A `split_batch` that tells lists of samples from pairs, for the batches of one epoch.
 
     A list of more than two is a list of samples, and so are then the shorter lists of its epoch. Of
-    two tensors alike it says that they may be either, unless a DataLoader has collated them.
+    two tensors, mappings or texts alike it says that they may be either, unless a DataLoader has
+    collated them.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class BatchSplitter:
             self._n_parts = len(batch)
             if _are_alike(batch) and not _is_collated(data):
                 raise ValueError(
-                    "a batch is a list of two tensors of the same shape and type, which may be "
+                    f"a batch is a list of two {type(batch[0]).__name__}s alike, which may be "
                     "inputs and targets, or two samples without targets. Make a pair a tuple; or "
                     "say what it is: use('supervised', ..., split=lambda batch: (batch, None)) for "
                     "samples, split=lambda batch: (batch[0], batch[1]) for pairs"
@@ -85,11 +86,15 @@ class BatchSplitter:
 
 
 def _are_alike(batch: list[Any]) -> bool:
-    if len(batch) != 2 or not all(isinstance(item, torch.Tensor) for item in batch):
-        return False
-    one, other = batch
-    is_same = one.shape == other.shape and one.dtype == other.dtype
-    return one.dim() > 0 and is_same and bool(one.is_floating_point())
+    """Return whether a list is of two things that are as likely two samples as a pair."""
+    match batch:
+        case [torch.Tensor() as one, torch.Tensor() as other]:
+            is_same = one.shape == other.shape and one.dtype == other.dtype
+            return one.dim() > 0 and is_same and bool(one.is_floating_point())
+        case [Mapping() as one, Mapping() as other]:
+            return one.keys() == other.keys()
+        case _:
+            return len(batch) == 2 and all(isinstance(item, str | bytes) for item in batch)
 
 
 def _is_collated(data: Any) -> bool:
@@ -172,13 +177,13 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 def _mapping_like(value: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
     """Return a mapping of the type of another one, and with what else that holds."""
-    if all(items[key] is item for key, item in value.items()):
-        return value
     if isinstance(value, dict | UserDict):  # whose copies have items of their own
         result = copy.copy(value)
         for key, item in items.items():
             result[key] = item
         return result
+    if all(items[key] is item for key, item in value.items()):
+        return value
     try:
         return type(value)(items)  # type: ignore[call-arg]
     except TypeError as error:
