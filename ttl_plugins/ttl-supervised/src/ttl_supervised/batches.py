@@ -6,10 +6,13 @@ import copy
 from collections import UserDict
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import default_collate
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
 
 Batch = tuple[Any, Any]
 """Inputs and targets; the targets are None where a batch has none."""
@@ -148,6 +151,22 @@ def first_length(batch: Any) -> int | None:
 
 def _length(value: Any) -> int | None:
     return len(value) if isinstance(value, torch.Tensor) and value.dim() else None
+
+
+def weigh_samples(loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
+    """Set the weight of a list of samples to their number, where no component has set one.
+
+    Args:
+        loop: the loop.
+        inputs: the inputs of its batch.
+        targets: its targets, or None.
+    """
+    n_samples = number_of_samples(inputs, targets)
+    if n_samples is not None:
+        size = getattr(loop, "batch_size", None)
+        # by default it is the length of the first tensor, here of one sample
+        if size is None or (isinstance(size, int) and size == first_length(loop.batch)):
+            loop.batch_size = n_samples
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""What is checked of optimizers and losses, and what is said of devices that do not fit."""
+"""What is checked of optimizers and losses, and what is said where a model or a loss fails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ttl_core import ArgumentError
+from ttl_supervised.batches import describe, suggested_split
 
 
 def check_optimizer(optimizer: Any, model: torch.nn.Module, loss_func: Any) -> None:
@@ -80,6 +81,35 @@ def wrong_loss_error(loss: Any) -> Exception:
         "loss of the batch, a tensor without dimensions. From a number, such as .item(), no "
         "gradient can be computed"
     )
+
+
+def no_targets_error(phase: str, batch: Any) -> ValueError:
+    """Return the error for a training or validation batch in which no targets are found."""
+    return ValueError(
+        f"a batch of {phase} data has no targets: it is {describe(batch)}, neither a pair nor a "
+        "mapping with 'inputs' and 'targets'. Say where they are: use('supervised', ..., "
+        f"split=function), such as {suggested_split(batch)}. The model is called with the inputs "
+        "alone"
+    )
+
+
+def note_whole_batch(error: Exception, batch: Any) -> None:
+    """Add a note to an error of a model that was given a whole batch, if that has parts."""
+    if isinstance(batch, Mapping | list | tuple):
+        error.add_note(
+            f"ttl: 'supervised' gave the model the whole batch, {describe(batch)}, as it is "
+            "neither a pair nor a mapping with 'inputs' and 'targets'. If that is wrong, say "
+            f"where the inputs are: use('supervised', ..., {suggested_split(batch)})"
+        )
+
+
+def note_missing_graph(error: Exception, loss: torch.Tensor) -> None:
+    """Add a note to an error of backward(), if the loss depends on no parameter."""
+    if not loss.requires_grad:
+        error.add_note(
+            "ttl: the loss has no graph that leads to a parameter. Either all parameters are "
+            "frozen, or loss_func computes with detached values, such as x.item() or x.argmax()"
+        )
 
 
 def note_devices(error: Exception, **values: Any) -> None:

@@ -1,4 +1,7 @@
-"""The component `supervised`."""
+"""The component `supervised`.
+
+A third of this module is documentation and checks of arguments.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,21 @@ from ttl_core.arguments import one_of, user_stacklevel
 from ttl_supervised.batches import (
     Batch,
     BatchSplitter,
-    describe,
-    first_length,
     function_to_device,
-    number_of_samples,
     split_batch,
-    suggested_split,
     to_device,
+    weigh_samples,
 )
-from ttl_supervised.checks import check_optimizer, check_scheduler, note_devices, wrong_loss_error
+from ttl_supervised.checks import (
+    check_optimizer,
+    check_scheduler,
+    no_targets_error,
+    note_devices,
+    note_missing_graph,
+    note_whole_batch,
+    wrong_loss_error,
+)
+from ttl_supervised.models import best_device, compile_in_place
 from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
 if TYPE_CHECKING:
@@ -126,7 +135,7 @@ class Supervised(LoopComponent):
         self.split = split or split_batch
         self._splitter = BatchSplitter()
         if device == "auto":
-            device = _best_device()
+            device = best_device()
         self.device = None if device is None else torch.device(device)
         self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
         self._compiled: torch.nn.Module | None = None
@@ -240,18 +249,15 @@ class Supervised(LoopComponent):
         """
         inputs, targets = self._split(loop)
         if targets is None and not (loop.is_testing or loop.is_predicting):
-            raise ValueError(
-                f"a batch of {loop.epoch_desc} data has no targets: it is "
-                f"{describe(loop.batch)}, neither a pair nor a mapping with 'inputs' and "
-                "'targets'. Say where they are: use('supervised', ..., split=function), such as "
-                f"{suggested_split(loop.batch)}. The model is called with the inputs alone"
-            )
+            raise no_targets_error(loop.epoch_desc, loop.batch)
         if isinstance(inputs, list | tuple):
-            self._weigh(loop, inputs, targets)
+            weigh_samples(loop, inputs, targets)
         try:
             loop.scores = loop.model(inputs)
         except Exception as error:
-            self._explain(error, loop, inputs)
+            note_devices(error, model=loop.model, inputs=inputs)
+            if inputs is loop.batch:
+                note_whole_batch(error, inputs)
             raise
         self._scored_at = _position(loop)
 
@@ -278,12 +284,7 @@ class Supervised(LoopComponent):
         try:
             loop.loss.backward()
         except RuntimeError as error:
-            if not loop.loss.requires_grad:
-                error.add_note(
-                    "ttl: the loss has no graph that leads to a parameter. Either all parameters "
-                    "are frozen, or loss_func computes with detached values, such as x.item() or "
-                    "x.argmax()"
-                )
+            note_missing_graph(error, loop.loss)
             raise
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
@@ -316,25 +317,6 @@ class Supervised(LoopComponent):
             return self.split(loop.batch)
         return self._splitter(loop.batch, loop.data)
 
-    def _weigh(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
-        """Weight a list of samples by their number, where no component has set a weight."""
-        n_samples = number_of_samples(inputs, targets)
-        if n_samples is not None:
-            size = getattr(loop, "batch_size", None)
-            # by default it is the length of the first tensor, here of one sample
-            if size is None or (isinstance(size, int) and size == first_length(loop.batch)):
-                loop.batch_size = n_samples
-
-    def _explain(self, error: Exception, loop: TrainTestLoop, inputs: Any) -> None:
-        """Add to an error of the model what the cause may be."""
-        note_devices(error, model=loop.model, inputs=inputs)
-        if inputs is loop.batch and isinstance(inputs, Mapping | list | tuple):
-            error.add_note(
-                f"ttl: 'supervised' gave the model the whole batch, {describe(inputs)}, as it is "
-                "neither a pair nor a mapping with 'inputs' and 'targets'. If that is wrong, say "
-                f"where the inputs are: use('supervised', ..., {suggested_split(inputs)})"
-            )
-
     def _prepared_loss_func(self) -> Any:
         """Return the loss function with its tensors on the device."""
         if self.device is None:
@@ -346,24 +328,8 @@ class Supervised(LoopComponent):
         if self.device is not None:
             model.to(self.device)
         if self.compile_options is not None and self._compiled is not model:
-            _compile(model, self.compile_options)
+            compile_in_place(model, self.compile_options)
             self._compiled = model
-
-
-def _best_device() -> torch.device:
-    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return best or torch.device("cpu")
-
-
-def _compile(model: torch.nn.Module, options: Mapping[str, Any]) -> None:
-    if type(model).__module__.startswith("torch.nn.modules."):
-        warnings.warn(
-            f"torch does not compile a bare torch.nn.{type(model).__name__} in place. Put it into "
-            "a module of your own, whose forward() calls it",
-            UserWarning,
-            stacklevel=user_stacklevel(),
-        )
-    model.compile(**options)  # in place, so that the names of weights stay
 
 
 def _is_last_part(loop: TrainTestLoop) -> bool:
