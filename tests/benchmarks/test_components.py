@@ -155,6 +155,7 @@ def make_supervised():
         loss_func=cross_entropy,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
         scheduler=lambda optimizer, _: torch.optim.lr_scheduler.StepLR(optimizer, step_size=2),
+        scheduler_interval="step",
         device="cpu",
     )
 

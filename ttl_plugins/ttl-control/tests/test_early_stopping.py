@@ -185,7 +185,8 @@ def test_state_includes_the_value_of_its_safe_point(tmp_path):
 
     make_loop([torch.tensor(5.0), 6], Do("on_safe_point", save)).train(n_epochs=2)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert {"best": 5.0, "n_bad": 1, "reason": None} == state
+    counts = {"newest_epoch": 1, "longest_gap": 0}
+    assert {"best": 5.0, "n_bad": 1, "reason": None, **counts} == state
 
 
 def resumed(state, values, **config):
@@ -307,6 +308,62 @@ def test_a_metric_may_be_rare():
     loop = make_loop([0] * 9, Rarely(), monitor="valid/f1", mode="max", patience=2)
     loop.train(n_epochs=9)
     assert 7 == loop.epoch_num
+
+
+def logged_in(epochs, patience):
+    """Return a loop in which the monitored metric is logged in some epochs, always better."""
+
+    class Some(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.is_validating and loop.epoch_num in epochs:
+                loop.log({"f1": loop.epoch_num}, level="epoch")
+
+    return make_loop([0] * 20, Some(), monitor="valid/f1", mode="max", patience=patience)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "n_missing"),
+    [({0}, [3]), ({0, 1, 2}, [3]), ({0, 5}, [3, 5])],
+    ids=["once", "often", "rare"],
+)
+def test_a7_says_that_the_metric_stopped_coming(epochs, n_missing):
+    """A7: it warns when no value comes for longer than patience, again after longer gaps only."""
+    loop = logged_in(epochs, patience=2)
+    expected = r"'valid/f1', which was logged before, but not in the last \d epochs"
+    with pytest.warns(UserWarning, match=expected) as caught:
+        loop.train(n_epochs=16)
+    assert all(f"last {n} epochs" in str(w.message) for n, w in zip(n_missing, caught, strict=True))
+    assert [__file__] * len(n_missing) == [warning.filename for warning in caught]
+    assert 16 == loop.epoch_num
+
+
+def test_a7_resumed_it_counts_the_epochs_without_a_value_on():
+    """A7: a resumed run warns in the same epoch as the uninterrupted one."""
+    state = None
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            nonlocal state
+            if (loop.epoch_num, loop.epoch_desc) == (3, "valid"):
+                state = loop.state_dict()
+
+    loop = logged_in({0}, patience=2)
+    loop.components.append(Save())
+    with pytest.warns(UserWarning, match="in the last 3 epochs"):
+        loop.train(n_epochs=4)
+    resumed = logged_in({0}, patience=2)
+    resumed.load_state_dict(state)
+    with pytest.warns(UserWarning, match="in the last 3 epochs"):
+        resumed.train(n_epochs=4)
+
+
+def test_a7_states_of_earlier_versions_are_loaded():
+    """A7: a state that holds no count of epochs without a value is taken as one with none."""
+    loop = logged_in({0}, patience=2)
+    component = loop.components["early-stopping"]
+    component.load_state_dict({"best": 1.0, "n_bad": 1, "reason": None})
+    new = {"newest_epoch": None, "longest_gap": 0}
+    assert {"best": 1.0, "n_bad": 1, "reason": None, **new} == component.state_dict()
 
 
 def test_values_of_batches_do_not_count():

@@ -9,6 +9,7 @@ from torch import nn, tensor
 from torchmetrics import CatMetric, MetricCollection, SumMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 from ttl_metrics import Metrics
+from ttl_metrics.epoch_values import _MeanLoss
 
 from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
 
@@ -123,6 +124,76 @@ def test_low_precision_losses_are_summed_in_single_precision():
     assert {"test/loss": 1000.0} == numbers(loop)
 
 
+class Losses(LoopComponent):
+    """A component whose loss is the batch, all of one weight or of the given ones."""
+
+    def __init__(self, weights=None):
+        self.weights = weights
+
+    def on_loss_compute(self, loop):
+        loop.batch_size = self.weights[loop.batch_num] if self.weights else 1
+        loop.loss = loop.batch
+
+
+def mean_loss(losses, weights=None):
+    """Return the mean loss that is logged for batches of some losses."""
+    loop = make_loop(Metrics(), step=Losses(weights))
+    loop.test(losses)
+    return loop.metrics["test/loss"]
+
+
+def test_a13_numbers_of_python_keep_their_digits_and_their_range():
+    """A13: a mean of 67128463 is not 67128464, and 1e40 is not infinite."""
+    assert [67128463.0, 1e40] == [mean_loss([67128463.0] * 2), mean_loss([1e40])]
+
+
+@pytest.mark.parametrize("weight", [3, 3.0, tensor(3), tensor(3.0)])
+def test_a13_losses_of_double_precision_are_averaged_in_it(weight):
+    """A13: float64 losses stay float64, by hand, whatever their weight is."""
+    losses = [1 / 3, 1e-9, 2 / 7]
+    by_hand = sum(loss * 3 for loss in losses) / 9
+    result = mean_loss([tensor(loss, dtype=torch.float64) for loss in losses], [weight] * 3)
+    assert by_hand == pytest.approx(result, rel=1e-15)
+
+
+def test_a13_a_weighted_loss_near_the_largest_number_does_not_overflow():
+    """A13: a float32 loss of 3e38 times its weight is beyond float32, its mean is not."""
+    loss = tensor(3e38)
+    assert loss.item() == mean_loss([loss] * 2, [64, 64])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "compensated"])
+def test_a13_long_sums_keep_their_digits(dtype):
+    """A13: the mean of 17 million losses is right, also where a device has no float64."""
+    mean = _MeanLoss()
+    mean.set_dtype(dtype)
+    loss = tensor(0.1)
+    mean.update(loss, 2**24)  # as after many batches, where float32 would lose the next ones
+    for _ in range(300):
+        mean.update(loss, 1)
+    assert loss.item() == pytest.approx(mean.compute().item(), rel=1e-7)
+    single = loss * 2**24
+    for _ in range(300):
+        single = single + loss
+    assert single.item() / (2**24 + 300) != pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_a13_states_of_single_precision_are_loaded():
+    """A13: a state of a version that summed in float32 counts on, in float64."""
+    component = Metrics()
+    old = {"total": tensor(4.0), "weight": tensor(2.0)}
+    values = {"num": 0, "has_loss": True, "has_metrics": False, "metrics": {}, "counts": [2]}
+
+    class Load(LoopComponent):
+        def on_epoch_begin(self, loop):
+            component.load_state_dict({"train": {**values, "loss": old}})
+
+    loop = make_loop(component, [1e40], step=Losses())
+    loop.components.append(Load())
+    loop.train(n_epochs=1)
+    assert {"train/loss": pytest.approx(1e40 / 3)} == numbers(loop)
+
+
 def test_each_phase_logs_at_epoch_level_under_its_own_name():
     """Training and validation epochs each log once, as they end."""
     logged = Logged()
@@ -189,6 +260,25 @@ def test_loss_can_be_left_to_another_instance():
     assert [("epoch", {"test/loss": 1.0}), ("epoch", {"test/accuracy": 1.0})] == (
         loop.components["logged"].calls
     )
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a14_a_component_placed_before_it_reads_the_values_of_this_epoch(place):
+    """A14: in on_epoch_end loop.metrics holds this epoch's values, wherever metrics is placed."""
+    read = []
+
+    class Read(LoopComponent):
+        def on_epoch_end(self, loop):
+            read.append(loop.metrics[f"{loop.epoch_desc}/loss"])
+
+    class Rise(Step):
+        def on_loss_compute(self, loop):
+            loop.loss = loop.batch[2] + loop.epoch_num
+
+    loop = make_loop(Metrics(), [batch(1.0)], [batch(5.0)], step=Rise())
+    loop.components.insert(place, Read())
+    loop.train(n_epochs=2)
+    assert [1.0, 5.0, 2.0, 6.0] == read
 
 
 # -- metrics ------------------------------------------------------------------------------------

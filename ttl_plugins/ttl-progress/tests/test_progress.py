@@ -393,6 +393,22 @@ def test_bar_of_data_without_a_length_has_no_time_left(screen, bar, rest):
     assert any(re.fullmatch(expected, line) for line in ever_shown(screen))
 
 
+def test_a14_time_left_is_not_negative(screen, bar, rest):
+    """A14: data that hold more batches than their length says have no time left."""
+
+    class Short(list):
+        def __len__(self):
+            return 1
+
+    loop = make_loop(rest, bar)
+    loop.train_data = Short(loop.train_data)
+    loop.train(n_epochs=1)
+    shown = list(ever_shown(screen))
+    assert any(" 2/1 9.1/s " in line for line in shown)
+    assert [] == [line for line in shown if "-" in line]
+    assert [] == [line for line in shown if "2/1" in line and "left" in line]
+
+
 def test_rate_is_of_the_batches_that_it_has_seen(screen, bar, rest):
     """In an epoch that was resumed in the middle, the batches before do not count."""
 

@@ -342,6 +342,56 @@ def test_a_monitored_metric_may_be_of_one_of_several_validation_sets(name, expec
     assert [0, 0, 1, 1, 2, 2] == n_seen
 
 
+def losses_of_epochs(*values):
+    """Return a component that logs a value in each validation epoch, none for None."""
+
+    class LogSome(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.is_validating and values[loop.epoch_num] is not None:
+                loop.log({"loss": values[loop.epoch_num]}, level="epoch")
+
+    return LogSome()
+
+
+def test_a7_a_value_of_an_earlier_epoch_does_not_step_the_scheduler():
+    """A7: each value steps it once, as by hand, and the first epoch without one is reported."""
+    loop = make_monitoring_loop(losses_of_epochs(5, None, None, 5, None), valid_data=make_data(1))
+    by_hand = plateau(SGD(make_model().parameters()), None)
+    for value in (5, 5):
+        by_hand.step(value)
+    with pytest.warns(UserWarning, match="in epoch 1, as the metric 'valid/loss'") as caught:
+        loop.train(5)
+    assert by_hand.state_dict() == loop.scheduler.state_dict()
+    assert [__file__] == [warning.filename for warning in caught]
+
+
+def test_a7_a_value_that_was_logged_before_a_save_is_not_stale():
+    """A7: a run resumed between an epoch and its validation knows what the epoch has logged."""
+    states = []
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            states.append(loop.state_dict())
+
+    def make(*others):
+        log = Log([5, 5], "train")
+        return make_monitoring_loop(log, *others, monitor="train/loss", valid_data=make_data(1))
+
+    loop = make(Save())
+    loop.train(2)
+    before_validation = [s for s in states if s["components"]["supervised"]["is_due"]]
+    resumed = make()
+    resumed.load_state_dict(before_validation[1])
+    resumed.train(2)
+    assert [0.05] == loop.scheduler.get_last_lr() == resumed.scheduler.get_last_lr()
+
+
+def test_a7_nothing_listens_to_what_is_logged_unless_a_metric_is_monitored():
+    """A7: without a monitor no batch pays for it."""
+    points = [make_loop().explain("on_log"), make_monitoring_loop(Log([])).explain("on_log")]
+    assert [False, True] == ["supervised" in text for text in points]
+
+
 def test_validations_in_mid_epoch_and_on_their_own_do_not_step_the_scheduler():
     """Only the validation that ends an epoch counts."""
 
@@ -384,7 +434,8 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
 
     loop = make_monitoring_loop(Log([5, 7]), Save(), valid_data=make_data(1))
     loop.train(1)
-    assert [{"is_due": True}, {"is_due": False}] == states[-2:]
+    due, done = {"is_due": True, "is_new": False}, {"is_due": False, "is_new": False}
+    assert [due, done] == states[-2:]
     loop.components.append(Load())
     loop.validate()
     assert [0.05] == loop.scheduler.get_last_lr()

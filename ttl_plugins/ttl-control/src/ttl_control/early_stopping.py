@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import LoopComponent, Monitor, hookimpl, missing_metric_error
-from ttl_core.arguments import number, whole_number
+from ttl_core.arguments import number, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -21,7 +22,8 @@ class EarlyStopping(LoopComponent):
     Each value logged at epoch level counts once, also those of validations in mid-epoch. The
     decision is taken at the safe point that follows, after components that save there; a
     validation that belongs to the epoch comes first. A value that is not finite is no improvement.
-    Each train() counts from the start.
+    Each train() counts from the start. A value of an earlier epoch does not count again; where no
+    new one has come for more than `patience` epochs, and for longer than ever before, it warns.
 
     Args:
         monitor: the full name of the metric, with its phase.
@@ -74,6 +76,8 @@ class EarlyStopping(LoopComponent):
         self.n_bad = 0
         self.reason: str | None = None
         self._uncounted: list[Any] = []
+        self._newest_epoch: int | None = None  # in which the newest value was logged; None: unknown
+        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
 
     @property
     def best(self) -> float:
@@ -96,6 +100,10 @@ class EarlyStopping(LoopComponent):
         if level == "epoch" and self.monitor in metrics:
             self._uncounted.append(metrics[self.monitor])
             self._was_logged = True
+            if self._newest_epoch is not None:
+                gap = loop.epoch_num - self._newest_epoch - 1
+                self._longest_gap = max(self._longest_gap, gap)
+            self._newest_epoch = loop.epoch_num
 
     @hookimpl(trylast=True)  # stop() skips the rest of the point: components that save come first
     def on_safe_point(self, loop: TrainTestLoop) -> None:
@@ -113,6 +121,7 @@ class EarlyStopping(LoopComponent):
                 self._was_logged = self.monitor in loop.metrics
             if not self._was_logged:
                 raise missing_metric_error("early-stopping", self.monitor, loop.metrics)
+            self._warn_of_missing(loop)
         if self.reason:
             _log.info("early-stopping: %s", self.reason)
             loop.stop()
@@ -120,7 +129,13 @@ class EarlyStopping(LoopComponent):
     def state_dict(self) -> dict[str, Any]:
         """Return what has been counted so far, as plain Python values."""
         self._count()
-        return {"best": self.best, "n_bad": self.n_bad, "reason": self.reason}
+        return {
+            "best": self.best,
+            "n_bad": self.n_bad,
+            "reason": self.reason,
+            "newest_epoch": self._newest_epoch,
+            "longest_gap": self._longest_gap,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume counting.
@@ -132,6 +147,23 @@ class EarlyStopping(LoopComponent):
         self.n_bad, self.reason = state["n_bad"], state["reason"]
         self._uncounted.clear()
         self._was_logged = True
+        self._newest_epoch = state.get("newest_epoch")  # which earlier versions did not save
+        self._longest_gap = state.get("longest_gap", 0)
+
+    def _warn_of_missing(self, loop: TrainTestLoop) -> None:
+        """Warn at the end of an epoch if values have stopped coming."""
+        n_epochs = loop.epoch_num + (loop.valid_data is None)  # counted once it was validated
+        if self._newest_epoch is None:
+            self._newest_epoch = n_epochs - 1
+        n_missing = n_epochs - self._newest_epoch - 1
+        if n_missing == max(self.patience, self._longest_gap) + 1:
+            warnings.warn(
+                f"'early-stopping' monitors {self.monitor!r}, which was logged before, but not in "
+                f"the last {n_missing} epochs. Its old value does not count again, so it does not "
+                "stop training. Check what logs it; ignore this warning if it is meant to be rare",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
 
     def _count(self) -> None:
         values, self._uncounted = self._uncounted, []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torchmetrics import Metric, MetricCollection
 
-from ttl_core import ArgumentError, LoopComponent, RunError
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
 from ttl_metrics.epoch_values import EpochKey, EpochValues
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ Given: TypeAlias = Metric | MetricCollection | Sequence[Metric] | Mapping[str, M
 class Metrics(LoopComponent):
     """The mean loss and metrics of each epoch, logged at its end.
 
-    The loss is averaged over the batches by `loop.batch_size` and logged as "train/loss",
+    They are logged first in on_epoch_end, so that all components read those of this epoch. The
+    loss is averaged over the batches by `loop.batch_size` and logged as "train/loss",
     "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Those of a named
     validation set are "valid/<name>/loss" and so on. Each phase has its own copy of every metric,
     so that a validation in mid-epoch leaves the training epoch's unchanged. A batch whose
@@ -116,30 +117,31 @@ class Metrics(LoopComponent):
         if arguments is not None:
             values.update_metrics(*arguments)
 
+    # Otherwise components placed before this one would read the values of an earlier epoch.
+    @hookimpl(tryfirst=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
-        """Log the mean loss and the metrics at epoch level."""
+        """Log the mean loss and the metrics at epoch level, before others end the epoch."""
         values = self._values(loop)
         if values is not None and (finished := values.finish()):
             loop.log(finished, level="epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the epochs that are under way have gathered, by phase."""
-        return {
-            phase: values.state_dict()
-            for phase, values in self._phases.items()
-            if values.epoch is not None
-        }
+        """Return what epochs under way have gathered, and metrics have kept, by phase.
+
+        Raises:
+            StateError: a metric holds something that could not be loaded.
+        """
+        states = {phase: values.state_dict() for phase, values in self._phases.items()}
+        return {phase: state for phase, state in states.items() if state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume with what epochs had gathered.
+        """Resume with what epochs had gathered, and metrics had kept.
 
         Args:
             state: what `state_dict` returned.
         """
         for phase, values in self._phases.items():
-            values.begin(None)
-            if phase in state:
-                values.load_state_dict(state[phase])
+            values.load_state_dict(state.get(phase, {}))
 
     def _values(self, loop: TrainTestLoop) -> EpochValues | None:
         """Return the values of the epoch under way; None in prediction."""

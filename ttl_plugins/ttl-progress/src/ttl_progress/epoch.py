@@ -57,7 +57,9 @@ class Epoch:
         values = self._last_loss(loop) | self._logged("batch") | self._logged("epoch")
         seconds = now - self.started
         rate = (self.n_done - (self.n_before or 0)) / seconds if seconds > 0 else 0.0
-        left = "" if total is None or not rate else _duration((total - self.n_done) / rate)
+        left = ""
+        if total is not None and total >= self.n_done and rate:  # data may be longer than they say
+            left = _duration((total - self.n_done) / rate)
         return (
             Text(self.label),
             ProgressBar(total=total, completed=self.n_done),

@@ -1,4 +1,7 @@
-"""The component `supervised`."""
+"""The component `supervised`.
+
+A third of this module is documentation and checks of arguments.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,25 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error, optimizer_parameters
 from ttl_core.arguments import one_of, user_stacklevel
-from ttl_supervised.batches import Batch, split_batch, to_device
+from ttl_supervised.batches import (
+    Batch,
+    BatchSplitter,
+    function_to_device,
+    split_batch,
+    to_device,
+    weigh_samples,
+)
+from ttl_supervised.checks import (
+    check_optimizer,
+    check_scheduler,
+    no_targets_error,
+    note_devices,
+    note_missing_graph,
+    note_whole_batch,
+    wrong_loss_error,
+)
+from ttl_supervised.models import best_device, compile_in_place
+from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -29,12 +50,16 @@ class Supervised(LoopComponent):
         optimizer: an optimizer, or a factory that takes the model's parameters and returns one. A
             factory makes a new one in each train().
         scheduler: a scheduler, or a factory that takes the optimizer and the number of
-            optimization steps of this train() (None if unknown) and returns one; None for none.
-        scheduler_interval: whether the scheduler steps after each optimization "step" or after
-            each training "epoch".
+            optimization steps of this train() (None if unknown) and returns one; None for none. A
+            scheduler class of torch, or a partial of one, is called with the optimizer, and with
+            how often it will step as T_max, total_iters or total_steps, where that is needed.
+        scheduler_interval: whether the scheduler steps after each optimization "step", as by
+            default, or after each training "epoch". By default a schedule that looks as if it
+            counted epochs gives a warning.
         monitor: the metric that a ReduceLROnPlateau monitors, such as "valid/loss", or
             "valid/<name>/loss" of one of several validation sets. The scheduler then steps once
-            an epoch, after the epoch's last validation, if any.
+            an epoch, after the epoch's last validation, if any. In an epoch that did not log the
+            metric it does not step, and the first such epoch gives a warning.
         split: takes what the data yielded and returns inputs and targets; the targets may be
             None in testing and prediction. By default a batch is a pair, or a mapping with
             "inputs" and "targets"; a batch of any other type is inputs alone.
@@ -44,7 +69,8 @@ class Supervised(LoopComponent):
 
     Raises:
         TypeError: an argument has a type that cannot work.
-        ArgumentError: `scheduler_interval` is neither "step" nor "epoch".
+        ArgumentError: `scheduler_interval` is neither "step" nor "epoch"; in train(), the
+            optimizer is of another model, or the scheduler of another optimizer.
 
     Example:
         >>> from functools import partial
@@ -70,7 +96,7 @@ class Supervised(LoopComponent):
         | Callable[[torch.optim.Optimizer, int | None], LRScheduler]
         | None = None,
         *,
-        scheduler_interval: Literal["step", "epoch"] = "step",
+        scheduler_interval: Literal["step", "epoch"] | None = None,
         monitor: str | None = None,
         split: Callable[[Any], Batch] | None = None,
         device: str | torch.device | None = "auto",
@@ -86,7 +112,8 @@ class Supervised(LoopComponent):
                 f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
                 "parameters, as functools.partial(torch.optim.Adam, lr=1e-3) does"
             )
-        one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
+        if scheduler_interval is not None:
+            one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
         is_scheduler = isinstance(scheduler, LRScheduler)
         if scheduler is not None and not is_scheduler and not callable(scheduler):
             raise TypeError(f"scheduler is {scheduler!r}, neither a scheduler nor a factory of one")
@@ -103,40 +130,60 @@ class Supervised(LoopComponent):
         self.loss_func = loss_func
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval if monitor is None else "monitor"
+        self._make_scheduler: Factory | None = None
+        if scheduler is not None and not isinstance(scheduler, LRScheduler):
+            self._make_scheduler = checked_factory(scheduler)
+        self.scheduler_interval = (scheduler_interval or "step") if monitor is None else "monitor"
+        self._is_interval_given = scheduler_interval is not None
         self.monitor = monitor
         self.split = split or split_batch
+        self._splitter = BatchSplitter()
         if device == "auto":
-            device = _best_device()
+            device = best_device()
         self.device = None if device is None else torch.device(device)
         self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
         self._compiled: torch.nn.Module | None = None
         self._is_due = False  # whether the scheduler has yet to step by the metric of this epoch
+        self._is_new = False  # whether the metric was logged in this epoch
+        self._has_warned = False
+        if monitor is not None:  # otherwise no batch pays for it
+            self.on_log = self._note_monitored  # type: ignore[method-assign]
         # the batches of the newest scores and loss: this component may be disabled in between
         self._scored_at: object = None
         self._loss_at: object = None
 
+    def _note_monitored(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
+        """Note that the monitored metric was logged, where a scheduler monitors one."""
+        if level == "epoch" and self.monitor in metrics:
+            self._is_new = True
+
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device; set `loss_func`, `optimizer` and `scheduler`."""
         self._prepare_model(loop.model)
-        loop.loss_func = self.loss_func
+        loop.loss_func = self._prepared_loss_func()
         loop.optimizer = self.optimizer
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             loop.optimizer = self.optimizer(loop.model.parameters())
+        check_optimizer(loop.optimizer, loop.model, loop.loss_func)
         loop.scheduler = self.scheduler
-        if self.scheduler is not None and not isinstance(self.scheduler, LRScheduler):
-            loop.scheduler = self.scheduler(loop.optimizer, loop.n_optim_steps)
+        if self._make_scheduler is not None:
+            n_times = loop.n_optim_steps if self.scheduler_interval == "step" else loop.n_epochs
+            loop.scheduler = self._make_scheduler(loop.optimizer, loop.n_optim_steps, n_times)
+        if self.scheduler is not None:
+            check_scheduler(loop.scheduler, loop.optimizer)
         if isinstance(loop.scheduler, ReduceLROnPlateau) != (self.monitor is not None):
             raise TypeError(
                 f"scheduler is {loop.scheduler!r} and monitor is {self.monitor!r}, but a "
                 "ReduceLROnPlateau and a metric for it to monitor, such as 'valid/loss', go "
                 "together"
             )
+        if self.scheduler_interval == "step" and not self._is_interval_given:
+            warn_of_epochs(loop.scheduler, loop)
 
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Drop the scheduler step that was due when an earlier run stopped or failed."""
-        self._is_due = False
+        self._is_due = self._is_new = self._has_warned = False
         return (yield)
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have logged by its end
@@ -150,22 +197,44 @@ class Supervised(LoopComponent):
         """
         if loop.epoch_desc == "predict":  # on_epoch_begin does not fire in it
             self._prepare_model(loop.model)
-        result = yield
+        outer = self._splitter
+        self._splitter = BatchSplitter()  # a validation in mid-epoch has one of its own
+        try:
+            result = yield
+        finally:
+            self._splitter = outer
         if self.monitor is not None:
             # a validation in mid-epoch or on its own does not end a training epoch
             self._is_due |= loop.is_training
             if self._is_due and _is_last_part(loop):
                 self._is_due = False
-                if self.monitor not in loop.metrics:
-                    raise missing_metric_error("supervised", self.monitor, loop.metrics)
-                loop.scheduler.step(loop.metrics[self.monitor])
+                self._step_by_metric(loop, self.monitor)
         return result
+
+    def _step_by_metric(self, loop: TrainTestLoop, monitor: str) -> None:
+        """Step the scheduler by the metric, if this epoch has logged it."""
+        if monitor not in loop.metrics:
+            raise missing_metric_error("supervised", monitor, loop.metrics)
+        if self._is_new:
+            self._is_new = False
+            loop.scheduler.step(loop.metrics[monitor])
+        elif not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"'supervised' did not step the scheduler in epoch {loop.epoch_num}, as the metric "
+                f"{monitor!r} that it monitors was not logged in it: its newest value is of an "
+                "earlier epoch. Check what logs it; ignore this warning if it is meant to be rare",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device and set `loss_func`, where no train() has done it."""
-        if not loop.is_training:
+        if loop.is_training:
+            self._is_new = False
+        else:
             self._prepare_model(loop.model)
-            loop.loss_func = self.loss_func
+            loop.loss_func = self._prepared_loss_func()
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Clear the gradients, also those that no optimizer uses: they would grow for ever."""
@@ -183,32 +252,50 @@ class Supervised(LoopComponent):
             loop.batch = to_device(loop.batch, self.device)
 
     def on_forward_pass(self, loop: TrainTestLoop) -> None:
-        """Set `scores`."""
-        inputs, _ = self.split(loop.batch)
-        loop.scores = loop.model(inputs)
+        """Set `scores`; set `batch_size` where the inputs are a list of samples.
+
+        Raises:
+            ValueError: a batch of training or validation data has no targets.
+        """
+        inputs, targets = self._split(loop)
+        if targets is None and not (loop.is_testing or loop.is_predicting):
+            raise no_targets_error(loop.epoch_desc, loop.batch)
+        if isinstance(inputs, list | tuple):
+            weigh_samples(loop, inputs, targets)
+        try:
+            loop.scores = loop.model(inputs)
+        except Exception as error:
+            note_devices(error, model=loop.model, inputs=inputs)
+            if inputs is loop.batch:
+                note_whole_batch(error, inputs)
+            raise
         self._scored_at = _position(loop)
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
         """Set `loss` and log it; None where a test batch has no targets."""
         _require(self._scored_at, loop, "scores")
-        _, targets = self.split(loop.batch)
-        if targets is not None:
-            loop.loss = loop.loss_func(loop.scores, targets)
-            loop.log({"loss": loop.loss})
-            self._loss_at = _position(loop)
-        elif loop.is_testing:
+        _, targets = self._split(loop)
+        if targets is None:
             loop.loss = None
-        else:
-            raise ValueError(
-                f"a batch of {loop.epoch_desc} data has no targets: it is a "
-                f"{type(loop.batch).__name__}, neither a pair nor a mapping with 'inputs' and "
-                "'targets'. Say where they are: use('supervised', ..., split=function)"
-            )
+            return
+        try:
+            loop.loss = loss = loop.loss_func(loop.scores, targets)
+        except Exception as error:
+            note_devices(error, scores=loop.scores, targets=targets, loss_func=loop.loss_func)
+            raise
+        if loop.is_training and not (isinstance(loss, torch.Tensor) and loss.numel() == 1):
+            raise wrong_loss_error(loss)
+        loop.log({"loss": loss})
+        self._loss_at = _position(loop)
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
         """Compute gradients."""
         _require(self._loss_at, loop, "loss")
-        loop.loss.backward()
+        try:
+            loop.loss.backward()
+        except RuntimeError as error:
+            note_missing_graph(error, loop.loss)
+            raise
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters, and the learning rate if it changes at each step."""
@@ -222,8 +309,8 @@ class Supervised(LoopComponent):
             loop.scheduler.step()
 
     def state_dict(self) -> dict[str, bool]:
-        """Return whether the scheduler has yet to step by the metric of this epoch."""
-        return {"is_due": self._is_due}
+        """Return whether the scheduler has yet to step, and whether its metric is new."""
+        return {"is_due": self._is_due, "is_new": self._is_new}
 
     def load_state_dict(self, state: Mapping[str, bool]) -> None:
         """Resume between a training epoch and its validation, or elsewhere.
@@ -232,30 +319,27 @@ class Supervised(LoopComponent):
             state: what `state_dict` returned.
         """
         self._is_due = state["is_due"]
+        # earlier versions stepped by the newest value, whatever epoch it was of
+        self._is_new = state.get("is_new", True)
+
+    def _split(self, loop: TrainTestLoop) -> Batch:
+        if self.split is not split_batch:
+            return self.split(loop.batch)
+        return self._splitter(loop.batch, loop.data)
+
+    def _prepared_loss_func(self) -> Any:
+        """Return the loss function with its tensors on the device."""
+        if self.device is None:
+            return self.loss_func
+        return function_to_device(self.loss_func, self.device)
 
     def _prepare_model(self, model: torch.nn.Module) -> None:
         """Put a model on the device, and compile it once."""
         if self.device is not None:
             model.to(self.device)
         if self.compile_options is not None and self._compiled is not model:
-            _compile(model, self.compile_options)
+            compile_in_place(model, self.compile_options)
             self._compiled = model
-
-
-def _best_device() -> torch.device:
-    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return best or torch.device("cpu")
-
-
-def _compile(model: torch.nn.Module, options: Mapping[str, Any]) -> None:
-    if type(model).__module__.startswith("torch.nn.modules."):
-        warnings.warn(
-            f"torch does not compile a bare torch.nn.{type(model).__name__} in place. Put it into "
-            "a module of your own, whose forward() calls it",
-            UserWarning,
-            stacklevel=user_stacklevel(),
-        )
-    model.compile(**options)  # in place, so that the names of weights stay
 
 
 def _is_last_part(loop: TrainTestLoop) -> bool:

@@ -1,0 +1,141 @@
+"""What is checked of optimizers and losses, and what is said where a model or a loss fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ttl_core import ArgumentError
+from ttl_supervised.batches import describe, suggested_split
+
+
+def check_optimizer(optimizer: Any, model: torch.nn.Module, loss_func: Any) -> None:
+    """Check that an optimizer updates parameters of a model, or of its loss function.
+
+    Args:
+        optimizer: the optimizer, or what a factory returned.
+        model: the model.
+        loss_func: the loss function, which may have parameters too.
+
+    Raises:
+        TypeError: it is no optimizer.
+        ArgumentError: it updates none of them.
+    """
+    if not hasattr(optimizer, "step") or not hasattr(optimizer, "zero_grad"):
+        raise TypeError(f"the factory given as optimizer returned {optimizer!r}, no optimizer")
+    updated = _parameters(optimizer)
+    own = {id(parameter) for parameter in model.parameters()}
+    if not updated or not own or updated & own:
+        return
+    if isinstance(loss_func, torch.nn.Module):
+        own |= {id(parameter) for parameter in loss_func.parameters()}
+    if not updated & own:
+        raise ArgumentError(
+            f"optimizer, a {type(optimizer).__name__} of {len(updated)} parameters, updates none "
+            f"of the {type(model).__name__} that the loop trains, but parameters of another model, "
+            "or of one from before it was moved or copied. Give a factory, which is called with "
+            f"the parameters of loop.model: partial({type(optimizer).__name__}, lr=...)"
+        )
+
+
+def check_scheduler(scheduler: Any, optimizer: Any) -> None:
+    """Check that a scheduler changes the learning rates of an optimizer.
+
+    Args:
+        scheduler: the scheduler, or what a factory returned.
+        optimizer: the optimizer.
+
+    Raises:
+        TypeError: it is no scheduler.
+        ArgumentError: it is of an optimizer of other parameters.
+    """
+    if not hasattr(scheduler, "step"):
+        raise TypeError(f"the factory given as scheduler returned {scheduler!r}, no scheduler")
+    # not by identity: one of the two may be wrapped
+    other = _parameters(getattr(scheduler, "optimizer", optimizer))
+    if other and not other & _parameters(optimizer):
+        raise ArgumentError(
+            f"scheduler, a {type(scheduler).__name__}, belongs to another optimizer than the one "
+            "that steps, so it would change nothing. Give a factory of it, which is called with "
+            f"loop.optimizer: partial({type(scheduler).__name__}, ...)"
+        )
+
+
+def _parameters(optimizer: Any) -> set[int]:
+    groups = getattr(optimizer, "param_groups", ())
+    return {id(parameter) for group in groups for parameter in group["params"]}
+
+
+def wrong_loss_error(loss: Any) -> Exception:
+    """Return the error for a training loss that is no single number in a tensor."""
+    if isinstance(loss, torch.Tensor):
+        return ValueError(
+            f"loss_func returned a tensor of shape {tuple(loss.shape)}, but has to return the mean "
+            "loss of the batch, a tensor without dimensions: give it reduction='mean', or call "
+            ".mean() on what it returns"
+        )
+    return TypeError(
+        f"loss_func returned a {type(loss).__name__}, {loss!r:.80}, but has to return the mean "
+        "loss of the batch, a tensor without dimensions. From a number, such as .item(), no "
+        "gradient can be computed"
+    )
+
+
+def no_targets_error(phase: str, batch: Any) -> ValueError:
+    """Return the error for a training or validation batch in which no targets are found."""
+    return ValueError(
+        f"a batch of {phase} data has no targets: it is {describe(batch)}, neither a pair nor a "
+        "mapping with 'inputs' and 'targets'. Say where they are: use('supervised', ..., "
+        f"split=function), such as {suggested_split(batch)}. The model is called with the inputs "
+        "alone"
+    )
+
+
+def note_whole_batch(error: Exception, batch: Any) -> None:
+    """Add a note to an error of a model that was given a whole batch, if that has parts."""
+    if isinstance(batch, Mapping | list | tuple):
+        error.add_note(
+            f"ttl: 'supervised' gave the model the whole batch, {describe(batch)}, as it is "
+            "neither a pair nor a mapping with 'inputs' and 'targets'. If that is wrong, say "
+            f"where the inputs are: use('supervised', ..., {suggested_split(batch)})"
+        )
+
+
+def note_missing_graph(error: Exception, loss: torch.Tensor) -> None:
+    """Add a note to an error of backward(), if the loss depends on no parameter."""
+    if not loss.requires_grad:
+        error.add_note(
+            "ttl: the loss has no graph that leads to a parameter. Either all parameters are "
+            "frozen, or loss_func computes with detached values, such as x.item() or x.argmax()"
+        )
+
+
+def note_devices(error: Exception, **values: Any) -> None:
+    """Add a note to an error, if values that were computed with are on several devices.
+
+    Args:
+        error: the error.
+        **values: modules, or nested structures of tensors, by what they are.
+    """
+    devices = {name: {str(tensor.device) for tensor in _tensors(v)} for name, v in values.items()}
+    devices = {name: found for name, found in devices.items() if found}
+    if len(set().union(*devices.values())) > 1:
+        where = "; ".join(f"{name}: {', '.join(sorted(on))}" for name, on in devices.items())
+        error.add_note(
+            f"ttl: not all is on one device ({where}). use('supervised', ..., device='auto') puts "
+            "the model, loss_func and the tensors of batches on the best one. With device=None "
+            "that is yours to do; objects in batches are moved if they have a method to(device)"
+        )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, torch.nn.Module):
+        yield from value.parameters()
+        yield from value.buffers()
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
