@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_checkpoint.metric import BestMetric
+from ttl_checkpoint.paths import absolute_path
 from ttl_checkpoint.preemption import Preemption, exit_by_signal
 from ttl_checkpoint.resuming import comparable_position, find_checkpoint
 from ttl_checkpoint.retention import checked_keep
@@ -90,6 +91,8 @@ class Checkpoint(LoopComponent):
     ) -> None:
         if not isinstance(resume, str | os.PathLike):
             raise ArgumentError(f"resume is {resume!r}, but has to be 'auto', 'never' or a path")
+        if resume not in ("auto", "never"):
+            resume = absolute_path("resume", resume)
         self._store = Store(directory)
         self.directory = self._store.directory
         self.keep = checked_keep(keep)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason
+from ttl_checkpoint.manifest import MANIFEST_FILE
 from ttl_checkpoint.reading import read_state
 from ttl_checkpoint.store import Store
+from ttl_core.arguments import did_you_mean
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -39,7 +41,7 @@ def find_checkpoint(store: Store, resume: str | os.PathLike[str]) -> Found | Non
     if resume == "never":
         return None
     if resume != "auto":
-        return Found(Path(resume), read_state(Path(resume)))
+        return Found(Path(resume), _read_named(Path(resume)))
     corrupt: list[tuple[Path, CorruptError]] = []
     for path in store.checkpoints():
         try:
@@ -57,6 +59,31 @@ def find_checkpoint(store: Store, resume: str | os.PathLike[str]) -> Found | Non
             f"{corrupt[0][1]}. To start again: use('checkpoint', ..., resume='never')"
         )
     return None
+
+
+def _read_named(path: Path) -> dict[str, Any]:
+    """Return the state of the checkpoint that `resume` names.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    try:
+        os.stat(path / MANIFEST_FILE)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        inside = Store(path).checkpoints()
+        if inside:
+            problem = f"is a directory of checkpoints. Name one of them, as {inside[0]}"
+        elif path.is_dir():
+            return read_state(path)  # says what it lacks
+        else:
+            names = [other.name for other in Store(path.parent).checkpoints()]
+            there = f"In {path.parent} are: {', '.join(names[:5])}" if names else "No checkpoint is there"
+            hint = did_you_mean(path.name, ("auto", "never", *names))
+            problem = f"does not exist: {os_reason(error)}. {hint}{there}"
+        raise CheckpointError(f"resume names {path} but that {problem}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {os_reason(error)}") from error
+    return read_state(path)
 
 
 def comparable_position(position: Mapping[str, Any], loop: TrainTestLoop) -> object:

@@ -16,7 +16,7 @@ from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, encode
-from ttl_core import ArgumentError
+from ttl_checkpoint.paths import absolute_path
 
 _NAME = re.compile(r"(?P<kind>crash-|corrupt-)?(?P<number>\d{6,})-epoch-\d+-step-\d+")
 _TEMPORARY = ".tmp-"
@@ -30,16 +30,17 @@ class Store:
     it is on the disk. Nothing in it is ever changed.
 
     Args:
-        directory: the directory.
+        directory: the directory. It is made absolute here, so that a later chdir() changes nothing.
 
     Raises:
         ArgumentError: it is no path.
+
+    Attributes:
+        directory: the absolute path of the directory.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
-            raise ArgumentError(f"directory is {directory!r}, but has to be a path, as 'runs/a'")
-        self.directory = Path(directory)
+        self.directory = absolute_path("directory", directory)
         self._lock = DirectoryLock(self.directory)
 
     # -- access -----------------------------------------------------------------------------
