@@ -64,6 +64,17 @@ def assert_refused(directory, corrupt=SECOND):
     assert verify(directory / "000003-epoch-2-step-6")
 
 
+def assert_not_loaded(directory, checkpoint=SECOND):
+    """Check that a checkpoint with the right digest is an error, and stays where it is."""
+    for resume in ("auto", directory / checkpoint):
+        with pytest.raises(CheckpointError, match="cannot be loaded") as caught:
+            train(Checkpoint(directory, resume=resume))
+        assert not isinstance(caught.value, CorruptError)
+    assert checkpoint in os.listdir(directory)
+    others = sorted(set(os.listdir(directory)) - {checkpoint, ".lock"})
+    assert 2 == train(Checkpoint(directory, resume=directory / others[0])).epoch_num
+
+
 def test_sealing_alone_is_accepted(directory):
     """The manifests in these tests are refused for their content, not for their form."""
     seal(directory / SECOND)
@@ -76,7 +87,7 @@ def test_a_pickle_that_runs_a_command_runs_nothing(directory, tmp_path):
     torch.save({"model": Command(canary)}, directory / SECOND / "state.pt")
     seal(directory / SECOND)
     assert verify(directory / SECOND)
-    assert_refused(directory)
+    assert_not_loaded(directory)
     assert not canary.exists()
 
 
@@ -87,7 +98,7 @@ def test_a_plain_pickle_runs_nothing(directory, tmp_path):
     canary = tmp_path / "canary"
     (directory / SECOND / "state.pt").write_bytes(pickle.dumps(Command(canary)))
     seal(directory / SECOND)
-    assert_refused(directory)
+    assert_not_loaded(directory)
     assert not canary.exists()
 
 
@@ -95,7 +106,7 @@ def test_a_naive_saver_runs_the_command(tmp_path):
     """The danger in the tests above is real."""
     canary = tmp_path / "canary"
     torch.save({"model": Command(canary)}, tmp_path / "last.pt")
-    with pytest.raises(ValueError, match="no state of a loop"):
+    with pytest.raises(ValueError, match="not a state of a loop"):
         train(NaiveFileSaver(tmp_path))
     assert canary.exists()
 
@@ -105,7 +116,7 @@ def test_something_else_than_a_state_is_refused(directory, value):
     """A file that can be loaded, but holds no state."""
     torch.save(value, directory / SECOND / "state.pt")
     seal(directory / SECOND)
-    assert_refused(directory)
+    assert_not_loaded(directory)
 
 
 @pytest.mark.parametrize(
@@ -196,18 +207,18 @@ def test_a_state_with_a_global_of_a_module_is_refused(directory):
     torch.save({"model": os.path.join}, stream)
     (directory / SECOND / "state.pt").write_bytes(stream.getvalue())
     seal(directory / SECOND)
-    with pytest.raises(CorruptError, match=r"torch refuses state\.pt"):
+    with pytest.raises(CheckpointError, match=r"torch refuses state\.pt"):
         read_state(directory / SECOND)
 
 
-def test_a_state_that_torch_refuses_without_a_reason_is_corrupt(directory, monkeypatch):
+def test_a_state_that_torch_refuses_without_a_reason_is_explained(directory, monkeypatch):
     """The message then names the type of torch's error."""
 
     def fail(*args, **kwargs):
         raise AssertionError
 
     monkeypatch.setattr(torch, "load", fail)
-    with pytest.raises(CorruptError, match=r"torch refuses state\.pt: AssertionError"):
+    with pytest.raises(CheckpointError, match=r"torch refuses state\.pt: AssertionError"):
         read_state(directory / SECOND)
 
 
@@ -218,7 +229,7 @@ def test_names_in_the_archive_are_not_used_as_paths(directory, tmp_path):
         archive.writestr("archive/version", "3\n")
         archive.writestr("archive/../../../canary", "here")
     seal(directory / SECOND)
-    assert_refused(directory)
+    assert_not_loaded(directory)
     assert [] == [name for _, _, names in os.walk(tmp_path) for name in names if "canary" in name]
 
 

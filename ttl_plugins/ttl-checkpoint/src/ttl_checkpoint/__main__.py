@@ -54,6 +54,7 @@ def _list(path: Path) -> int:
     print(
         f"{path.name}  epoch {manifest['epoch']}  step {manifest['step']}  "
         f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
+        + "  NOT FINITE" * (manifest.get("finite") is False)
     )
     _print_wrapped(
         f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"

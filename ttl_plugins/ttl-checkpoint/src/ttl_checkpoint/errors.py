@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from ttl_core import TTLError
 
 
@@ -11,6 +13,30 @@ class CheckpointError(TTLError, OSError):
 
 class CorruptError(CheckpointError):
     """A checkpoint whose files differ from what was written."""
+
+
+def is_printable(text: str) -> bool:
+    """Return whether a text has no control characters, which could act on a terminal."""
+    return not any(map(_is_control, text))
+
+
+def printable(text: object) -> str:
+    """Return a text with its control characters escaped.
+
+    Example:
+        >>> printable("\\x1b[2J of 1 \N{DEGREE SIGN}")
+        '\\\\x1b[2J of 1 °'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_control(character) else character
+        for character in str(text)
+    )
+
+
+def _is_control(character: str) -> bool:
+    # among them lone surrogates, which no stream can encode; Zl and Zp are separators of lines
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in ("Zl", "Zp")
 
 
 def os_reason(error: OSError) -> str:

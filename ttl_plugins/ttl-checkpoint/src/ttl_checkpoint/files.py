@@ -182,3 +182,5 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.ELOOP:
             raise CorruptError(f"{path} is corrupt: {error.filename} is a link") from error
         raise CheckpointError(f"{path} cannot be read: {os_reason(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} cannot be read: memory is short") from error

@@ -12,12 +12,11 @@ import json
 import math
 import os
 import stat
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.errors import CheckpointError, CorruptError, is_printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 
 if TYPE_CHECKING:
@@ -40,7 +39,13 @@ _TYPES: Mapping[str, Any] = {
 
 
 def describe(
-    loop: TrainTestLoop, state: Mapping[str, Any], *, reason: str, run: str, best: float | None
+    loop: TrainTestLoop,
+    state: Mapping[str, Any],
+    *,
+    reason: str,
+    run: str,
+    best: float | None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Return what a manifest says about a state.
 
@@ -50,6 +55,7 @@ def describe(
         reason: why it is saved: "due", "best", "signal", "end" or "exception".
         run: the identifier of the run.
         best: the value of the monitored metric, where it has just improved.
+        **more: further entries.
     """
     position = state["position"] or {"is_trained": False, "train_num": None}
     return {
@@ -60,9 +66,10 @@ def describe(
         "epoch": loop.epoch_num + position["is_trained"],
         "step": loop.global_step,
         "best": best,
-        "metrics": _single_numbers(loop.metrics),
+        "metrics": _single_numbers(state["metrics"]),
         "components": state["manifest"],
         "environment": state["environment"],
+        **more,
     }
 
 
@@ -70,7 +77,7 @@ def _single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
     """Return the metrics that are single numbers, as JSON can hold them."""
     found: dict[str, float | str] = {}
     for name, value in metrics.items():
-        if not _is_printable(name):
+        if not is_printable(name):
             continue
         with contextlib.suppress(TypeError, ValueError, RuntimeError):  # several numbers, or none
             number = float(value)
@@ -131,14 +138,9 @@ def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
     return (
         _encode(without_digest) == content
         and all(isinstance(manifest[name], type_) for name, type_ in _TYPES.items())
-        and all(_is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
+        and all(is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
         and all(isinstance(value, float | int | str) for value in manifest["metrics"].values())
         and all(item.keys() >= {"name", "version", "enabled"} for item in manifest["components"])
         and list(manifest["files"]) == [STATE_FILE]
         and manifest["files"][STATE_FILE].keys() >= {"bytes", "sha256"}
     )
-
-
-def _is_printable(text: str) -> bool:
-    """Return whether a text has no control characters, which could act on a terminal."""
-    return not any(unicodedata.category(character).startswith("C") for character in text)

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 
-from ttl_checkpoint.errors import CorruptError
+from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
+
+
+_OTHERWISE = "resume= and the path of another checkpoint"
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -42,16 +45,23 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises:
         CorruptError: it is not what was written.
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read or loaded, for another reason.
     """
     with _verified(path) as (_, stream):
         try:
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # a hostile file can make torch raise anything
-            text = next(iter(str(error).splitlines()), type(error).__name__)
-            raise CorruptError(f"{path} is corrupt: torch refuses {STATE_FILE}: {text}") from error
+            text = printable(next(iter(str(error).splitlines()), type(error).__name__))
+            raise CheckpointError(
+                f"{path} cannot be loaded, though every byte is as it was written: torch refuses "
+                f"{STATE_FILE}: {text}. It stays where it is. If memory was short, free some and "
+                f"start the same script again; else {_OTHERWISE}"
+            ) from error
     if not isinstance(state, dict):
-        raise CorruptError(f"{path} is corrupt: {STATE_FILE} holds a {type(state).__name__}")
+        raise CheckpointError(
+            f"{path} cannot be loaded: {STATE_FILE} holds a {type(state).__name__}, no state. "
+            f"Start the same script again with {_OTHERWISE}"
+        )
     return state
 
 

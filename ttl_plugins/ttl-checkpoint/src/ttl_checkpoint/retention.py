@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.manifest import read_manifest
@@ -30,7 +31,9 @@ def checked_keep(keep: int | None) -> int | None:
 
 
 def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max"]) -> list[Path]:
-    """Return the checkpoints to remove: those of a run but its newest ones and its best one.
+    """Return the checkpoints to remove: those of a run that are not needed any more.
+
+    Needed are its newest ones, its best one, and the newest one whose model is finite.
 
     Args:
         store: the directory of checkpoints.
@@ -40,13 +43,32 @@ def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max
     """
     if keep is None:
         return []
-    own: dict[Path, float | None] = {}  # newest first, with the metric where it had improved
+    own: dict[Path, Mapping[str, Any]] = {}  # newest first, with their manifests
     for path in store.checkpoints():
         with contextlib.suppress(CheckpointError):
             manifest = read_manifest(path)
             if manifest["run"] == run:
-                own[path] = manifest["best"]
-    metrics = {path: value for path, value in own.items() if value is not None}
+                own[path] = manifest
+    needed = [*list(own)[:keep], best_of(own, mode), _last_finite(own)]
+    return [path for path in own if path not in needed]
+
+
+def best_of(manifests: Mapping[Path, Mapping[str, Any]], mode: str) -> Path | None:
+    """Return the checkpoint with the best metric among those where it had improved, if any.
+
+    Args:
+        manifests: the manifests of checkpoints, newest first.
+        mode: whether the best one has the lowest ("min") or the highest ("max") metric.
+    """
+    metrics = {path: m["best"] for path, m in manifests.items() if m["best"] is not None}
     pick = min if mode == "min" else max
-    best = pick(metrics, key=metrics.__getitem__, default=None)
-    return [path for path in list(own)[keep:] if path != best]
+    return pick(metrics, key=metrics.__getitem__, default=None)
+
+
+def _last_finite(manifests: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+    """Return the newest checkpoint whose model is finite, or is not known not to be."""
+    for finite in (True, None):  # None: earlier versions did not save it
+        for path, manifest in manifests.items():
+            if manifest.get("finite") is finite:
+                return path
+    return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
+from ttl_checkpoint.finite import is_finite
 from ttl_checkpoint.manifest import describe
 from ttl_checkpoint.retention import outdated
 from ttl_checkpoint.store import Store
@@ -91,13 +92,14 @@ class Writer:
             copy=self._asynchronous, out=self._copy, allow_unsafe=reason == "end"
         )
         about = describe(loop, state, reason=reason, run=run, best=best)
+        buffers = _buffer_names(loop)
         if self._asynchronous:
             self._copy = state
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            self._pending = self._thread.submit(self._write, state, about)
+            self._pending = self._thread.submit(self._write, state, about, buffers)
             self._pending.add_done_callback(lambda _: self._on_written())
         else:
-            self._announce(loop, lambda: self._write(state, about))
+            self._announce(loop, lambda: self._write(state, about, buffers))
         return state["position"]  # type: ignore[no-any-return]
 
     def poll(self, loop: TrainTestLoop) -> None:
@@ -115,13 +117,17 @@ class Writer:
         """Write the state of a loop that has failed, to inspect; no run resumes from it."""
         state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
         about = describe(loop, state, reason="exception", run=run, best=None)
+        about["finite"] = is_finite(state["model"], _buffer_names(loop))
         path = self._store.write(state, about, crash=True)
         _log.warning("checkpoint: %s holds the state at the failure, to inspect", path)
         for old in self._store.crashes()[_N_CRASHES:]:
             self._store.remove(old)
 
-    def _write(self, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+    def _write(
+        self, state: Mapping[str, Any], about: dict[str, Any], buffers: Collection[str]
+    ) -> Path:
         self._store.open()  # where that failed before
+        about["finite"] = is_finite(state["model"], buffers)  # in the thread, if there is one
         path = self._store.write(state, about, crash=False)
         try:
             for old in outdated(self._store, about["run"], self._keep, self._mode):
@@ -143,3 +149,7 @@ class Writer:
         if self._on_failure == "raise":
             raise error
         warnings.warn(str(error), UserWarning, stacklevel=user_stacklevel())
+
+
+def _buffer_names(loop: TrainTestLoop) -> Collection[str]:
+    return {name for name, _ in loop.model.named_buffers(remove_duplicate=False)}
