@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,13 +21,16 @@ from pathlib import Path
 import pytest
 import torch
 from naive_savers import NaiveFileSaver
-from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint import Checkpoint, CheckpointError, errors
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.lock import DirectoryLock
+from ttl_checkpoint.lock import _held as locks
 
 from ttl_core import LoopComponent, RunError, TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
 
 resource = pytest.importorskip("resource", reason="needs limits of a POSIX system")
+fcntl = pytest.importorskip("fcntl", reason="needs locks of a POSIX system")
 
 N_STEPS = 3  # of an epoch
 FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{N_STEPS * i}" for i in (1, 2, 3))
@@ -491,6 +495,108 @@ def test_two_runs_with_one_directory_are_refused_until_one_is_killed(directory):
         finally:
             other.kill()
     trained(Checkpoint(directory, resume="never"))
+    assert 0 == main([str(directory)])
+
+
+def locked_from_outside(directory):
+    """Return whether another process finds a directory locked."""
+    pid = os.fork()
+    if not pid:
+        try:
+            DirectoryLock(directory).acquire()
+        except RunError:
+            os._exit(1)
+        except BaseException:
+            os._exit(2)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, 1)
+    return status == 1
+
+
+def test_a_copy_of_the_directory_does_not_unlock_it(directory, tmp_path):
+    """C7: closing a descriptor of the lock's file elsewhere in this process changes nothing."""
+    seen = []
+
+    def copy():
+        seen.append(locked_from_outside(directory))
+        shutil.copytree(directory, tmp_path / "copy")
+        (directory / ".lock").read_bytes()
+        seen.append(locked_from_outside(directory))
+
+    trained(Checkpoint(directory), BeforeStep(4, copy), n_epochs=2)
+    assert [True, True, False] == [*seen, locked_from_outside(directory)]
+
+
+def test_a_forked_process_does_not_keep_the_lock(directory):
+    """C7: a worker that outlives its run does not keep the next one out."""
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        assert locked_from_outside(directory)  # the child has not released what the parent holds
+        lock.release()
+        DirectoryLock(directory).acquire()
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
+        for held in list(locks.values()):
+            held.release()
+
+
+def test_a_kernel_without_locks_of_open_files_has_the_others(directory, monkeypatch):
+    """C7: where the kernel refuses them, the lock of the process is taken."""
+
+    def refuse(*args):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    assert locked_from_outside(directory)
+    lock.release()
+    assert not locked_from_outside(directory)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(directory, reference, monkeypatch, number):
+    """C12: one warning, and the run continues; a second saver in the process is still refused."""
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.warns(UserWarning, match="has no locks") as warned:
+        assert reference == trained(Checkpoint(directory))
+        assert reference == trained(Checkpoint(directory, resume="never"))
+    assert 1 == len(warned)
+    with pytest.raises(RunError, match="another run, or another component"):
+        trained(Checkpoint(directory), Checkpoint(directory))
+
+
+def test_a_directory_that_cannot_be_synced_is_a_warning(directory, reference, monkeypatch):
+    """C12: fsync() of a directory fails on some file systems; files are synced all the same."""
+    fsync, n_files = os.fsync, 0
+
+    def refuse(descriptor):
+        nonlocal n_files
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        n_files += 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(errors, "_warned", set())
+    with pytest.warns(UserWarning, match="cannot sync directories") as warned:
+        assert reference == trained(Checkpoint(directory))
+    assert (1, 6) == (len(warned), n_files)
     assert 0 == main([str(directory)])
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 
 from ttl_core import TTLError
+from ttl_core.arguments import user_stacklevel
+
+_warned: set[str] = set()
 
 
 class CheckpointError(TTLError, OSError):
@@ -42,3 +46,10 @@ def _is_control(character: str) -> bool:
 def os_reason(error: OSError) -> str:
     """Return the system's own words for an error, without number and path."""
     return error.strerror or str(error)
+
+
+def warn_once(text: str) -> None:
+    """Warn, unless this process has given the same warning before."""
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, UserWarning, stacklevel=user_stacklevel())

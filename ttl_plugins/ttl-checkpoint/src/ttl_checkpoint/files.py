@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, warn_once
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _READ_FLAGS = (
@@ -103,12 +103,19 @@ def write_durably(path: Path, fill: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
+    """Wait until the names in a directory are on the disk. Where that is impossible, it warns."""
     if os.name != "posix":  # elsewhere a directory cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP):
+            raise
+        warn_once(
+            f"a file system cannot sync directories ({os_reason(error)}): a "
+            "checkpoint may be lost if the machine itself fails just after it was saved"
+        )
     finally:
         os.close(descriptor)
 
