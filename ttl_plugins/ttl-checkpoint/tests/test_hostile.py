@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 import torch
-from checkpoint_runs import SECOND, train
+from checkpoint_runs import FIRST, SECOND, train
 from naive_savers import NaiveFileSaver
 from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
@@ -19,6 +19,8 @@ from ttl_checkpoint.errors import CorruptError
 from ttl_checkpoint.reading import read_state, verify
 
 from ttl_core import TTLError
+
+PARTS = ("position", "model", "variables", "metrics", "components", "random", "data", "environment")
 
 
 @pytest.fixture
@@ -293,15 +295,59 @@ def test_a_link_in_place_of_a_leftover_is_not_followed(directory, tmp_path):
     assert ["kept"] == os.listdir(tmp_path / "outside")
 
 
-ODD = [{"metrics": None}, {"components": 3}, {"metrics": {"\ud800": 1.0}}, {"epoch": None}]
+COMPONENT = {"name": "a", "version": None, "enabled": True}
+ODD = [
+    *({"metrics": None}, {"components": 3}, {"metrics": {"\ud800": 1.0}}, {"epoch": None}),
+    *({"metrics": {"a": 10**400}}, {"metrics": {"a": None}}, {"best": 10**400}, {"epoch": 10**400}),
+    *({"components": [{**COMPONENT, key: 5}]} for key in COMPONENT),
+    *({"components": [5]}, {"components": [None]}, {"components": [{}]}, {"step": 7}),
+    {"reason": "exception"},
+]
 
 
-@pytest.mark.parametrize("changes", ODD, ids=lambda changes: "".join(changes))
+@pytest.mark.parametrize("changes", ODD, ids=lambda changes: str(changes)[:60])
 def test_the_listing_survives_odd_manifests(directory, capsys, changes):
-    """A manifest without what is always written is corrupt, even if its digest matches."""
+    """C10: an odd manifest is corrupt, even if its digest matches, and hides no other one."""
     seal(directory / SECOND, **changes)
     assert 1 == main([str(directory)])
-    assert f"{SECOND}  CORRUPT" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{SECOND}  CORRUPT" in printed
+    assert f"{FIRST}  epoch 1" in printed
+
+
+def test_the_listing_survives_any_error(directory, capsys, monkeypatch):
+    """C10: whatever goes wrong with one, the others are listed."""
+
+    def fail(path):
+        if path.name == FIRST:
+            raise RecursionError
+        return verify(path)
+
+    monkeypatch.setattr("ttl_checkpoint.__main__.verify", fail)
+    assert 1 == main([str(directory)])
+    printed = capsys.readouterr().out
+    assert f"{FIRST}  UNREADABLE\n    RecursionError\n{SECOND}  epoch 2" in printed
+
+
+@pytest.mark.parametrize("name", [SECOND.replace("6", "7"), SECOND.replace("2-", "3-"), "000009"])
+def test_a_checkpoint_by_another_name_is_corrupt(directory, name):
+    """C10: the name says which epoch and step it is of, and is compared with the manifest."""
+    other = name if "-" in name else f"crash-{SECOND}"
+    (directory / SECOND).rename(directory / other)
+    with pytest.raises(CorruptError, match="its manifest"):
+        verify(directory / other)
+
+
+def test_a_crash_by_another_name_is_not_resumed_from(directory):
+    """C10: the state of a failure, renamed, is corrupt, and the one before is used."""
+    seal(directory / SECOND, reason="exception")
+    assert_refused(directory)
+
+
+def test_a_copy_may_have_any_name(directory):
+    """A checkpoint that a user has named is itself."""
+    (directory / SECOND).rename(directory / "good")
+    assert 2 == train(Checkpoint(directory / "b", resume=directory / "good")).epoch_num
 
 
 def test_the_listing_prints_no_control_characters(directory, capsys):
@@ -309,6 +355,83 @@ def test_the_listing_prints_no_control_characters(directory, capsys):
     seal(directory / SECOND, metrics={"\x1b[2J": 1.0})
     main([str(directory)])
     assert "\x1b" not in capsys.readouterr().out
+
+
+ESCAPES = "\x1b[2J\x9b\r\u202e\u2028"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {"a": ESCAPES}},
+        {"components": [{**COMPONENT, "name": ESCAPES}]},
+        {"components": [{**COMPONENT, "version": ESCAPES}]},
+        {},
+    ],
+    ids=["metric", "name", "version", "file"],
+)
+def test_the_listing_escapes_control_characters(directory, capsys, caplog, changes):
+    """C10: nor can values, names and versions of components, and names of added files."""
+    seal(directory / SECOND, **changes)
+    if not changes:
+        (directory / SECOND / ESCAPES).touch()
+        os.close(os.open(os.fsencode(directory / SECOND) + b"/\xff", os.O_CREAT))
+    assert int(not changes) == main([str(directory)])
+    train(Checkpoint(directory))
+    for text in (capsys.readouterr().out, *caplog.messages):
+        assert not set(text) & set(ESCAPES) - set("[2J")
+        text.encode()
+
+
+def nested(depth):
+    """Return a list in a list in a list."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+FORGED = {
+    **{f"{part} {value!r}": {part: value} for part in PARTS for value in (5, "text", [None])},
+    "position without a key": {"position": {}},
+    "manifest without a record": {"manifest": []},
+    "too deep": {"metrics": {"a": nested(400)}},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
+def test_a_forged_state_is_an_error_of_ttl(directory, changes):
+    """C10: a state of another shape, with right digests, is explained before it is used."""
+    state = read_state(directory / SECOND)
+    torch.save({**state, **changes}, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    assert_not_loaded(directory)
+
+
+@pytest.mark.parametrize("key", ["train_num", "n_epochs_done", "is_trained", "global_step"])
+def test_a_forged_position_is_an_error_of_ttl(directory, key):
+    """C10: so is a position with a value of another type."""
+    state = read_state(directory / SECOND)
+    state["position"][key] = "text"
+    torch.save(state, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    assert_not_loaded(directory)
+
+
+def test_a_compressed_state_is_not_unpacked(directory):
+    """C10: what is larger in memory than on disk is refused before it is read."""
+    path = directory / SECOND / "state.pt"
+    torch.save({"model": torch.zeros(10_000_000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert path.stat().st_size < 1_000_000
+    seal(directory / SECOND)
+    del members, content
+    with pytest.raises(CheckpointError, match="it is compressed"):
+        read_state(directory / SECOND)
 
 
 @pytest.mark.parametrize("name", ["run", "best"])

@@ -145,7 +145,9 @@ def test_shows_which_models_are_not_finite(tmp_path, capsys):
     train(tmp_path, Poison())
     assert 0 == main([str(tmp_path)])
     first, second = entries(capsys.readouterr().out)
-    assert (first[0].endswith("verified"), second[0].endswith("verified  NOT FINITE")) == (True,) * 2
+    assert (first[0].endswith("verified"), second[0].endswith("verified  NOT FINITE")) == (
+        True,
+    ) * 2
 
 
 def damage(path):

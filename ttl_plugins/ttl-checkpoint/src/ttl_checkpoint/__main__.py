@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.errors import CorruptError, os_reason, printable
 from ttl_checkpoint.manifest import MANIFEST_FILE
 from ttl_checkpoint.reading import verify
 from ttl_checkpoint.store import Store
@@ -33,10 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
     directory = parser.parse_args(arguments).directory
-    is_checkpoint = (directory / MANIFEST_FILE).exists()
-    paths = [directory] if is_checkpoint else Store(directory).everything()
+    try:
+        is_checkpoint = (directory / MANIFEST_FILE).exists()
+        paths = [directory] if is_checkpoint else Store(directory).everything()
+    except OSError as error:
+        print(f"{printable(directory)} cannot be read: {os_reason(error)}", file=sys.stderr)
+        return 2
     if not paths:
-        print(f"no checkpoint is in {directory}", file=sys.stderr)
+        print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
         return 2
     return max([_list(path) for path in paths])
 
@@ -45,16 +49,18 @@ def _list(path: Path) -> int:
     """Print what a checkpoint holds, and return the exit status."""
     try:
         manifest = verify(path)
-    except CheckpointError as error:
+    except Exception as error:  # whatever is wrong with one, the others are listed
         verdict = "CORRUPT" if isinstance(error, CorruptError) else "UNREADABLE"
-        print(f"{path.name}  {verdict}")
-        _print_wrapped(str(error).removeprefix(f"{path} is corrupt: ").split(" "), " ")
+        text = str(error).removeprefix(f"{path} is corrupt: ") or type(error).__name__
+        print(f"{printable(path.name)}  {verdict}")
+        _print_wrapped(text.split(" "), " ")
         return 1
     size = sum(file["bytes"] for file in manifest["files"].values())
     print(
-        f"{path.name}  epoch {manifest['epoch']}  step {manifest['step']}  "
+        f"{printable(path.name)}  epoch {manifest['epoch']}  step {manifest['step']}  "
         f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
-        + "  NOT FINITE" * (manifest.get("finite") is False)
+        + "  NOT FINITE"
+        * (manifest.get("finite") is False)
     )
     _print_wrapped(
         f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
@@ -69,9 +75,9 @@ def _list(path: Path) -> int:
 
 
 def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:
-    """Print items indented, as many in a line as fit; no item is broken."""
+    """Print items indented, as many in a line as fit; no item is broken, or acts on a terminal."""
     space = "\N{NO-BREAK SPACE}"  # where no line may end
-    text = separator.join(item.replace(" ", space) for item in items)
+    text = separator.join(printable(item).replace(" ", space) for item in items)
     lines = textwrap.wrap(
         text,
         shutil.get_terminal_size().columns,

@@ -25,11 +25,11 @@ def is_printable(text: str) -> bool:
 
 
 def printable(text: object) -> str:
-    """Return a text with its control characters escaped.
+    r"""Return a text with its control characters escaped.
 
     Example:
-        >>> printable("\\x1b[2J of 1 \N{DEGREE SIGN}")
-        '\\\\x1b[2J of 1 °'
+        >>> printable("\x1b[2J of 1 \N{DEGREE SIGN}")
+        '\\x1b[2J of 1 °'
     """
     return "".join(
         character.encode("unicode_escape").decode() if _is_control(character) else character

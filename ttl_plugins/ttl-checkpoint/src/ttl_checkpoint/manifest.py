@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
+NAME = re.compile(
+    r"(?P<kind>crash-|corrupt-)?(?P<number>[0-9]{6,18})-epoch-(?P<epoch>[0-9]{1,18})"
+    r"-step-(?P<step>[0-9]{1,18})"
+)
+"""What a checkpoint's directory is called."""
 _MAX_BYTES = 16 << 20
 _TYPES: Mapping[str, Any] = {
     "format": int,
@@ -120,13 +126,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         is_valid = len(content) <= _MAX_BYTES and _is_valid(manifest, content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         is_valid = False
     if not is_valid:
         raise CorruptError(f"{path} is corrupt: {MANIFEST_FILE} is not what was written")
+    _check_name(path, manifest)
     if manifest["format"] != FORMAT:
         raise CheckpointError(
-            f"{path} has format {manifest['format']!r}, this ttl-checkpoint reads {FORMAT}. "
+            f"{path} has format {manifest['format']}, this ttl-checkpoint reads {FORMAT}. "
             "Install the version that wrote it"
         )
     return dict(manifest)
@@ -139,8 +146,44 @@ def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
         _encode(without_digest) == content
         and all(isinstance(manifest[name], type_) for name, type_ in _TYPES.items())
         and all(is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
-        and all(isinstance(value, float | int | str) for value in manifest["metrics"].values())
-        and all(item.keys() >= {"name", "version", "enabled"} for item in manifest["components"])
+        and all(isinstance(value, str) or _is_number(value) for value in _numbers(manifest))
+        and all(
+            isinstance(item["name"], str)
+            and isinstance(item["version"], str | None)
+            and isinstance(item["enabled"], bool)
+            for item in manifest["components"]
+        )
         and list(manifest["files"]) == [STATE_FILE]
-        and manifest["files"][STATE_FILE].keys() >= {"bytes", "sha256"}
+        and isinstance(manifest["files"][STATE_FILE]["bytes"], int)
+        and isinstance(manifest["files"][STATE_FILE]["sha256"], str)
     )
+
+
+def _numbers(manifest: Mapping[str, Any]) -> list[Any]:
+    best = [] if manifest["best"] is None else [manifest["best"]]
+    return [*manifest["metrics"].values(), *best]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and math.isfinite(value)  # 10**400 is an OverflowError
+
+
+def _check_name(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Check that a checkpoint that is named for an epoch and a step is the one of these.
+
+    Raises:
+        CorruptError: it is another one.
+    """
+    named = NAME.fullmatch(path.name)
+    if not named:  # a copy that a user has named
+        return
+    is_crash = manifest["reason"] == "exception"
+    saved = (manifest["epoch"], manifest["step"])
+    if (int(named["epoch"]), int(named["step"])) != saved:
+        raise CorruptError(
+            f"{path} is corrupt: its manifest is of epoch {saved[0]} and step {saved[1]}"
+        )
+    if named["kind"] != "corrupt-" and is_crash != (named["kind"] == "crash-"):
+        raise CorruptError(
+            f"{path} is corrupt: its manifest says that it was saved for {manifest['reason']!r}"
+        )

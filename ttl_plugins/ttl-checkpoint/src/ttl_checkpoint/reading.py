@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
-
+from ttl_checkpoint.shape import check_shape
 
 _OTHERWISE = "resume= and the path of another checkpoint"
 
@@ -49,6 +50,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     with _verified(path) as (_, stream):
         try:
+            _check_archive(stream)
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # a hostile file can make torch raise anything
             text = printable(next(iter(str(error).splitlines()), type(error).__name__))
@@ -62,7 +64,23 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path} cannot be loaded: {STATE_FILE} holds a {type(state).__name__}, no state. "
             f"Start the same script again with {_OTHERWISE}"
         )
+    check_shape(path, state)
     return state
+
+
+def _check_archive(stream: BufferedReader) -> None:
+    """Check that the file of a state is an archive that is no larger when it is unpacked.
+
+    Raises:
+        ValueError: it is not.
+        zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        is_stored = all(m.compress_type == zipfile.ZIP_STORED for m in archive.infolist())
+    if not is_stored or size > os.fstat(stream.fileno()).st_size:
+        raise ValueError("it is compressed, as torch.save() writes no file")
+    stream.seek(0)
 
 
 @contextlib.contextmanager
@@ -79,7 +97,8 @@ def _verified(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
         expected = manifest["files"][STATE_FILE]
         size = os.fstat(stream.fileno()).st_size
         if extra:
-            raise CorruptError(f"{path} is corrupt: {', '.join(sorted(extra))} was added to it")
+            names = printable(", ".join(sorted(extra)))
+            raise CorruptError(f"{path} is corrupt: {names} was added to it")
         if size != expected["bytes"]:
             raise CorruptError(
                 f"{path} is corrupt: {STATE_FILE} has {size} bytes, written were "

@@ -77,7 +77,11 @@ def _read_named(path: Path) -> dict[str, Any]:
             return read_state(path)  # says what it lacks
         else:
             names = [other.name for other in Store(path.parent).checkpoints()]
-            there = f"In {path.parent} are: {', '.join(names[:5])}" if names else "No checkpoint is there"
+            there = (
+                f"In {path.parent} are: {', '.join(names[:5])}"
+                if names
+                else "No checkpoint is there"
+            )
             hint = did_you_mean(path.name, ("auto", "never", *names))
             problem = f"does not exist: {os_reason(error)}. {hint}{there}"
         raise CheckpointError(f"resume names {path} but that {problem}") from None

@@ -15,10 +15,9 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
-from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, encode
+from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode
 from ttl_checkpoint.paths import absolute_path
 
-_NAME = re.compile(r"(?P<kind>crash-|corrupt-)?(?P<number>\d{6,})-epoch-\d+-step-\d+")
 _TEMPORARY = ".tmp-"
 
 
@@ -154,5 +153,5 @@ class Store:
             names = os.listdir(self.directory)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [match for name in names if (match := _NAME.fullmatch(name))]
+        found = [match for name in names if (match := NAME.fullmatch(name))]
         return sorted(found, key=lambda entry: (int(entry["number"]), entry.string))
