@@ -23,6 +23,7 @@ import torch
 from naive_savers import NaiveFileSaver
 from ttl_checkpoint import Checkpoint, CheckpointError, errors
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.files import check_free_space
 from ttl_checkpoint.lock import DirectoryLock
 from ttl_checkpoint.lock import _held as locks
 
@@ -414,6 +415,69 @@ def test_a_file_in_place_of_a_directory_is_refused(tmp_path, place):
     assert "kept" == (tmp_path / "file").read_text()
 
 
+def test_a_path_that_will_be_too_long_is_refused(tmp_path):
+    """C11: before the first batch, not at the first save; nothing is left."""
+    directory = tmp_path
+    while len(str(directory)) < 3900:
+        directory = directory / ("x" * 100)
+    directory = directory / ("y" * (4055 - len(str(directory)) - 1))
+    assert "no checkpoint can be written to" in (message := refused(directory))
+    assert "File name too long. Give another directory" in message
+    assert [] == names_in(directory)
+
+
+@pytest.mark.parametrize("at", ["directory", "resume"])
+def test_a_name_that_is_too_long_is_refused(tmp_path, at):
+    """C11: as an error about checkpoints, not as one of the system."""
+    message = refused(**{"directory": tmp_path / "runs", at: tmp_path / ("x" * 300)})
+    assert f"{'x' * 300} cannot be read: File name too long" in message
+
+
+def test_a_directory_that_cannot_be_read_is_refused(directory, make_fault, capsys):
+    """C11: as an error about checkpoints, also in the listing."""
+    trained(Checkpoint(directory), n_epochs=1)
+    directory.chmod(0)
+    fault = make_fault(NoPermission)
+    try:
+        if os.geteuid() == 0:
+            import pwd
+
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        assert f"{directory} cannot be read: Permission denied" == refused(directory)
+        assert 2 == main([str(directory)])
+        assert f"{directory} cannot be read: Permission denied\n" == capsys.readouterr().err
+    finally:
+        fault.end()
+        directory.chmod(0o755)
+
+
+def test_other_files_that_begin_as_temporary_ones_are_left_alone(directory, reference):
+    """C11: only what a killed run can have left is removed."""
+    (directory / ".tmp-notes").write_text("kept")
+    (directory / ".tmp-folder").mkdir()
+    (directory / f".tmp-removed-{FIRST}").mkdir()
+    assert reference == trained(Checkpoint(directory))
+    assert [".tmp-folder", ".tmp-notes", FIRST, SECOND, THIRD] == names_in(directory)
+
+
+def test_a_file_by_the_name_of_a_temporary_directory_is_named(directory):
+    """C11: the error says which one it is."""
+    (directory / f".tmp-{FIRST}").write_text("kept")
+    assert f".tmp-{FIRST} in it is no directory" in refused(directory)
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(10**6, "3 MB, but 1 MB"), (3_140_000, "3.15 MB, but 3.14 MB"), (0, "3 MB, but 0 MB")],
+)
+def test_sizes_are_shown_so_that_they_differ(directory, monkeypatch, free, expected):
+    """C11: never "it needs 1 MB, but 1 MB are free"."""
+    usage = namedtuple("usage", "total used free")(10**9, 0, free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=f"it needs {expected} are free"):
+        check_free_space(directory, torch.zeros(3_150_000 - (1 << 20), dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("kind", [Immutable, NoPermission])
 def test_a_directory_that_cannot_be_written_to_is_refused(directory, make_fault, kind):
     """A read-only directory is an error before the first batch."""
@@ -574,9 +638,8 @@ def test_a_file_system_without_locks_is_a_warning(directory, reference, monkeypa
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     monkeypatch.setattr(fcntl, "lockf", refuse)
     with pytest.warns(UserWarning, match="has no locks") as warned:
-        assert reference == trained(Checkpoint(directory))
-        assert reference == trained(Checkpoint(directory, resume="never"))
-    assert 1 == len(warned)
+        results = [trained(Checkpoint(directory, resume="never")) for _ in range(2)]
+    assert ([reference] * 2, 1) == (results, len(warned))
     with pytest.raises(RunError, match="another run, or another component"):
         trained(Checkpoint(directory), Checkpoint(directory))
 

@@ -289,7 +289,7 @@ def test_a_link_in_place_of_a_leftover_is_not_followed(directory, tmp_path):
     """Only what is in the directory itself is removed, else it is an error."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "kept").touch()
-    (directory / ".tmp-link").symlink_to(tmp_path / "outside")
+    (directory / f".tmp-{SECOND}").symlink_to(tmp_path / "outside")
     with pytest.raises(CheckpointError, match="no checkpoint can be written to"):
         train(Checkpoint(directory))
     assert ["kept"] == os.listdir(tmp_path / "outside")

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_checkpoint = (directory / MANIFEST_FILE).exists()
         paths = [directory] if is_checkpoint else Store(directory).everything()
     except OSError as error:
-        print(f"{printable(directory)} cannot be read: {os_reason(error)}", file=sys.stderr)
+        reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        print(f"{printable(directory)} cannot be read: {reason}", file=sys.stderr)
         return 2
     if not paths:
         print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
+from ttl_checkpoint.lazy import check_initialized, uninitialized_names
 from ttl_checkpoint.metric import BestMetric
 from ttl_checkpoint.paths import absolute_path
 from ttl_checkpoint.preemption import Preemption, exit_by_signal
@@ -163,7 +164,8 @@ class Checkpoint(LoopComponent):
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
         self._begin_train()
-        loop.state_dict(copy=False, allow_unsafe=True)
+        if not uninitialized_names(loop.model):  # else there is nothing yet that could be saved
+            loop.state_dict(copy=False, allow_unsafe=True)
         return result
 
     def _begin_train(self) -> None:
@@ -235,6 +237,7 @@ class Checkpoint(LoopComponent):
         """Save, where a run can resume from."""
         if self._can_save(loop):
             self._writer.finish(loop)  # one at a time
+            check_initialized(loop.model)
             self._schedule.restart(loop.global_step)
             position = self._writer.save(loop, reason=reason, run=self._run, best=improved)
             self._saved_at = comparable_position(position, loop)
@@ -255,6 +258,8 @@ class Checkpoint(LoopComponent):
         if not self._is_in_train:
             return
         improved = self._metric.improvement()  # logged since the last safe point
+        if uninitialized_names(loop.model):  # no batch has passed through it
+            return
         position = loop.state_dict(copy=False, allow_unsafe=True)["position"]
         if position is not None and comparable_position(position, loop) != self._saved_at:
             self._save(loop, "end", improved)
@@ -268,7 +273,8 @@ class Checkpoint(LoopComponent):
             self._writer.finish(loop)
             # those come from saving and resuming, not from training
             is_own = isinstance(exception, CheckpointError | StateError)
-            if isinstance(exception, Exception) and not is_own:
+            is_lazy = bool(uninitialized_names(loop.model))
+            if isinstance(exception, Exception) and not is_own and not is_lazy:
                 self._writer.save_crash(loop, run=self._run)
         except Exception as error:  # must not hide the failure
             exception.add_note(f"checkpoint then failed: {error}")

@@ -133,9 +133,11 @@ def check_free_space(directory: Path, state: Any) -> None:
     needed = sum(_storage_sizes(state).values()) + _OVERHEAD
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise OSError(
-            errno.ENOSPC, f"it needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free"
-        )
+        for digits in range(7):  # as many as it takes to see the difference
+            texts = [f"{size / 1e6:.{digits}f} MB" for size in (needed, free)]
+            if texts[0] != texts[1]:
+                break
+        raise OSError(errno.ENOSPC, f"it needs {texts[0]}, but {texts[1]} are free")
 
 
 def _storage_sizes(state: Any) -> dict[int, int]:

@@ -48,9 +48,9 @@ def _is_finite(tensor: torch.Tensor, *, may_be_infinite: bool) -> bool:
 def _values(tensor: torch.Tensor) -> torch.Tensor:
     """Return the numbers that a tensor stores, as real ones."""
     if tensor.layout is torch.sparse_coo:
-        tensor = tensor._values()  # type: ignore[no-untyped-call]
+        tensor = tensor._values()
     elif tensor.layout is not torch.strided:
-        tensor = tensor.values()  # type: ignore[no-untyped-call]
+        tensor = tensor.values()
     if tensor.is_complex():
         return torch.view_as_real(tensor.resolve_conj())
     if tensor.is_floating_point() and tensor.element_size() == 1:  # float8 has no aminmax()
