@@ -140,6 +140,17 @@ def test_an_added_file_is_found(directory, original, caplog, name):
     check_set_aside(directory, original, caplog)
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._state.pt", ".nfs000000000a1b2c", ".fuse_hidden0001", "Thumbs.db"]
+)
+def test_files_of_systems_are_ignored(directory, name):
+    """C12: what a file manager or a file system adds by itself is no corruption."""
+    (directory / SECOND / name).touch()
+    assert 6 == verify(directory / SECOND)["step"]
+    assert 2 == train(Checkpoint(directory)).epoch_num
+    assert {FIRST, SECOND, ".lock"} == set(os.listdir(directory))
+
+
 def test_an_empty_directory_is_found(directory, original, caplog):
     """A checkpoint without any file is set aside."""
     shutil.rmtree(directory / SECOND)

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,45 @@ def test_an_earlier_one_of_the_same_directory_can_be_named(tmp_path):
     make_loop(tmp_path, resume=first, keep=None).train(2)
     assert [(1, 3), (2, 6), (3, 9), (2, 6)] == positions(tmp_path)
     assert "000004-epoch-2-step-6" == newest(tmp_path).name
+
+
+@pytest.mark.parametrize("directory", ["a", "b"])
+def test_a_named_one_is_started_from_once(tmp_path, directory):
+    """C12: started again, the same script resumes from what it has saved since."""
+    make_loop(tmp_path / "a", keep=None).train(3)
+    first = Store(tmp_path / "a").checkpoints()[-1]
+    config = {"resume": first, "keep": None, "every": 1}
+    interrupt(tmp_path / directory, 5, **config)
+    loop = make_loop(tmp_path / directory, count := CountBatches(), **config)
+    loop.train(3)
+    assert (4, 9) == (count.n, loop.global_step)
+    shutil.rmtree(first)  # as `keep` may have done
+    loop = make_loop(tmp_path / directory, count := CountBatches(), **config)
+    loop.train(4)
+    assert (3, 12) == (count.n, loop.global_step)
+
+
+def test_another_path_is_started_from_again(tmp_path):
+    """C12: what was saved since counts for the path that it was saved since, not for others."""
+    make_loop(tmp_path, keep=None).train(3)
+    _, newer, older = Store(tmp_path).checkpoints()
+    make_loop(tmp_path, resume=older, keep=None).train(2)
+    make_loop(tmp_path, count := CountBatches(), resume=newer, keep=None).train(3)
+    assert N_BATCHES == count.n
+
+
+def test_a_model_that_is_not_finite_is_told_when_resuming(tmp_path, caplog):
+    """A16: the message has the newest checkpoint that is."""
+
+    class Poison(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.epoch_num == 1:
+                torch.nn.init.constant_(loop.model[0].bias, float("nan"))
+
+    make_loop(tmp_path, Poison()).train(2)
+    finite = Store(tmp_path).checkpoints()[1]
+    make_loop(tmp_path).train(3)
+    assert f"Its model is not finite; the newest one that is: resume='{finite}'" in caplog.text
 
 
 def test_a_named_one_that_does_not_exist_is_an_error(tmp_path):

@@ -1,4 +1,8 @@
-"""List the checkpoints of a directory: `python -m ttl_checkpoint DIRECTORY`."""
+"""List the checkpoints of a directory, or export weights.
+
+python -m ttl_checkpoint DIRECTORY
+python -m ttl_checkpoint export DIRECTORY --best -o weights.safetensors
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,18 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ttl_checkpoint.errors import CorruptError, os_reason, printable
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, printable
 from ttl_checkpoint.manifest import MANIFEST_FILE
 from ttl_checkpoint.reading import verify
+from ttl_checkpoint.retention import best_path
 from ttl_checkpoint.store import Store
+from ttl_checkpoint.weights import export
 
 _INDENT = "    "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check each checkpoint of a directory byte by byte, and print what it holds.
+    """Check each checkpoint of a directory byte by byte, and print what it holds; or export one.
 
     Args:
         arguments: the command line; that of the process by default.
@@ -26,10 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 if one is corrupt or cannot be read, 2 if there is none.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) > 1 and arguments[0] == "export":  # alone, it is the name of a directory
+        return _export(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m ttl_checkpoint",
         description="List the checkpoints of a directory, and check each byte by byte.",
-        epilog="The exit status is 1 if one is corrupt or cannot be read, 2 if there is none.",
+        epilog="The exit status is 1 if one is corrupt or cannot be read, 2 if there is none. "
+        "`python -m ttl_checkpoint export --help` says how to export weights.",
     )
     parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
     directory = parser.parse_args(arguments).directory
@@ -44,6 +54,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
         return 2
     return max([_list(path) for path in paths])
+
+
+def _export(arguments: Sequence[str]) -> int:
+    """Write the weights of a checkpoint into a file, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ttl_checkpoint export",
+        description="Write the weights of a checkpoint into a file of safetensors: the averages "
+        "with which the model was validated where the component ema was used, else its own.",
+    )
+    parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
+    parser.add_argument(
+        "--best", action="store_true", help="the one with the best metric, not the newest one"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="the file, as weights.safetensors"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        path = _chosen(given.directory, given.best)
+        export(path, given.output)
+    except OSError as error:  # a CheckpointError too
+        print(printable(error), file=sys.stderr)
+        return 1
+    print(printable(f"{given.output} holds the weights of {path}"))
+    return 0
+
+
+def _chosen(directory: Path, best: bool) -> Path:
+    """Return the checkpoint to export.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (directory / MANIFEST_FILE).exists():
+        return directory
+    store = Store(directory)
+    path = best_path(store) if best else next(iter(store.checkpoints()), None)
+    if path is None:
+        what = "no checkpoint of a best metric" if best else "no checkpoint"
+        raise CheckpointError(f"{what} is in {directory}")
+    return path
 
 
 def _list(path: Path) -> int:

@@ -66,7 +66,7 @@ def describe(
     position = state["position"] or {"is_trained": False, "train_num": None}
     return {
         "reason": reason,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(),
         "run": run,
         "train_num": position["train_num"],
         "epoch": loop.epoch_num + position["is_trained"],
@@ -153,6 +153,7 @@ def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
             and isinstance(item["enabled"], bool)
             for item in manifest["components"]
         )
+        and manifest.get("mode") in (None, "min", "max")
         and list(manifest["files"]) == [STATE_FILE]
         and isinstance(manifest["files"][STATE_FILE]["bytes"], int)
         and isinstance(manifest["files"][STATE_FILE]["sha256"], str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from io import BufferedReader
@@ -18,6 +19,10 @@ from ttl_checkpoint.files import explaining_os_errors, open_regular
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
 from ttl_checkpoint.shape import check_shape
 
+# files that file systems and file managers add by themselves
+_OF_SYSTEMS = re.compile(
+    r"\.DS_Store|\._.*|\.nfs[0-9a-fA-F]+|\.fuse_hidden[0-9a-fA-F]+|Thumbs\.db|desktop\.ini"
+)
 _OTHERWISE = "resume= and the path of another checkpoint"
 
 
@@ -39,7 +44,12 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state of a checkpoint, checked against its manifest.
+    """Return the state of a checkpoint, checked against its manifest; see `read_checkpoint`."""
+    return read_checkpoint(path)[1]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the manifest and the state of a checkpoint, which are checked.
 
     Args:
         path: the directory of the checkpoint.
@@ -48,7 +58,7 @@ def read_state(path: Path) -> dict[str, Any]:
         CorruptError: it is not what was written.
         CheckpointError: it cannot be read or loaded, for another reason.
     """
-    with _verified(path) as (_, stream):
+    with _verified(path) as (manifest, stream):
         try:
             _check_archive(stream)
             state = torch.load(stream, map_location="cpu", weights_only=True)
@@ -65,7 +75,7 @@ def read_state(path: Path) -> dict[str, Any]:
             f"Start the same script again with {_OTHERWISE}"
         )
     check_shape(path, state)
-    return state
+    return manifest, state
 
 
 def _check_archive(stream: BufferedReader) -> None:
@@ -91,7 +101,11 @@ def _verified(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
     """
     manifest = read_manifest(path)
     with explaining_os_errors(path):
-        extra = set(os.listdir(path)) - {STATE_FILE, MANIFEST_FILE}
+        extra = {
+            name
+            for name in os.listdir(path)
+            if name not in (STATE_FILE, MANIFEST_FILE) and not _OF_SYSTEMS.fullmatch(name)
+        }
         stream = open_regular(path / STATE_FILE)
     with stream:
         expected = manifest["files"][STATE_FILE]
