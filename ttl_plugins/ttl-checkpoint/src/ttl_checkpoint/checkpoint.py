@@ -1,4 +1,8 @@
-"""The component `checkpoint`: what it does at each callback point."""
+"""The component `checkpoint`: what it does at each callback point.
+
+It is longer than other modules, as it is one class, a third of which is documentation; all that is
+not about when to do something is in other modules.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ttl_checkpoint import messages
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_checkpoint.lazy import check_initialized, uninitialized_names
@@ -20,20 +25,19 @@ from ttl_checkpoint.metric import BestMetric
 from ttl_checkpoint.paths import absolute_path
 from ttl_checkpoint.preemption import Preemption, exit_of
 from ttl_checkpoint.resuming import Found, comparable_position, find_checkpoint, origin_of
-from ttl_checkpoint.retention import best_path, checked_keep, last_finite, manifests_of
+from ttl_checkpoint.retention import best_path, checked_keep
 from ttl_checkpoint.schedule import Schedule, ends_epoch
 from ttl_checkpoint.store import Store
 from ttl_checkpoint.validation import HeldState, interruptible
-from ttl_checkpoint.weights import load_weights
+from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
-from ttl_core import ArgumentError, LoopComponent, RunError, StateError, hookimpl
+from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
 from ttl_core.arguments import one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
-_trained: dict[Path, weakref.ref[TrainTestLoop]] = {}  # which loop has trained last in a directory
 
 
 class Checkpoint(LoopComponent):
@@ -197,19 +201,10 @@ class Checkpoint(LoopComponent):
             found, saver = newest
             options = {} if saver.settings is None else {"settings": saver.settings}
             loop.load_state_dict(found.state, ignore=saver.ignore, **options)
-            _log.warning("checkpoint: resuming from %s%s", found.path, saver._health(found))
+            messages.log_resuming(saver._store, found)
             saver._resumed = found._replace(state={}), saver._saved_at
         for saver in savers:
             saver._can_resume = False
-
-    def _health(self, found: Found) -> str:
-        """Return a warning if the model of a checkpoint is not finite, else nothing."""
-        if found.manifest.get("finite") is not False:
-            return ""
-        healthy = last_finite(manifests_of(self._store, found.manifest["run"]))
-        return ". Its model is not finite" + (
-            f"; the newest one that is: resume={str(healthy)!r}" if healthy else ""
-        )
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: all components have begun when it ends
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -330,15 +325,7 @@ class Checkpoint(LoopComponent):
 
     def _log_exit(self, received: signal.Signals) -> None:
         newest = self._writer.newest or next(iter(self._store.checkpoints()), None)
-        again = "Start the same script again to resume"
-        if self.resume == "never":
-            again = "To resume, start the script again with resume='auto'"
-        _log.warning(
-            "checkpoint: %s ended the run; %s. %s",
-            received.name,
-            f"saved {newest}" if newest else "nothing was saved",
-            again,
-        )
+        messages.log_exit(received, newest, can_resume=self.resume != "never")
 
     # -- a run ends -------------------------------------------------------------------------
 
@@ -359,30 +346,9 @@ class Checkpoint(LoopComponent):
             self._save(loop, "end", improved)
         self._writer.finish(loop)
         if self._resumed is not None and now == self._resumed[1]:
-            self._log_complete(loop, is_stopped=position["is_stopped"])
+            messages.log_complete(loop, self.directory, is_stopped=position["is_stopped"])
         self._resumed = None
-        _trained[self.directory] = weakref.ref(loop)
-
-    def _log_complete(self, loop: TrainTestLoop, *, is_stopped: bool) -> None:
-        """Log that a run had ended before it was started again, and what to do."""
-        done = f"after {loop.epoch_num} epochs and {loop.global_step} steps"
-        other = _trained.get(self.directory)
-        _log.warning(
-            "checkpoint: nothing was trained: the run in %s %s %s. %s%s",
-            self.directory,
-            "was stopped" if is_stopped else "is complete",
-            done,
-            "To train on, give resume= the path of a checkpoint before the stop. To start again, "
-            if is_stopped
-            else "To train longer, give train() more epochs or steps. To start again, ",
-            "give another directory, or resume='never'"
-            + (
-                ". Another loop of this process has trained there: folds and trials need "
-                "directories of their own"
-                if other is not None and other() is not loop
-                else ""
-            ),
-        )
+        messages.remember(loop, self.directory)
 
     def _handle_failure(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Wait for what is being written, and write a directory crash-... after an exception."""
@@ -422,30 +388,12 @@ class Checkpoint(LoopComponent):
 
         Args:
             state: what `state_dict` returned.
-        """
-        if self._metric.differs_from(state):
-            self._choose_metric(state)
-        if not self._metric.differs_from(state):
-            self._metric.load_state_dict(state)
-        self._run = state["run"]
-
-    def _choose_metric(self, state: Mapping[str, Any]) -> None:
-        """Monitor what `settings` chooses, where a state is of another metric.
 
         Raises:
-            StateError: there is no choice.
+            StateError: it is of another metric, and `settings` does not choose one.
         """
-        if self.settings == "saved":
-            self.best, self.mode = state["monitor"], state["mode"]
-            self._metric = BestMetric(self.best, self.mode)
-        elif self.settings is None:
-            raise StateError(
-                f"checkpoint monitors best={self.best!r}, mode={self.mode!r}, but the checkpoint "
-                f"was saved with best={state['monitor']!r}, mode={state['mode']!r}, whose best "
-                "value is no measure for the other. Use settings='saved' to continue with that "
-                "one, settings='new' to let the first value of the new one be the best so far, or "
-                "start again: resume='never'"
-            )
+        self._metric = self._metric.resumed(state, self.settings)
+        self._run = state["run"]
 
     # -- the best one -----------------------------------------------------------------------
 
@@ -473,17 +421,4 @@ class Checkpoint(LoopComponent):
         """
         if loop is None and self._loop is not None:
             loop = self._loop()
-        if loop is None:
-            raise RunError("no loop has run with this component yet. Give one: load_best(loop)")
-        if not loop.can_load_state:
-            raise RunError(
-                "load_best() was called while the loop is running. Call it after train()"
-            )
-        path = self.best_path
-        if path is None:
-            raise CheckpointError(
-                f"no checkpoint in {self.directory} was saved for its best metric. Give the "
-                "component one to watch, as best='valid/loss'"
-            )
-        load_weights(loop, path)
-        return path
+        return load_best(loop, self.best_path, self.directory)

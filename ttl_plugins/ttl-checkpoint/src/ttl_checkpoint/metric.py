@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core import Monitor, missing_metric_error
+from ttl_core import Monitor, StateError, missing_metric_error
 from ttl_core.arguments import user_stacklevel
 
 _COMPONENT = "checkpoint"  # in errors
@@ -35,7 +35,8 @@ class BestMetric:
     @property
     def setting(self) -> dict[str, Any]:
         """What decides which value is the best one: "monitor" and "mode"."""
-        return {"monitor": self._metric, "mode": self._monitor.mode}
+        metric = None if self._metric is None else str.__str__(self._metric)  # it may be an enum
+        return {"monitor": metric, "mode": str.__str__(self._monitor.mode)}
 
     @property
     def best(self) -> float:
@@ -120,12 +121,34 @@ class BestMetric:
         self._newest_epoch = state.get("newest_epoch")
         self._longest_gap = state.get("longest_gap", 0)
 
-    def differs_from(self, state: Mapping[str, Any]) -> bool:
-        """Return whether a state is of another metric, or of another mode.
+    def resumed(
+        self, state: Mapping[str, Any], settings: Literal["saved", "new"] | None
+    ) -> BestMetric:
+        """Return the best metric of a run that continues: this one, or the saved one.
 
         Args:
             state: what `state_dict` returned.
+            settings: which one to use where the saved one is another, or has another mode.
+
+        Raises:
+            StateError: it is, and there is no choice.
         """
-        saved = {name: state.get(name) for name in self.setting}
-        is_known = saved["monitor"] is not None and self._metric is not None
-        return is_known and saved != self.setting
+        saved: dict[str, Any] = {name: state.get(name) for name in self.setting}
+        are_known = saved["monitor"] is not None and self._metric is not None
+        if are_known and saved != self.setting:
+            if settings == "new":
+                return self
+            if settings is None:
+                raise StateError(
+                    f"checkpoint monitors best={self.setting['monitor']!r}, "
+                    f"mode={self.setting['mode']!r}, but the checkpoint was saved with "
+                    f"best={saved['monitor']!r}, mode={saved['mode']!r}, whose best value is no "
+                    "measure for the other. Use settings='saved' to continue with that one, "
+                    "settings='new' to let the first value of the new one be the best so far, or "
+                    "start again: resume='never'"
+                )
+            chosen = BestMetric(saved["monitor"], saved["mode"])
+        else:
+            chosen = self
+        chosen.load_state_dict(state)
+        return chosen

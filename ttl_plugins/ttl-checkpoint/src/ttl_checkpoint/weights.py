@@ -12,7 +12,7 @@ import torch
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.reading import read_checkpoint
-from ttl_core import StateError
+from ttl_core import RunError, StateError
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -42,17 +42,31 @@ def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: averages.get(f"{_PREFIX}{name}", own) for name, own in state["model"].items()}
 
 
-def load_weights(loop: TrainTestLoop, path: Path) -> None:
+def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path) -> Path:
     """Load the weights with which a model was validated into it, and averages into `ema`.
 
     Args:
-        loop: the loop.
-        path: the checkpoint.
+        loop: the loop; None if there is none.
+        path: the checkpoint; None if there is none.
+        directory: where checkpoints are, for errors.
+
+    Returns:
+        The checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: there is none, or it cannot be read.
+        RunError: there is no loop, or it is running.
         StateError: the model is another one.
     """
+    if loop is None:
+        raise RunError("no loop has run with this component yet. Give one: load_best(loop)")
+    if not loop.can_load_state:
+        raise RunError("load_best() was called while the loop is running. Call it after that")
+    if path is None:
+        raise CheckpointError(
+            f"no checkpoint in {directory} was saved for its best metric. Give the component one "
+            "to watch, as best='valid/loss'"
+        )
     _, state = read_checkpoint(path)
     try:
         loop.model.load_state_dict(weights_of(state))
@@ -62,6 +76,7 @@ def load_weights(loop: TrainTestLoop, path: Path) -> None:
     if averages and _AVERAGING in loop.components.names():
         # else validation would replace what was loaded by the averages of the last step
         loop.components[_AVERAGING].load_state_dict(averages)
+    return path
 
 
 def export(path: Path, target: Path) -> None:
