@@ -268,6 +268,27 @@ def test_a_huge_manifest_is_not_read(directory):
         tracemalloc.stop()
 
 
+def test_a_manifest_that_would_not_be_read_is_not_written(tmp_path, monkeypatch):
+    """C10: the limit holds when saving too, so that no checkpoint is lost by it."""
+    monkeypatch.setattr("ttl_checkpoint.manifest.MAX_BYTES", 500)
+    with pytest.raises(CheckpointError, match="log fewer metrics"):
+        train(Checkpoint(tmp_path))
+    assert [".lock"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["model", "components", "manifest"])
+def test_weights_of_a_forged_state_are_an_error_of_ttl(directory, capsys, part):
+    """C10: export explains what a state lacks."""
+    state = read_state(directory / SECOND)
+    del state[part]
+    torch.save(state, directory / SECOND / "state.pt")
+    seal(directory / SECOND)
+    target = directory / "weights.safetensors"
+    assert 1 == main(["export", str(directory / SECOND), "-o", str(target)])
+    assert "cannot be loaded" in (text := capsys.readouterr().err) or f"lacks {part!r}" in text
+    assert not target.exists()
+
+
 def test_a_link_in_place_of_the_lock_is_not_followed(directory, tmp_path):
     """Nothing is created outside of the directory."""
     (directory / ".lock").unlink()
@@ -391,10 +412,17 @@ def nested(depth):
     return value
 
 
+RECORD = {"name": "a", "distribution": None, "version": None, "class": "A", "enabled": True}
 FORGED = {
-    **{f"{part} {value!r}": {part: value} for part in PARTS for value in (5, "text", [None])},
+    **{
+        f"{part} {value!r}": {part: value}
+        for part in (*PARTS, "manifest")
+        for value in (5, "text", [None])
+    },
     "position without a key": {"position": {}},
     "manifest without a record": {"manifest": []},
+    **{f"record {key}": {"manifest": [{**RECORD, key: 5}]} for key in RECORD},
+    "record of another type": {"manifest": [5]},
     "too deep": {"metrics": {"a": nested(400)}},
 }
 
@@ -443,7 +471,7 @@ def test_saving_survives_odd_manifests(directory, name):
     assert 3 == train(Checkpoint(directory), n_epochs=3).epoch_num
 
 
-@pytest.mark.parametrize("name", ["components", "manifest", "model"])
+@pytest.mark.parametrize("name", ["components", "manifest", "model", "position"])
 def test_a_state_that_lacks_something_is_explained(directory, name):
     """An incomplete state is an error of ttl, not one of Python."""
     state = read_state(directory / SECOND)

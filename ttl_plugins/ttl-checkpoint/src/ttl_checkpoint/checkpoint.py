@@ -6,6 +6,7 @@ not about when to do something is in other modules.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -193,8 +194,9 @@ class Checkpoint(LoopComponent):
         for saver in savers:
             found = find_checkpoint(saver._store, saver.resume, saver.mode)
             if found is not None:
-                if found.state["position"] is not None:
-                    saver._saved_at = comparable_position(found.state["position"], loop)
+                position = found.state.get("position")
+                if position is not None:
+                    saver._saved_at = comparable_position(position, loop)
                 if newest is None or found.rank >= newest[0].rank:
                     newest = found, saver
         if newest is not None:
@@ -324,7 +326,9 @@ class Checkpoint(LoopComponent):
         raise exit_of(received)
 
     def _log_exit(self, received: signal.Signals) -> None:
-        newest = self._writer.newest or next(iter(self._store.checkpoints()), None)
+        newest = self._writer.newest
+        with contextlib.suppress(CheckpointError):  # nothing keeps a run from ending
+            newest = newest or next(iter(self._store.checkpoints()), None)
         messages.log_exit(received, newest, can_resume=self.resume != "never")
 
     # -- a run ends -------------------------------------------------------------------------

@@ -30,7 +30,7 @@ NAME = re.compile(
     r"-step-(?P<step>[0-9]{1,18})"
 )
 """What a checkpoint's directory is called."""
-_MAX_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 _TYPES: Mapping[str, Any] = {
     "format": int,
     "epoch": int,
@@ -97,8 +97,18 @@ def encode(about: Mapping[str, Any], state_record: Mapping[str, Any]) -> bytes:
     Args:
         about: what `describe` returned.
         state_record: size and digest of the state's file.
+
+    Raises:
+        CheckpointError: it would be too long to be read.
     """
-    return _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+    content = _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(
+            f"a manifest would have {len(content) / 1e6:.0f} MB, and more than "
+            f"{MAX_BYTES / 1e6:.0f} MB are not read: log fewer metrics at epoch level, or under "
+            "shorter names"
+        )
+    return content
 
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:
@@ -122,10 +132,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise CorruptError(f"{path} is corrupt: it is no directory")
         with open_regular(path / MANIFEST_FILE) as stream:
-            content = stream.read(_MAX_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     try:
         manifest = json.loads(content)
-        is_valid = len(content) <= _MAX_BYTES and _is_valid(manifest, content)
+        is_valid = len(content) <= MAX_BYTES and _is_valid(manifest, content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         is_valid = False
     if not is_valid:

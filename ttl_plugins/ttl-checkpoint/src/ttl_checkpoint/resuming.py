@@ -41,7 +41,7 @@ class Found(NamedTuple):
     @property
     def rank(self) -> tuple[bool, float, int]:
         """A value that is greater for the one that decides among those of several savers."""
-        position = self.state["position"] or {}
+        position = self.state.get("position") or {}
         return self.is_named, _created(self.manifest), position.get("global_step", 0)
 
 

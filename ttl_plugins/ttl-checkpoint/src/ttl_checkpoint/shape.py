@@ -55,7 +55,7 @@ def check_shape(path: Path, state: Mapping[str, Any]) -> None:
     if not problems:
         records = state.get("manifest", [])
         problems = [p for record in records for p in _problems("manifest", record, _RECORD)]
-        problems += _nameless(state.get("components", {}), records)
+        problems = problems or _nameless(state.get("components", {}), records)
     if not problems and _is_too_deep(state):
         problems = [f"its values are nested more than {_MAX_DEPTH} deep"]
     if problems:

@@ -21,6 +21,19 @@ _AVERAGING = "ema"  # the name of the component whose averages validation uses
 _PREFIX = "module."  # of the weights in the state of a torch.optim.swa_utils.AveragedModel
 
 
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the manifest and the state of a checkpoint, which has weights.
+
+    Raises:
+        CheckpointError: it cannot be read, or has none.
+    """
+    manifest, state = read_checkpoint(path)
+    missing = {"model", "components", "manifest"} - state.keys()
+    if missing:
+        raise CheckpointError(f"{path} has no weights: its state lacks {min(missing)!r}")
+    return manifest, state
+
+
 def averages_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the state of the component `ema` with which a model was validated; else an empty one.
 
@@ -67,7 +80,7 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path) ->
             f"no checkpoint in {directory} was saved for its best metric. Give the component one "
             "to watch, as best='valid/loss'"
         )
-    _, state = read_checkpoint(path)
+    _, state = _read(path)
     try:
         loop.model.load_state_dict(weights_of(state))
     except RuntimeError as error:
@@ -93,7 +106,7 @@ def export(path: Path, target: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    manifest, state = read_checkpoint(path)
+    manifest, state = _read(path)
     weights = weights_of(state)
     for name, value in weights.items():
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
