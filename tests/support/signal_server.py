@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data._utils import worker
 from ttl_checkpoint import Checkpoint
 
-from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, hookimpl
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, hookimpl, use
 from ttl_core.testing import Step
 
 N_EPOCHS, N_BATCHES, BATCH_SIZE = 3, 4, 4
@@ -307,6 +307,36 @@ def set_and_sleep(flag):
     """Set an event when this process has started, and do not end."""
     flag.set()
     sleep_long()
+
+
+def interrupt_validation(directory, signal_name="SIGTERM", keep=3, **options):
+    """Train with a long validation in which a signal comes; say how many batches followed it."""
+
+    class SignalInValidation(LoopComponent):
+        n_after = None
+
+        def on_batch_begin(self, loop):
+            if self.n_after is not None:
+                self.n_after += 1
+            elif loop.is_validating and loop.batch_num == 2:
+                self.n_after = 0
+                say("safe", loop.global_step)
+                signal.raise_signal(getattr(signal, signal_name))
+
+    component = SignalInValidation()
+    averages = use("ema", decay=0.9)
+    loop = make_loop(component, averages, Reporter(), Checkpoint(directory, keep=keep, **options))
+    try:
+        loop.train(N_EPOCHS)
+    finally:
+        say("batches after", component.n_after)
+
+
+def train_with_averages(directory):
+    """Train with averages, and say a digest of the bits at the end."""
+    loop = make_loop(use("ema", decay=0.9), Checkpoint(directory))
+    loop.train(N_EPOCHS)
+    say_bits(loop)
 
 
 def train_in_thread(directory):

@@ -1,5 +1,7 @@
 """Checkpoints that differ from what was written are set aside, and the one before is used."""
 
+import errno
+import hashlib
 import json
 import logging
 import os
@@ -138,6 +140,17 @@ def test_an_added_file_is_found(directory, original, caplog, name):
     check_set_aside(directory, original, caplog)
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._state.pt", ".nfs000000000a1b2c", ".fuse_hidden0001", "Thumbs.db"]
+)
+def test_files_of_systems_are_ignored(directory, name):
+    """C12: what a file manager or a file system adds by itself is no corruption."""
+    (directory / SECOND / name).touch()
+    assert 6 == verify(directory / SECOND)["step"]
+    assert 2 == train(Checkpoint(directory)).epoch_num
+    assert {FIRST, SECOND, ".lock"} == set(os.listdir(directory))
+
+
 def test_an_empty_directory_is_found(directory, original, caplog):
     """A checkpoint without any file is set aside."""
     shutil.rmtree(directory / SECOND)
@@ -165,6 +178,36 @@ def test_what_a_killed_save_left_is_removed(directory, original):
     (leftover / "manifest.json").unlink()
     assert original[1] == bits(train(Checkpoint(directory)))
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("function", ["load", "file_digest"])
+def test_a_passing_failure_leaves_a_checkpoint_where_it_is(
+    directory, original, monkeypatch, error, function
+):
+    """C4: short memory, or a disk that fails for a moment, is no corruption."""
+
+    def fail(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch if function == "load" else hashlib, function, fail)
+        with pytest.raises((CheckpointError, MemoryError, RuntimeError)) as caught:
+            train(Checkpoint(directory))
+    assert not isinstance(caught.value, CorruptError)
+    assert {FIRST, SECOND, ".lock"} == set(os.listdir(directory))
+    loop = train(Checkpoint(directory))
+    assert (2, original[1]) == (loop.epoch_num, bits(loop))
+    assert {FIRST, SECOND, ".lock"} == set(os.listdir(directory))
 
 
 def test_the_newest_two_may_be_corrupt(directory, original):

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,13 +21,17 @@ from pathlib import Path
 import pytest
 import torch
 from naive_savers import NaiveFileSaver
-from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint import Checkpoint, CheckpointError, errors
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.files import check_free_space
+from ttl_checkpoint.lock import DirectoryLock
+from ttl_checkpoint.lock import _held as locks
 
 from ttl_core import LoopComponent, RunError, TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
 
 resource = pytest.importorskip("resource", reason="needs limits of a POSIX system")
+fcntl = pytest.importorskip("fcntl", reason="needs locks of a POSIX system")
 
 N_STEPS = 3  # of an epoch
 FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{N_STEPS * i}" for i in (1, 2, 3))
@@ -410,6 +415,69 @@ def test_a_file_in_place_of_a_directory_is_refused(tmp_path, place):
     assert "kept" == (tmp_path / "file").read_text()
 
 
+def test_a_path_that_will_be_too_long_is_refused(tmp_path):
+    """C11: before the first batch, not at the first save; nothing is left."""
+    directory = tmp_path
+    while len(str(directory)) < 3900:
+        directory = directory / ("x" * 100)
+    directory = directory / ("y" * (4055 - len(str(directory)) - 1))
+    assert "no checkpoint can be written to" in (message := refused(directory))
+    assert "File name too long. Give another directory" in message
+    assert [] == names_in(directory)
+
+
+@pytest.mark.parametrize("at", ["directory", "resume"])
+def test_a_name_that_is_too_long_is_refused(tmp_path, at):
+    """C11: as an error about checkpoints, not as one of the system."""
+    message = refused(**{"directory": tmp_path / "runs", at: tmp_path / ("x" * 300)})
+    assert f"{'x' * 300} cannot be read: File name too long" in message
+
+
+def test_a_directory_that_cannot_be_read_is_refused(directory, make_fault, capsys):
+    """C11: as an error about checkpoints, also in the listing."""
+    trained(Checkpoint(directory), n_epochs=1)
+    directory.chmod(0)
+    fault = make_fault(NoPermission)
+    try:
+        if os.geteuid() == 0:
+            import pwd
+
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        assert f"{directory} cannot be read: Permission denied" == refused(directory)
+        assert 2 == main([str(directory)])
+        assert f"{directory} cannot be read: Permission denied\n" == capsys.readouterr().err
+    finally:
+        fault.end()
+        directory.chmod(0o755)
+
+
+def test_other_files_that_begin_as_temporary_ones_are_left_alone(directory, reference):
+    """C11: only what a killed run can have left is removed."""
+    (directory / ".tmp-notes").write_text("kept")
+    (directory / ".tmp-folder").mkdir()
+    (directory / f".tmp-removed-{FIRST}").mkdir()
+    assert reference == trained(Checkpoint(directory))
+    assert [".tmp-folder", ".tmp-notes", FIRST, SECOND, THIRD] == names_in(directory)
+
+
+def test_a_file_by_the_name_of_a_temporary_directory_is_named(directory):
+    """C11: the error says which one it is."""
+    (directory / f".tmp-{FIRST}").write_text("kept")
+    assert f".tmp-{FIRST} in it is no directory" in refused(directory)
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(10**6, "3 MB, but 1 MB"), (3_140_000, "3.15 MB, but 3.14 MB"), (0, "3 MB, but 0 MB")],
+)
+def test_sizes_are_shown_so_that_they_differ(directory, monkeypatch, free, expected):
+    """C11: never "it needs 1 MB, but 1 MB are free"."""
+    usage = namedtuple("usage", "total used free")(10**9, 0, free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=f"it needs {expected} are free"):
+        check_free_space(directory, torch.zeros(3_150_000 - (1 << 20), dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("kind", [Immutable, NoPermission])
 def test_a_directory_that_cannot_be_written_to_is_refused(directory, make_fault, kind):
     """A read-only directory is an error before the first batch."""
@@ -491,6 +559,107 @@ def test_two_runs_with_one_directory_are_refused_until_one_is_killed(directory):
         finally:
             other.kill()
     trained(Checkpoint(directory, resume="never"))
+    assert 0 == main([str(directory)])
+
+
+def locked_from_outside(directory):
+    """Return whether another process finds a directory locked."""
+    pid = os.fork()
+    if not pid:
+        try:
+            DirectoryLock(directory).acquire()
+        except RunError:
+            os._exit(1)
+        except BaseException:
+            os._exit(2)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, 1)
+    return status == 1
+
+
+def test_a_copy_of_the_directory_does_not_unlock_it(directory, tmp_path):
+    """C7: closing a descriptor of the lock's file elsewhere in this process changes nothing."""
+    seen = []
+
+    def copy():
+        seen.append(locked_from_outside(directory))
+        shutil.copytree(directory, tmp_path / "copy")
+        (directory / ".lock").read_bytes()
+        seen.append(locked_from_outside(directory))
+
+    trained(Checkpoint(directory), BeforeStep(4, copy), n_epochs=2)
+    assert [True, True, False] == [*seen, locked_from_outside(directory)]
+
+
+def test_a_forked_process_does_not_keep_the_lock(directory):
+    """C7: a worker that outlives its run does not keep the next one out."""
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        assert locked_from_outside(directory)  # the child has not released what the parent holds
+        lock.release()
+        DirectoryLock(directory).acquire()
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
+        for held in list(locks.values()):
+            held.release()
+
+
+def test_a_kernel_without_locks_of_open_files_has_the_others(directory, monkeypatch):
+    """C7: where the kernel refuses them, the lock of the process is taken."""
+
+    def refuse(*args):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    assert locked_from_outside(directory)
+    lock.release()
+    assert not locked_from_outside(directory)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(directory, reference, monkeypatch, number):
+    """C12: one warning, and the run continues; a second saver in the process is still refused."""
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.warns(UserWarning, match="has no locks") as warned:
+        results = [trained(Checkpoint(directory, resume="never")) for _ in range(2)]
+    assert ([reference] * 2, 1) == (results, len(warned))
+    with pytest.raises(RunError, match="another run, or another component"):
+        trained(Checkpoint(directory), Checkpoint(directory))
+
+
+def test_a_directory_that_cannot_be_synced_is_a_warning(directory, reference, monkeypatch):
+    """C12: fsync() of a directory fails on some file systems; files are synced all the same."""
+    fsync, n_files = os.fsync, 0
+
+    def refuse(descriptor):
+        nonlocal n_files
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        n_files += 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(errors, "_warned", set())
+    with pytest.warns(UserWarning, match="cannot sync directories") as warned:
+        assert reference == trained(Checkpoint(directory))
+    assert (1, 6) == (len(warned), n_files)
     assert 0 == main([str(directory)])
 
 

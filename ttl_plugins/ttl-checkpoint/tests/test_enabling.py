@@ -9,6 +9,8 @@ from checkpoint_runs import (
     ENDS,
     Announced,
     CallAt,
+    CountBatches,
+    InterruptAfter,
     fail,
     interrupt,
     make_loop,
@@ -21,7 +23,8 @@ from ttl_checkpoint import Checkpoint
 from ttl_checkpoint.reading import verify
 from ttl_checkpoint.store import Store
 
-from ttl_core import LoopComponent, RunError
+from ttl_core import LoopComponent, RunError, TrainTestLoop, use
+from ttl_core.testing import ComponentConformance, Step
 
 
 def test_two_need_directories_of_their_own(tmp_path):
@@ -43,6 +46,29 @@ def test_two_with_directories_of_their_own_work_side_by_side(tmp_path):
     assert [(0, 2), (1, 4), (2, 6)] == positions(tmp_path / "a")
     assert ENDS == positions(tmp_path / "b")
     assert 5 == len(announced.paths)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_newest_checkpoint_of_all_savers_decides(tmp_path, order):
+    """C12: in whichever order they are in the list."""
+
+    def loop(folder, *others):
+        often = use("checkpoint", name="often", directory=folder / "often", every=1)
+        rarely = use("checkpoint", name="rarely", directory=folder / "rarely", every=5)
+        return TrainTestLoop(
+            ComponentConformance.make_model(),
+            [Step(), *others, *[often, rarely][::order]],
+            ComponentConformance.make_data(9),
+        )
+
+    full = loop(tmp_path / "full")
+    full.train(1)
+    with pytest.raises(KeyboardInterrupt):
+        loop(tmp_path, InterruptAfter(7)).train(1)
+    assert [(0, 5)] == positions(tmp_path / "rarely")
+    resumed = loop(tmp_path, count := CountBatches())
+    resumed.train(1)
+    assert (2, weights(full)) == (count.n, weights(resumed))
 
 
 def test_a_directory_is_free_again_after_a_run(tmp_path):

@@ -134,6 +134,22 @@ def test_shows_metrics_that_are_not_finite(tmp_path, capsys):
     assert "train/a nan, train/b -inf, train/c 1e-09" == entries(capsys.readouterr().out)[0][1]
 
 
+def test_shows_which_models_are_not_finite(tmp_path, capsys):
+    """A16: so that the one to resume from is found."""
+
+    class Poison(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.epoch_num == 1:
+                torch.nn.init.constant_(loop.model[0].bias, float("nan"))
+
+    train(tmp_path, Poison())
+    assert 0 == main([str(tmp_path)])
+    first, second = entries(capsys.readouterr().out)
+    assert (first[0].endswith("verified"), second[0].endswith("verified  NOT FINITE")) == (
+        True,
+    ) * 2
+
+
 def damage(path):
     """Change one bit in the middle of a checkpoint's state."""
     data = bytearray((path / "state.pt").read_bytes())

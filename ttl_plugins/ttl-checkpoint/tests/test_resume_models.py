@@ -21,8 +21,10 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
+from ttl_checkpoint.reading import read_state
+from ttl_checkpoint.store import Store
 
-from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, StateError, TrainTestLoop, use
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -243,3 +245,71 @@ def test_a_killed_run_resumes_to_other_bits_by_what_most_scripts_save(kill, safe
     assert (safe_point, len(log)) == (log[-1], n)
     resumed = resume(lambda: make(Kill()), file, saver=NaiveState)
     assert outcome(full).model != outcome(resumed).model
+
+
+class LazySteps(LoopComponent):
+    """The steps of a run whose model gets its shapes from the first batch."""
+
+    def on_train_begin(self, loop):
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
+
+    def on_backward_pass(self, loop):
+        loop.optimizer.zero_grad()
+        loop.model(loop.batch).square().sum().backward()
+
+    def on_optim_step(self, loop):
+        loop.optimizer.step()
+
+
+def lazy_run(directory, n_epochs, *others):
+    """Train a model with a lazy layer, and return the loop."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 1))
+    saving = use("checkpoint", directory=directory, every=1, signals=False)
+    loop = TrainTestLoop(model, [LazySteps(), *others, saving], [torch.ones(2, 4)] * 3)
+    loop.train(n_epochs)
+    return loop
+
+
+def test_lazy_layers_are_saved_from_the_first_step_on(tmp_path):
+    """C11: a model with LazyLinear needs no batch before train()."""
+    loop = lazy_run(tmp_path, 1)
+    state = read_state(Store(tmp_path).checkpoints()[0])
+    assert [v.tolist() for v in loop.model.state_dict().values()] == [
+        v.tolist() for v in state["model"].values()
+    ]
+    assert 3 == len(Store(tmp_path).checkpoints())
+
+
+def test_a_layer_that_stays_lazy_is_refused_when_it_is_saved(tmp_path):
+    """C11: the error names its parameters, and what to do."""
+
+    class Partial(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 1), nn.LazyLinear(3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    class OnlyUsed(LazySteps):
+        def on_train_begin(self, loop):
+            loop.optimizer = torch.optim.SGD(loop.model.used.parameters(), lr=0.1)
+
+    saving = use("checkpoint", directory=tmp_path, signals=False)
+    loop = TrainTestLoop(Partial(), [OnlyUsed(), saving], [torch.ones(2, 4)] * 3)
+    with pytest.raises(StateError, match=r"cannot be saved: unused\.weight, unused\.bias of a"):
+        loop.train(1)
+
+
+def test_a_lazy_model_that_fails_at_once_raises_its_own_error(tmp_path):
+    """C11: nothing is saved of it, and no other error is added."""
+
+    class Fail(LoopComponent):
+        def on_batch_begin(self, loop):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        lazy_run(tmp_path, 1, Fail())
+    assert "checkpoint then failed" not in "".join(caught.value.__notes__)
+    assert 0 == lazy_run(tmp_path, 0).global_step

@@ -1,11 +1,14 @@
 """From where a script resumes when it is started again."""
 
 import copy
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoint_runs import (
+    FIRST,
     N_BATCHES,
     CallAt,
     CountBatches,
@@ -19,10 +22,18 @@ from checkpoint_runs import (
 )
 from naive_savers import NaiveStateSaver
 from torch.utils.data import DataLoader, TensorDataset
-from ttl_checkpoint import CheckpointError
+from ttl_checkpoint import Checkpoint, CheckpointError
+from ttl_checkpoint.errors import CorruptError
 from ttl_checkpoint.store import Store
 
-from ttl_core import LoopComponent, SeededSampler, StateError, TrainTestLoop
+from ttl_core import (
+    ArgumentError,
+    LoopComponent,
+    RunError,
+    SeededSampler,
+    StateError,
+    TrainTestLoop,
+)
 from ttl_core.testing import ComponentConformance, Step
 
 
@@ -164,11 +175,118 @@ def test_an_earlier_one_of_the_same_directory_can_be_named(tmp_path):
     assert "000004-epoch-2-step-6" == newest(tmp_path).name
 
 
+@pytest.mark.parametrize("directory", ["a", "b"])
+def test_a_named_one_is_started_from_once(tmp_path, directory):
+    """C12: started again, the same script resumes from what it has saved since."""
+    make_loop(tmp_path / "a", keep=None).train(3)
+    first = Store(tmp_path / "a").checkpoints()[-1]
+    config = {"resume": first, "keep": None, "every": 1}
+    interrupt(tmp_path / directory, 5, **config)
+    loop = make_loop(tmp_path / directory, count := CountBatches(), **config)
+    loop.train(3)
+    assert (4, 9) == (count.n, loop.global_step)
+    shutil.rmtree(first)  # as `keep` may have done
+    loop = make_loop(tmp_path / directory, count := CountBatches(), **config)
+    loop.train(4)
+    assert (3, 12) == (count.n, loop.global_step)
+
+
+def test_another_path_is_started_from_again(tmp_path):
+    """C12: what was saved since counts for the path that it was saved since, not for others."""
+    make_loop(tmp_path, keep=None).train(3)
+    _, newer, older = Store(tmp_path).checkpoints()
+    make_loop(tmp_path, resume=older, keep=None).train(2)
+    make_loop(tmp_path, count := CountBatches(), resume=newer, keep=None).train(3)
+    assert N_BATCHES == count.n
+
+
+def test_a_model_that_is_not_finite_is_told_when_resuming(tmp_path, caplog):
+    """A16: the message has the newest checkpoint that is."""
+
+    class Poison(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.epoch_num == 1:
+                torch.nn.init.constant_(loop.model[0].bias, float("nan"))
+
+    make_loop(tmp_path, Poison()).train(2)
+    finite = Store(tmp_path).checkpoints()[1]
+    make_loop(tmp_path).train(3)
+    assert f"Its model is not finite; the newest one that is: resume='{finite}'" in caplog.text
+
+
 def test_a_named_one_that_does_not_exist_is_an_error(tmp_path):
     """A path that is named has to be a checkpoint."""
     missing = tmp_path / "000001-epoch-1-step-3"
     with pytest.raises(CheckpointError, match=r"000001-epoch-1-step-3 .*No such file or directory"):
         make_loop(tmp_path, resume=missing).train(1)
+
+
+def test_a_named_one_that_does_not_exist_is_not_called_corrupt(tmp_path):
+    """A14: the error says that it does not exist, and what there is."""
+    make_loop(tmp_path).train(1)
+    with pytest.raises(CheckpointError) as caught:
+        make_loop(tmp_path, resume=tmp_path / "000009-epoch-9-step-9").train(1)
+    expected = (
+        f"resume names {tmp_path / '000009-epoch-9-step-9'} but that does not exist: No such file "
+        f"or directory. Did you mean {newest(tmp_path).name!r}? In {tmp_path} are: "
+        f"{newest(tmp_path).name}"
+    )
+    assert expected == str(caught.value)
+    assert not isinstance(caught.value, CorruptError)
+
+
+def test_a_directory_of_checkpoints_is_not_one(tmp_path):
+    """A14: a path of the directory is an error that shows the path of one in it."""
+    make_loop(tmp_path).train(1)
+    with pytest.raises(CheckpointError, match=f"Name one of them, as {newest(tmp_path)}"):
+        make_loop(tmp_path, resume=str(tmp_path)).train(1)
+
+
+def test_relative_paths_survive_a_change_of_directory(tmp_path, monkeypatch):
+    """C6: checkpoints go where the directory was when the component was made, and are found."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    chdir = CallAt("on_epoch_end", lambda loop: os.chdir(tmp_path / "elsewhere"))
+    make_loop("runs", chdir).train(2)
+    assert [(1, 3), (2, 6)] == positions(tmp_path / "runs")
+    assert [] == os.listdir(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    loop = make_loop("b", CallAt("on_epoch_end", print), resume=f"runs/{FIRST}")
+    monkeypatch.chdir("elsewhere")
+    loop.train(2)
+    assert [(2, 6)] == positions(tmp_path / "b")
+
+
+def test_the_lock_survives_a_change_of_directory(tmp_path, monkeypatch):
+    """C6: a second run that names the same directory otherwise is refused."""
+    monkeypatch.chdir(tmp_path)
+
+    def start_another(loop):
+        os.chdir("/")
+        with pytest.raises(RunError, match="another run, or another component"):
+            make_loop(tmp_path / "runs", resume="never").train(1)
+
+    make_loop("runs", CallAt("on_batch_end", start_another)).train(1)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    """C6: as a shell expands it; for an unknown user it is an error before work starts."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    make_loop("~/runs").train(1)
+    assert [(1, 3)] == positions(tmp_path / "runs")
+    loop = make_loop("b", resume=f"~/runs/{FIRST}")
+    loop.train(1)
+    assert 1 == loop.epoch_num
+    with pytest.raises(ArgumentError, match="directory is '~nobody-of-this-name/a': "):
+        Checkpoint("~nobody-of-this-name/a")
+
+
+@pytest.mark.parametrize("directory", ["", "a\0b", b"runs", None, 3], ids=repr)
+def test_something_else_than_a_path_is_refused(directory):
+    """C6: before anything is done with it."""
+    with pytest.raises(ArgumentError, match="has to be a path, as 'runs/a'"):
+        Checkpoint(directory)
 
 
 def test_auto_is_a_path_if_it_is_one(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from checkpoint_runs import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ttl_checkpoint.finite import is_finite
+from ttl_checkpoint.store import Store
 
 from ttl_core import LoopComponent, RunError
 from ttl_core.testing import ComponentConformance
@@ -64,6 +66,79 @@ def test_keeps_the_newest_and_the_best_of_any_values(values, keep, is_max):
         epochs = range(1, len(values) + 1)
         expected = {*epochs[-keep:], 1 + values.index(pick(values))}
         assert expected == {epoch for epoch, _ in positions(directory)}
+
+
+class Poison(LoopComponent):
+    """A component that sets one weight to a value before a step."""
+
+    def __init__(self, step, value=math.nan):
+        self.step = step
+        self.value = value
+
+    def on_batch_begin(self, loop):
+        if loop.global_step == self.step:
+            with torch.no_grad():
+                next(loop.model.parameters()).view(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_last_finite_one_is_kept(tmp_path, asynchronous, value):
+    """A16: however many with NaN or infinity follow, a run can resume before them."""
+    config = {"every": 2, "keep": 2, "asynchronous": asynchronous}
+    make_loop(tmp_path, Poison(4, value), **config).train(4)
+    assert [4, 10, 12] == [step for _, step in positions(tmp_path)]
+    assert [True, False, False] == [manifest["finite"] for manifest in manifests(tmp_path)]
+    loop = make_loop(tmp_path / "b", resume=Store(tmp_path).checkpoints()[-1])
+    loop.train(4)
+    assert all(parameter.isfinite().all() for parameter in loop.model.parameters())
+
+
+def test_only_the_last_finite_one_is_kept(tmp_path):
+    """A16: those before it are removed as usual, and it too when a newer one is finite."""
+
+    class Heal(LoopComponent):
+        def on_train_begin(self, loop):
+            self.good = {k: v.clone() for k, v in loop.model.state_dict().items()}
+
+        def on_epoch_end(self, loop):
+            if loop.epoch_num >= 3:
+                loop.model.load_state_dict(self.good)
+
+    make_loop(tmp_path, Poison(7), Heal(), keep=2).train(6)
+    assert [5, 6] == [epoch for epoch, _ in positions(tmp_path)]
+
+
+def test_a_mask_of_infinity_is_finite(tmp_path):
+    """A16: infinity in a buffer is usual, NaN is not."""
+    loop = make_loop(tmp_path)
+    loop.model.register_buffer("mask", torch.full((2, 2), -math.inf))
+    loop.train(1)
+    loop.model.mask[0, 0] = math.nan
+    loop.train(1)
+    assert [True, False] == [manifest["finite"] for manifest in manifests(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.zeros(0), True),
+        (torch.tensor([1, 2]), True),
+        (torch.tensor([1.0, math.nan], dtype=torch.bfloat16), False),
+        (torch.tensor([1.0, math.inf], dtype=torch.float16), False),
+        (torch.tensor([complex(1, math.nan)]), False),
+        (torch.tensor([complex(1, 2)]).conj(), True),
+        (torch.tensor([1.0, math.nan]).to_sparse(), False),
+        (torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn), False),
+        (torch.tensor([1.0, 2.0]).to(torch.float8_e5m2), True),
+        (torch.tensor([1e300], dtype=torch.float64), True),
+        (torch.zeros(2, device="meta"), True),
+    ],
+    ids=lambda value: str(value).replace("\n", ""),
+)
+def test_finite_tensors_of_any_type(tensor, expected):
+    """A16: every type is either checked or taken for finite."""
+    assert expected is is_finite({"weight": tensor}, set())
 
 
 def test_saves_whenever_the_metric_improves(tmp_path):

@@ -109,9 +109,9 @@ def test_refuses_an_unusable_interval(every):
             {"mode": "maximum"},
             "mode is 'maximum', but has to be 'min' or 'max'. Did you mean 'max'?",
         ),
-        ({"on_failure": "ignore"}, "on_failure is 'ignore', but has to be 'raise' or 'warn'."),
-        ({"resume": True}, "resume is True, but has to be 'auto', 'never' or a path"),
-        ({"resume": None}, "resume is None, but has to be 'auto', 'never' or a path"),
+        ({"on_failure": "ignore"}, "on_failure is 'ignore', but has to be 'raise' or 'warn'"),
+        ({"resume": True}, "resume is True, but has to be 'auto', 'never', 'best' or a path"),
+        ({"resume": None}, "resume is None, but has to be 'auto', 'never', 'best' or a path"),
     ],
     ids=str,
 )

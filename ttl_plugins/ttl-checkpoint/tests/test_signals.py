@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import multiprocessing
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.sharedctypes import RawValue
+from types import SimpleNamespace
 
 import pytest
 import signal_server
 import torch
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.preemption import _ProtectedInit
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork() and process groups")
 
@@ -294,6 +299,61 @@ def test_signal_after_the_last_safe_point_is_obeyed_too(start):
     assert 143 == run.status
 
 
+@pytest.mark.parametrize("number", [TERM, INT])
+@pytest.mark.parametrize("options", [{}, {"every": 4}, {"asynchronous": True}], ids=str)
+def test_a_validation_is_ended_within_its_batch(start, tmp_path, number, options):
+    """A17: what is saved is the safe point before it, from which the run ends in the same bits."""
+    folder = str(tmp_path / "full")
+    bits = start("train_with_averages", directory=folder).bits()
+    run = start("interrupt_validation", signal_name=number.name, **options)
+    assert STATUS[number] == run.end(), run.errors
+    assert "batches after 0" in run.said
+    assert ["000001-epoch-1-step-4"] == run.announced()
+    assert {"run is left", f"exception {RAISED[number]}"} <= set(run.said)
+    assert 0 == main([str(tmp_path / "saved")])
+    manifest = json.loads((tmp_path / "saved" / run.announced()[0] / "manifest.json").read_text())
+    assert ("due" if "every" in options else "signal") == manifest["reason"]
+    assert bits == start("train_with_averages").bits()
+
+
+@pytest.mark.parametrize("number", [TERM, INT])
+def test_a_preempted_run_ends_with_one_line(start, tmp_path, number):
+    """A19: what was saved, and how to resume; no traceback, but the status of the signal."""
+    program = tmp_path / "script.py"
+    program.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "saved", str(int(number))],
+        capture_output=True,
+        text=True,
+    )
+    assert STATUS[number] == done.returncode, done.stderr
+    saved = tmp_path / "saved" / "000001-epoch-0-step-2"
+    expected = [
+        "",
+        f"{number.name}: ending at the next safe point. A second one acts at once",
+        f"checkpoint: {number.name} ended the run; saved {saved}. Start the same script again to "
+        "resume",
+    ]
+    assert expected == done.stderr.splitlines()
+
+
+SCRIPT = """
+import signal, sys
+from ttl_checkpoint import Checkpoint
+from ttl_core import LoopComponent, TrainTestLoop
+from ttl_core.testing import ComponentConformance, Step
+
+class Signal(LoopComponent):
+    def on_batch_begin(self, loop):
+        if loop.global_step == 1:
+            signal.raise_signal(int(sys.argv[2]))
+
+components = [Step(), Signal(), Checkpoint(sys.argv[1])]
+data = ComponentConformance.make_data(3)
+TrainTestLoop(ComponentConformance.make_model(), components, data).train(2)
+"""
+
+
 # -- the second signal ----------------------------------------------------------------------
 
 TWICE = [
@@ -349,6 +409,23 @@ def test_workers_end_after_a_second_signal(start, tmp_path):
         assert [ours] == ended
     finally:
         os.close(ours)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_a_worker_whose_parent_died_while_it_was_starting_ends(monkeypatch, start_method):
+    """C12: torch's own check would compare with the parent that it has by then."""
+    init = _ProtectedInit(lambda worker_id: None, RawValue(ctypes.c_bool, False), start_method)
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    parent = SimpleNamespace(pid=os.getppid(), is_alive=lambda: True)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    init(0)
+    assert [] == ended
+    parent.is_alive = lambda: start_method == "fork"  # a forked one always believes that
+    parent.pid = -1
+    init(0)
+    assert [1, 1] == ended  # before and after its own function
 
 
 # -- other handlers -------------------------------------------------------------------------

@@ -1,23 +1,36 @@
-"""The component `checkpoint`: what it does at each callback point."""
+"""The component `checkpoint`: what it does at each callback point.
+
+It is longer than other modules, as it is one class, a third of which is documentation; all that is
+not about when to do something is in other modules.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
+import signal
 import time
 import uuid
+import weakref
 from collections.abc import Collection, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ttl_checkpoint import messages
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
+from ttl_checkpoint.lazy import check_initialized, uninitialized_names
 from ttl_checkpoint.metric import BestMetric
-from ttl_checkpoint.preemption import Preemption, exit_by_signal
-from ttl_checkpoint.resuming import comparable_position, find_checkpoint
-from ttl_checkpoint.retention import checked_keep
+from ttl_checkpoint.paths import absolute_path
+from ttl_checkpoint.preemption import Preemption, exit_of
+from ttl_checkpoint.resuming import Found, comparable_position, find_checkpoint, origin_of
+from ttl_checkpoint.retention import best_path, checked_keep
 from ttl_checkpoint.schedule import Schedule, ends_epoch
 from ttl_checkpoint.store import Store
+from ttl_checkpoint.validation import HeldState, interruptible
+from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
 from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
 from ttl_core.arguments import one_of
@@ -44,7 +57,9 @@ class Checkpoint(LoopComponent):
             checkpoint is saved.
         mode: whether less ("min") or more ("max") of it is better.
         resume: "auto" to resume from the newest intact checkpoint, if there is one; "never" to
-            start again, leaving those alone; or the path of one.
+            start again, leaving those alone; "best" to resume from the one with the best metric;
+            or the path of one. With "best" or a path, the newest one that was saved since is
+            resumed from when the script is started again.
         asynchronous: whether to write from a thread while training continues.
         mid_epoch: whether to save inside epochs, which takes data whose order can be repeated.
             Without it, what becomes due inside an epoch is saved at its end.
@@ -53,9 +68,15 @@ class Checkpoint(LoopComponent):
         signals: whether to handle SIGTERM and SIGINT in training.
         ignore: names of components and loop variables whose state may be missing, or left over,
             when resuming.
+        settings: which settings to use where those of the script (a monitored metric, learning
+            rates and others) differ from those of the checkpoint: "saved" or "new"; None for an
+            error that lists them.
 
     Raises:
         ArgumentError: an argument has an unusable value.
+
+    Attributes:
+        directory: the absolute path of the directory.
 
     Example:
         >>> import pathlib, tempfile
@@ -87,9 +108,14 @@ class Checkpoint(LoopComponent):
         on_failure: Literal["raise", "warn"] = "raise",
         signals: bool = True,
         ignore: Collection[str] = (),
+        settings: Literal["saved", "new"] | None = None,
     ) -> None:
         if not isinstance(resume, str | os.PathLike):
-            raise ArgumentError(f"resume is {resume!r}, but has to be 'auto', 'never' or a path")
+            raise ArgumentError(
+                f"resume is {resume!r}, but has to be 'auto', 'never', 'best' or a path"
+            )
+        if resume not in ("auto", "never", "best"):
+            resume = absolute_path("resume", resume)
         self._store = Store(directory)
         self.directory = self._store.directory
         self.keep = checked_keep(keep)
@@ -101,6 +127,7 @@ class Checkpoint(LoopComponent):
         self.on_failure = one_of("on_failure", on_failure, ("raise", "warn"))
         self.signals = signals
         self.ignore = ignore
+        self.settings = settings and one_of("settings", settings, ("saved", "new"))
         self._metric = BestMetric(best, mode)
         self._schedule = Schedule(every)
         self._writer = Writer(
@@ -115,6 +142,10 @@ class Checkpoint(LoopComponent):
         self._run = uuid.uuid4().hex  # a run removes its own checkpoints only
         self._can_resume = True
         self._saved_at: object = None
+        self._resumed: tuple[Found, object] | None = None  # and its comparable position
+        self._loop: weakref.ref[TrainTestLoop] | None = None
+        self._held = HeldState()
+        self._exit: BaseException | None = None  # that ends the run because of a signal
         self._reset()
 
     def _reset(self) -> None:
@@ -124,6 +155,7 @@ class Checkpoint(LoopComponent):
         self._is_in_train = False
         self._needs_check = True  # whether the next safe point has to be checked in any case
         self._can_save_in_epoch = self.mid_epoch
+        self._held.release()
 
     def _require_check(self) -> None:
         self._needs_check = True
@@ -133,14 +165,15 @@ class Checkpoint(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Resume, in the first run; leave nothing open."""
+        self._loop = weakref.ref(loop)
         try:
             if self._can_resume and loop.can_load_state:  # else it was enabled in the middle of one
                 self._resume(loop)
             self._can_resume = False
             result = yield
-            signal = self._preemption.received
-            if signal is not None:  # it came after the last safe point
-                exit_by_signal(signal)
+            received = self._preemption.received
+            if received is not None:  # it came after the last safe point
+                self._exit_by(received)
             return result
         except BaseException as exception:
             self._handle_failure(loop, exception)
@@ -149,18 +182,39 @@ class Checkpoint(LoopComponent):
             self._end_run()
 
     def _resume(self, loop: TrainTestLoop) -> None:
-        found = find_checkpoint(self._store, self.resume)
-        if found is not None:
-            loop.load_state_dict(found.state, ignore=self.ignore)
-            self._saved_at = comparable_position(found.state["position"], loop)
-            _log.warning("checkpoint: resuming from %s", found.path)
+        """Resume from the newest checkpoint of all savers in the list, for all of them."""
+        savers = [
+            saver
+            for saver in loop.components
+            if isinstance(saver, Checkpoint)
+            and saver._can_resume
+            and loop.components.is_enabled(saver)
+        ]
+        newest: tuple[Found, Checkpoint] | None = None
+        for saver in savers:
+            found = find_checkpoint(saver._store, saver.resume, saver.mode)
+            if found is not None:
+                position = found.state.get("position")
+                if position is not None:
+                    saver._saved_at = comparable_position(position, loop)
+                if newest is None or found.rank >= newest[0].rank:
+                    newest = found, saver
+        if newest is not None:
+            found, saver = newest
+            options = {} if saver.settings is None else {"settings": saver.settings}
+            loop.load_state_dict(found.state, ignore=saver.ignore, **options)
+            messages.log_resuming(saver._store, found)
+            saver._resumed = found._replace(state={}), saver._saved_at
+        for saver in savers:
+            saver._can_resume = False
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: all components have begun when it ends
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
         self._begin_train()
-        loop.state_dict(copy=False, allow_unsafe=True)
+        if not uninitialized_names(loop.model):  # else there is nothing yet that could be saved
+            loop.state_dict(copy=False, allow_unsafe=True)
         return result
 
     def _begin_train(self) -> None:
@@ -178,6 +232,10 @@ class Checkpoint(LoopComponent):
         """
         self._schedule.start(loop.global_step)  # not earlier: resuming changes the step
         self._preemption.protect_workers(loop.data)
+        if loop.is_training:
+            self._held.drop()  # a validation that another component starts has its own safe point
+        elif self._held.is_held:
+            loop.data = interruptible(loop.data, self._end_validation)
         if loop.is_training and self.mid_epoch:
             self._can_save_in_epoch = True
             try:
@@ -195,7 +253,7 @@ class Checkpoint(LoopComponent):
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Keep the value of the monitored metric for the next safe point."""
-        if level == "epoch" and self._metric.log(metrics):
+        if level == "epoch" and self._metric.log(metrics, loop.epoch_num):
             self._needs_check = True
 
     def on_safe_point(self, loop: TrainTestLoop) -> None:
@@ -212,34 +270,66 @@ class Checkpoint(LoopComponent):
             self._begin_train()
             self._schedule.restart(loop.global_step)
         self._writer.poll(loop)
-        signal = self._preemption.received  # read once: a later one waits for the next safe point
+        received = self._preemption.received  # once: a later one waits for the next safe point
         improved = self._metric.improvement(is_counting=self._can_save(loop))
         if ends_epoch(loop):
-            self._metric.check_logged(loop.metrics)
-        if signal is not None:
-            self._save(loop, "signal", improved)
-            self._writer.finish(loop)
-            exit_by_signal(signal)
+            self._held.end()
+            self._metric.check_logged(loop.metrics, loop.epoch_num + (loop.valid_data is None))
+        reason = ""
+        if received is not None:
+            reason = "signal"
         elif improved is not None:
-            self._save(loop, "best", improved)
+            reason = "best"
         elif self._schedule.is_due(loop):
-            self._save(loop, "due")
+            reason = "due"
+        is_saved = bool(reason) and self._save(loop, reason, improved)
+        if received is not None:
+            self._writer.finish(loop)
+            self._exit_by(received)
+        if not loop.is_training and not ends_epoch(loop) and self._preemption.is_handling:
+            self._held.begin(loop, is_saved=is_saved)
 
     def _can_save(self, loop: TrainTestLoop) -> bool:
         return self._can_save_in_epoch or not loop.is_training
 
-    def _save(self, loop: TrainTestLoop, reason: str, improved: float | None = None) -> None:
-        """Save, where a run can resume from."""
+    def _save(self, loop: TrainTestLoop, reason: str, improved: float | None = None) -> bool:
+        """Save, where a run can resume from; return whether it can."""
         if self._can_save(loop):
             self._writer.finish(loop)  # one at a time
+            check_initialized(loop.model)
             self._schedule.restart(loop.global_step)
-            position = self._writer.save(loop, reason=reason, run=self._run, best=improved)
+            position = self._writer.save(loop, reason=reason, best=improved, **self._about())
             self._saved_at = comparable_position(position, loop)
-        elif reason == "signal":
+            return True
+        if reason == "signal":
             _log.warning(
                 "checkpoint: nothing repeats the order of these data, so the run will resume "
                 "from its last checkpoint, not from here"
             )
+        return False
+
+    def _about(self) -> dict[str, Any]:
+        """Return what manifests say about the run and its saver."""
+        return {"run": self._run, "resumed_from": origin_of(self.resume), **self._metric.setting}
+
+    # -- a signal ---------------------------------------------------------------------------
+
+    def _end_validation(self) -> None:
+        """End a validation before its next batch, if a signal requests it."""
+        if self._preemption.received is not None:
+            self._exit = exit_of(self._preemption.received)
+            raise self._exit
+
+    def _exit_by(self, received: signal.Signals) -> NoReturn:
+        """End the run as one that a signal has ended, and log what was saved, and how to resume."""
+        self._log_exit(received)
+        raise exit_of(received)
+
+    def _log_exit(self, received: signal.Signals) -> None:
+        newest = self._writer.newest
+        with contextlib.suppress(CheckpointError):  # nothing keeps a run from ending
+            newest = newest or next(iter(self._store.checkpoints()), None)
+        messages.log_exit(received, newest, can_resume=self.resume != "never")
 
     # -- a run ends -------------------------------------------------------------------------
 
@@ -252,10 +342,17 @@ class Checkpoint(LoopComponent):
         if not self._is_in_train:
             return
         improved = self._metric.improvement()  # logged since the last safe point
+        if uninitialized_names(loop.model):  # no batch has passed through it
+            return
         position = loop.state_dict(copy=False, allow_unsafe=True)["position"]
-        if position is not None and comparable_position(position, loop) != self._saved_at:
+        now = None if position is None else comparable_position(position, loop)
+        if now not in (None, self._saved_at):
             self._save(loop, "end", improved)
         self._writer.finish(loop)
+        if self._resumed is not None and now == self._resumed[1]:
+            messages.log_complete(loop, self.directory, is_stopped=position["is_stopped"])
+        self._resumed = None
+        messages.remember(loop, self.directory)
 
     def _handle_failure(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Wait for what is being written, and write a directory crash-... after an exception."""
@@ -263,12 +360,21 @@ class Checkpoint(LoopComponent):
             return
         try:
             self._writer.finish(loop)
+            if exception is self._exit:
+                if self._held.state is not None:
+                    state = self._held.state
+                    self._writer.save_held(loop, state, reason="signal", best=None, **self._about())
+                if self._preemption.received is not None:
+                    self._log_exit(self._preemption.received)
             # those come from saving and resuming, not from training
             is_own = isinstance(exception, CheckpointError | StateError)
-            if isinstance(exception, Exception) and not is_own:
-                self._writer.save_crash(loop, run=self._run)
+            is_lazy = bool(uninitialized_names(loop.model))
+            if isinstance(exception, Exception) and not is_own and not is_lazy:
+                self._writer.save_crash(loop, best=None, **self._about())
         except Exception as error:  # must not hide the failure
             exception.add_note(f"checkpoint then failed: {error}")
+            if not isinstance(exception, Exception):  # of which no notes are printed
+                _log.error("checkpoint: %s", error)
 
     def _end_run(self) -> None:
         self._preemption.stop()
@@ -279,12 +385,44 @@ class Checkpoint(LoopComponent):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far, and the identifier of the run."""
-        return {"best": self._metric.best, "run": self._run}
+        return {**self._metric.state_dict(), "run": self._run}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the checkpoints of a run.
 
         Args:
             state: what `state_dict` returned.
+
+        Raises:
+            StateError: it is of another metric, and `settings` does not choose one.
         """
-        self._metric.best, self._run = state["best"], state["run"]
+        self._metric = self._metric.resumed(state, self.settings)
+        self._run = state["run"]
+
+    # -- the best one -----------------------------------------------------------------------
+
+    @property
+    def best_path(self) -> Path | None:
+        """The checkpoint with the best metric, of the run that has saved last; None if none has."""
+        return best_path(self._store, self.mode)
+
+    def load_best(self, loop: TrainTestLoop | None = None) -> Path:
+        """Load the weights of the best checkpoint into the model of the loop, to use or test them.
+
+        They are the averages with which the metric was measured where the component `ema` was
+        used, whose averages are then those of the checkpoint too. Optimizers and counters stay.
+
+        Args:
+            loop: the loop; the one that has run with this component by default.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it cannot be read.
+            RunError: the loop is running, or none has run with this component.
+            StateError: the model is another one.
+        """
+        if loop is None and self._loop is not None:
+            loop = self._loop()
+        return load_best(loop, self.best_path, self.directory)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, warn_once
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _READ_FLAGS = (
@@ -103,12 +103,19 @@ def write_durably(path: Path, fill: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
+    """Wait until the names in a directory are on the disk. Where that is impossible, it warns."""
     if os.name != "posix":  # elsewhere a directory cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP):
+            raise
+        warn_once(
+            f"a file system cannot sync directories ({os_reason(error)}): a "
+            "checkpoint may be lost if the machine itself fails just after it was saved"
+        )
     finally:
         os.close(descriptor)
 
@@ -126,9 +133,11 @@ def check_free_space(directory: Path, state: Any) -> None:
     needed = sum(_storage_sizes(state).values()) + _OVERHEAD
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise OSError(
-            errno.ENOSPC, f"it needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free"
-        )
+        for digits in range(7):  # as many as it takes to see the difference
+            texts = [f"{size / 1e6:.{digits}f} MB" for size in (needed, free)]
+            if texts[0] != texts[1]:
+                break
+        raise OSError(errno.ENOSPC, f"it needs {texts[0]}, but {texts[1]} are free")
 
 
 def _storage_sizes(state: Any) -> dict[int, int]:
@@ -182,3 +191,5 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.ELOOP:
             raise CorruptError(f"{path} is corrupt: {error.filename} is a link") from error
         raise CheckpointError(f"{path} cannot be read: {os_reason(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} cannot be read: memory is short") from error

@@ -11,13 +11,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttl_checkpoint.errors import CheckpointError, CorruptError
+from ttl_checkpoint.errors import CheckpointError, CorruptError, is_printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 
 if TYPE_CHECKING:
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
-_MAX_BYTES = 16 << 20
+NAME = re.compile(
+    r"(?P<kind>crash-|corrupt-)?(?P<number>[0-9]{6,18})-epoch-(?P<epoch>[0-9]{1,18})"
+    r"-step-(?P<step>[0-9]{1,18})"
+)
+"""What a checkpoint's directory is called."""
+MAX_BYTES = 16 << 20
 _TYPES: Mapping[str, Any] = {
     "format": int,
     "epoch": int,
@@ -40,7 +45,13 @@ _TYPES: Mapping[str, Any] = {
 
 
 def describe(
-    loop: TrainTestLoop, state: Mapping[str, Any], *, reason: str, run: str, best: float | None
+    loop: TrainTestLoop,
+    state: Mapping[str, Any],
+    *,
+    reason: str,
+    run: str,
+    best: float | None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Return what a manifest says about a state.
 
@@ -50,19 +61,21 @@ def describe(
         reason: why it is saved: "due", "best", "signal", "end" or "exception".
         run: the identifier of the run.
         best: the value of the monitored metric, where it has just improved.
+        **more: further entries.
     """
     position = state["position"] or {"is_trained": False, "train_num": None}
     return {
         "reason": reason,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(),
         "run": run,
         "train_num": position["train_num"],
         "epoch": loop.epoch_num + position["is_trained"],
         "step": loop.global_step,
         "best": best,
-        "metrics": _single_numbers(loop.metrics),
+        "metrics": _single_numbers(state["metrics"]),
         "components": state["manifest"],
         "environment": state["environment"],
+        **more,
     }
 
 
@@ -70,7 +83,7 @@ def _single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
     """Return the metrics that are single numbers, as JSON can hold them."""
     found: dict[str, float | str] = {}
     for name, value in metrics.items():
-        if not _is_printable(name):
+        if not is_printable(name):
             continue
         with contextlib.suppress(TypeError, ValueError, RuntimeError):  # several numbers, or none
             number = float(value)
@@ -84,8 +97,18 @@ def encode(about: Mapping[str, Any], state_record: Mapping[str, Any]) -> bytes:
     Args:
         about: what `describe` returned.
         state_record: size and digest of the state's file.
+
+    Raises:
+        CheckpointError: it would be too long to be read.
     """
-    return _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+    content = _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(
+            f"a manifest would have {len(content) / 1e6:.0f} MB, and more than "
+            f"{MAX_BYTES / 1e6:.0f} MB are not read: log fewer metrics at epoch level, or under "
+            "shorter names"
+        )
+    return content
 
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:
@@ -109,17 +132,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise CorruptError(f"{path} is corrupt: it is no directory")
         with open_regular(path / MANIFEST_FILE) as stream:
-            content = stream.read(_MAX_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     try:
         manifest = json.loads(content)
-        is_valid = len(content) <= _MAX_BYTES and _is_valid(manifest, content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_valid = len(content) <= MAX_BYTES and _is_valid(manifest, content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         is_valid = False
     if not is_valid:
         raise CorruptError(f"{path} is corrupt: {MANIFEST_FILE} is not what was written")
+    _check_name(path, manifest)
     if manifest["format"] != FORMAT:
         raise CheckpointError(
-            f"{path} has format {manifest['format']!r}, this ttl-checkpoint reads {FORMAT}. "
+            f"{path} has format {manifest['format']}, this ttl-checkpoint reads {FORMAT}. "
             "Install the version that wrote it"
         )
     return dict(manifest)
@@ -131,14 +155,46 @@ def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
     return (
         _encode(without_digest) == content
         and all(isinstance(manifest[name], type_) for name, type_ in _TYPES.items())
-        and all(_is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
-        and all(isinstance(value, float | int | str) for value in manifest["metrics"].values())
-        and all(item.keys() >= {"name", "version", "enabled"} for item in manifest["components"])
+        and all(is_printable(text) for text in (manifest["reason"], *manifest["metrics"]))
+        and all(isinstance(value, str) or _is_number(value) for value in _numbers(manifest))
+        and all(
+            isinstance(item["name"], str)
+            and isinstance(item["version"], str | None)
+            and isinstance(item["enabled"], bool)
+            for item in manifest["components"]
+        )
+        and manifest.get("mode") in (None, "min", "max")
         and list(manifest["files"]) == [STATE_FILE]
-        and manifest["files"][STATE_FILE].keys() >= {"bytes", "sha256"}
+        and isinstance(manifest["files"][STATE_FILE]["bytes"], int)
+        and isinstance(manifest["files"][STATE_FILE]["sha256"], str)
     )
 
 
-def _is_printable(text: str) -> bool:
-    """Return whether a text has no control characters, which could act on a terminal."""
-    return not any(unicodedata.category(character).startswith("C") for character in text)
+def _numbers(manifest: Mapping[str, Any]) -> list[Any]:
+    best = [] if manifest["best"] is None else [manifest["best"]]
+    return [*manifest["metrics"].values(), *best]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and math.isfinite(value)  # 10**400 is an OverflowError
+
+
+def _check_name(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Check that a checkpoint that is named for an epoch and a step is the one of these.
+
+    Raises:
+        CorruptError: it is another one.
+    """
+    named = NAME.fullmatch(path.name)
+    if not named:  # a copy that a user has named
+        return
+    is_crash = manifest["reason"] == "exception"
+    saved = (manifest["epoch"], manifest["step"])
+    if (int(named["epoch"]), int(named["step"])) != saved:
+        raise CorruptError(
+            f"{path} is corrupt: its manifest is of epoch {saved[0]} and step {saved[1]}"
+        )
+    if named["kind"] != "corrupt-" and is_crash != (named["kind"] == "crash-"):
+        raise CorruptError(
+            f"{path} is corrupt: its manifest says that it was saved for {manifest['reason']!r}"
+        )

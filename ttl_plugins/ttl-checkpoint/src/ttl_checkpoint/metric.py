@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core import Monitor, missing_metric_error
+from ttl_core import Monitor, StateError, missing_metric_error
+from ttl_core.arguments import user_stacklevel
 
 _COMPONENT = "checkpoint"  # in errors
+_USUAL_GAP = 2  # epochs without a value before there is a warning, at least
 
 
 class BestMetric:
@@ -26,6 +29,14 @@ class BestMetric:
         # without a metric it only hands on the best value of a run that had one
         self._monitor = Monitor("" if metric is None else metric, mode, argument="best")
         self._logged: Any = None  # since the last safe point
+        self._newest_epoch: int | None = None  # in which the newest value was logged; None: unknown
+        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What decides which value is the best one: "monitor" and "mode"."""
+        metric = None if self._metric is None else str.__str__(self._metric)  # it may be an enum
+        return {"monitor": metric, "mode": str.__str__(self._monitor.mode)}
 
     @property
     def best(self) -> float:
@@ -36,11 +47,14 @@ class BestMetric:
     def best(self, value: float) -> None:
         self._monitor.best = value
 
-    def log(self, metrics: Mapping[str, Any]) -> bool:
+    def log(self, metrics: Mapping[str, Any], epoch_num: int) -> bool:
         """Keep the value of the metric, if it is among others, and return whether it is."""
         if self._metric is None or self._metric not in metrics:
             return False
         self._logged = metrics[self._metric]
+        if self._newest_epoch is not None:
+            self._longest_gap = max(self._longest_gap, epoch_num - self._newest_epoch - 1)
+        self._newest_epoch = epoch_num
         return True
 
     def forget_logged(self) -> None:
@@ -62,14 +76,79 @@ class BestMetric:
         value = self._monitor.to_number(logged, _COMPONENT)
         return value if self._monitor.update(value) else None
 
-    def check_logged(self, metrics: Mapping[str, Any]) -> None:
-        """Check that the metric was logged in an epoch that has ended.
+    def check_logged(self, metrics: Mapping[str, Any], n_epochs: int) -> None:
+        """Check that the metric was logged by the end of an epoch; warn if it has stopped coming.
 
         Args:
-            metrics: all that was logged at epoch level.
+            metrics: all that was logged at epoch level, in this epoch or before.
+            n_epochs: how many epochs have ended.
 
         Raises:
-            RunError: it was not.
+            RunError: it was never logged.
         """
-        if self._metric is not None and self._metric not in metrics:
+        if self._metric is None:
+            return
+        if self._metric not in metrics:
             raise missing_metric_error(_COMPONENT, self._metric, metrics)
+        if self._newest_epoch is None:  # it was logged before the state of an earlier version
+            self._newest_epoch = n_epochs - 1
+        n_missing = n_epochs - 1 - self._newest_epoch
+        if n_missing == max(_USUAL_GAP, self._longest_gap) + 1:
+            warnings.warn(
+                f"'checkpoint' monitors {self._metric!r}, which was logged before, but not in the "
+                f"last {n_missing} epochs, so no new checkpoint can be the best one. Check what "
+                "logs it; ignore this warning if it is meant to be rare",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, what it is of, and when the metric was logged."""
+        return {
+            "best": self.best,
+            **self.setting,
+            "newest_epoch": self._newest_epoch,
+            "longest_gap": self._longest_gap,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the best value of a run.
+
+        Args:
+            state: what `state_dict` returned; earlier versions returned only "best".
+        """
+        self.best = state["best"]
+        self._newest_epoch = state.get("newest_epoch")
+        self._longest_gap = state.get("longest_gap", 0)
+
+    def resumed(
+        self, state: Mapping[str, Any], settings: Literal["saved", "new"] | None
+    ) -> BestMetric:
+        """Return the best metric of a run that continues: this one, or the saved one.
+
+        Args:
+            state: what `state_dict` returned.
+            settings: which one to use where the saved one is another, or has another mode.
+
+        Raises:
+            StateError: it is, and there is no choice.
+        """
+        saved: dict[str, Any] = {name: state.get(name) for name in self.setting}
+        are_known = saved["monitor"] is not None and self._metric is not None
+        if are_known and saved != self.setting:
+            if settings == "new":
+                return self
+            if settings is None:
+                raise StateError(
+                    f"checkpoint monitors best={self.setting['monitor']!r}, "
+                    f"mode={self.setting['mode']!r}, but the checkpoint was saved with "
+                    f"best={saved['monitor']!r}, mode={saved['mode']!r}, whose best value is no "
+                    "measure for the other. Use settings='saved' to continue with that one, "
+                    "settings='new' to let the first value of the new one be the best so far, or "
+                    "start again: resume='never'"
+                )
+            chosen = BestMetric(saved["monitor"], saved["mode"])
+        else:
+            chosen = self
+        chosen.load_state_dict(state)
+        return chosen

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def exit_by_signal(received: signal.Signals) -> NoReturn:
-    """End the process as one that a signal has ended.
+def exit_of(received: signal.Signals) -> BaseException:
+    """Return the exception that ends the process as one that a signal has ended.
 
-    Raises:
-        KeyboardInterrupt: it was SIGINT.
-        SystemExit: it was another one.
+    It is a KeyboardInterrupt for SIGINT, else SystemExit. Where it ends the process, no traceback
+    is printed: what the run has to say was logged.
     """
-    if received == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + received)
+    if received != signal.SIGINT:
+        return SystemExit(128 + received)
+    interrupt = KeyboardInterrupt()
+    previous = sys.excepthook
+
+    def hide(kind: Any, exception: BaseException, traceback: Any) -> None:
+        if exception is not interrupt:
+            previous(kind, exception, traceback)
+
+    sys.excepthook = hide
+    return interrupt
 
 
 class Preemption:
@@ -49,6 +58,11 @@ class Preemption:
         self._is_run_over: Any = RawValue(ctypes.c_bool, False)  # shared with workers
         self._pid = os.getpid()
         self._init_functions: list[tuple[DataLoader[Any], Any]] = []  # as they were
+
+    @property
+    def is_handling(self) -> bool:
+        """Whether the signals are handled."""
+        return self._is_handling
 
     def start(self) -> None:
         """Handle the signals from now on, if this is the main thread: others receive none."""
@@ -77,13 +91,18 @@ class Preemption:
         """Let the workers that a loader will start survive signals to the process group.
 
         Args:
-            data: the data of an epoch; only a DataLoader has workers.
+            data: the data of an epoch; only a DataLoader, also one that is wrapped, has workers.
         """
+        while hasattr(data, "wrapped_data"):
+            data = data.wrapped_data
         if self._is_handling and isinstance(data, DataLoader) and data.num_workers:
             init_function = data.worker_init_fn
             if not isinstance(init_function, _ProtectedInit):
                 self._init_functions.append((data, init_function))
-                data.worker_init_fn = _ProtectedInit(init_function, self._is_run_over)
+                context = data.multiprocessing_context or multiprocessing
+                data.worker_init_fn = _ProtectedInit(
+                    init_function, self._is_run_over, context.get_start_method()
+                )
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         received = signal.Signals(number)
@@ -125,18 +144,43 @@ class _ProtectedInit:
     Args:
         init_function: the loader's own `worker_init_fn`.
         is_run_over: whether the run is over, so that a SIGTERM comes from the parent.
+        start_method: how the worker is started: "fork", "spawn" or "forkserver".
     """
 
-    def __init__(self, init_function: Callable[[int], None] | None, is_run_over: Any) -> None:
+    def __init__(
+        self,
+        init_function: Callable[[int], None] | None,
+        is_run_over: Any,
+        start_method: str | None,
+    ) -> None:
         self.init_function = init_function
         self.is_run_over = is_run_over
+        self.start_method = start_method
 
     def __call__(self, worker_id: int) -> None:
+        self._end_if_orphaned()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # in place of torch's handler, which ends a worker whichever process sent the signal
         signal.signal(signal.SIGTERM, self._handle)
         if self.init_function is not None:
             self.init_function(worker_id)
+            self._end_if_orphaned()
+
+    def _end_if_orphaned(self) -> None:
+        """End the worker if its parent has ended while it was starting.
+
+        The worker's own check compares with the parent that it has when it begins to work, and so
+        would never notice.
+        """
+        parent = multiprocessing.parent_process()
+        if parent is None:
+            return
+        if self.start_method == "forkserver":  # then the server is the parent for the system
+            is_orphaned = not parent.is_alive()
+        else:  # not is_alive(): a forked process keeps open what tells that its parent has ended
+            is_orphaned = os.getppid() != parent.pid
+        if is_orphaned:
+            os._exit(1)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.is_run_over.value:

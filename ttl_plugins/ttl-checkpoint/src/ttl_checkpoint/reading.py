@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import zipfile
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -12,9 +14,16 @@ from typing import Any
 
 import torch
 
-from ttl_checkpoint.errors import CorruptError
+from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
+from ttl_checkpoint.shape import check_shape
+
+# files that file systems and file managers add by themselves
+_OF_SYSTEMS = re.compile(
+    r"\.DS_Store|\._.*|\.nfs[0-9a-fA-F]+|\.fuse_hidden[0-9a-fA-F]+|Thumbs\.db|desktop\.ini"
+)
+_OTHERWISE = "resume= and the path of another checkpoint"
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -35,24 +44,53 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state of a checkpoint, checked against its manifest.
+    """Return the state of a checkpoint, checked against its manifest; see `read_checkpoint`."""
+    return read_checkpoint(path)[1]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the manifest and the state of a checkpoint, which are checked.
 
     Args:
         path: the directory of the checkpoint.
 
     Raises:
         CorruptError: it is not what was written.
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read or loaded, for another reason.
     """
-    with _verified(path) as (_, stream):
+    with _verified(path) as (manifest, stream):
         try:
+            _check_archive(stream)
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # a hostile file can make torch raise anything
-            text = next(iter(str(error).splitlines()), type(error).__name__)
-            raise CorruptError(f"{path} is corrupt: torch refuses {STATE_FILE}: {text}") from error
+            text = printable(next(iter(str(error).splitlines()), type(error).__name__))
+            raise CheckpointError(
+                f"{path} cannot be loaded, though every byte is as it was written: torch refuses "
+                f"{STATE_FILE}: {text}. It stays where it is. If memory was short, free some and "
+                f"start the same script again; else {_OTHERWISE}"
+            ) from error
     if not isinstance(state, dict):
-        raise CorruptError(f"{path} is corrupt: {STATE_FILE} holds a {type(state).__name__}")
-    return state
+        raise CheckpointError(
+            f"{path} cannot be loaded: {STATE_FILE} holds a {type(state).__name__}, no state. "
+            f"Start the same script again with {_OTHERWISE}"
+        )
+    check_shape(path, state)
+    return manifest, state
+
+
+def _check_archive(stream: BufferedReader) -> None:
+    """Check that the file of a state is an archive that is no larger when it is unpacked.
+
+    Raises:
+        ValueError: it is not.
+        zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        is_stored = all(m.compress_type == zipfile.ZIP_STORED for m in archive.infolist())
+    if not is_stored or size > os.fstat(stream.fileno()).st_size:
+        raise ValueError("it is compressed, as torch.save() writes no file")
+    stream.seek(0)
 
 
 @contextlib.contextmanager
@@ -63,13 +101,18 @@ def _verified(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
     """
     manifest = read_manifest(path)
     with explaining_os_errors(path):
-        extra = set(os.listdir(path)) - {STATE_FILE, MANIFEST_FILE}
+        extra = {
+            name
+            for name in os.listdir(path)
+            if name not in (STATE_FILE, MANIFEST_FILE) and not _OF_SYSTEMS.fullmatch(name)
+        }
         stream = open_regular(path / STATE_FILE)
     with stream:
         expected = manifest["files"][STATE_FILE]
         size = os.fstat(stream.fileno()).st_size
         if extra:
-            raise CorruptError(f"{path} is corrupt: {', '.join(sorted(extra))} was added to it")
+            names = printable(", ".join(sorted(extra)))
+            raise CorruptError(f"{path} is corrupt: {names} was added to it")
         if size != expected["bytes"]:
             raise CorruptError(
                 f"{path} is corrupt: {STATE_FILE} has {size} bytes, written were "

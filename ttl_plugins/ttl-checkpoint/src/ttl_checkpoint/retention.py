@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.manifest import read_manifest
@@ -30,7 +31,9 @@ def checked_keep(keep: int | None) -> int | None:
 
 
 def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max"]) -> list[Path]:
-    """Return the checkpoints to remove: those of a run but its newest ones and its best one.
+    """Return the checkpoints to remove: those of a run that are not needed any more.
+
+    Needed are its newest ones, its best one, and the newest one whose model is finite.
 
     Args:
         store: the directory of checkpoints.
@@ -40,13 +43,59 @@ def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max
     """
     if keep is None:
         return []
-    own: dict[Path, float | None] = {}  # newest first, with the metric where it had improved
+    own = manifests_of(store, run)
+    needed = [*list(own)[:keep], best_of(own, mode), last_finite(own)]
+    return [path for path in own if path not in needed]
+
+
+def best_of(manifests: Mapping[Path, Mapping[str, Any]], mode: str) -> Path | None:
+    """Return the checkpoint with the best metric among those where it had improved, if any.
+
+    Those of another metric than the newest of them are left out.
+
+    Args:
+        manifests: the manifests of checkpoints, newest first.
+        mode: whether less ("min") or more ("max") is better, where manifests do not say.
+    """
+    improved = {path: m for path, m in manifests.items() if m["best"] is not None}
+    newest = next(iter(improved.values()), {})
+    metric, mode = newest.get("monitor"), newest.get("mode") or mode
+    values = {path: m["best"] for path, m in improved.items() if m.get("monitor") == metric}
+    pick = min if mode == "min" else max
+    return pick(values, key=values.__getitem__, default=None)
+
+
+def manifests_of(store: Store, run: str | None = None) -> dict[Path, dict[str, Any]]:
+    """Return the manifests of the checkpoints of a run, newest first; unreadable ones are left out.
+
+    Args:
+        store: the directory of checkpoints.
+        run: the identifier of the run; None for the run of the newest one.
+    """
+    found = {}
     for path in store.checkpoints():
         with contextlib.suppress(CheckpointError):
             manifest = read_manifest(path)
+            run = run or manifest["run"]
             if manifest["run"] == run:
-                own[path] = manifest["best"]
-    metrics = {path: value for path, value in own.items() if value is not None}
-    pick = min if mode == "min" else max
-    best = pick(metrics, key=metrics.__getitem__, default=None)
-    return [path for path in list(own)[keep:] if path != best]
+                found[path] = manifest
+    return found
+
+
+def best_path(store: Store, mode: str = "min") -> Path | None:
+    """Return the checkpoint with the best metric, of the run that has saved the newest one, if any.
+
+    Args:
+        store: the directory of checkpoints.
+        mode: whether less ("min") or more ("max") is better, where manifests do not say.
+    """
+    return best_of(manifests_of(store), mode)
+
+
+def last_finite(manifests: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+    """Return the newest checkpoint whose model is finite, or is not known not to be."""
+    for finite in (True, None):  # None: earlier versions did not save it
+        for path, manifest in manifests.items():
+            if manifest.get("finite") is finite:
+                return path
+    return None

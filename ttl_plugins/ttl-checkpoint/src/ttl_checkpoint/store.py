@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
-from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, encode
-from ttl_core import ArgumentError
+from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode
+from ttl_checkpoint.paths import absolute_path
 
-_NAME = re.compile(r"(?P<kind>crash-|corrupt-)?(?P<number>\d{6,})-epoch-\d+-step-\d+")
 _TEMPORARY = ".tmp-"
+_REMOVED = f"{_TEMPORARY}removed-"
+_LONGEST_NAME = f"crash-{0:09}-epoch-{0:09}-step-{0:012}"
+# what killed runs leave; other names that begin so are not touched
+_LEFTOVER = re.compile(rf"{_TEMPORARY}(removed-)?({NAME.pattern})|{_TEMPORARY}trial")
 
 
 class Store:
@@ -30,16 +35,17 @@ class Store:
     it is on the disk. Nothing in it is ever changed.
 
     Args:
-        directory: the directory.
+        directory: the directory. It is made absolute here, so that a later chdir() changes nothing.
 
     Raises:
         ArgumentError: it is no path.
+
+    Attributes:
+        directory: the absolute path of the directory.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
-            raise ArgumentError(f"directory is {directory!r}, but has to be a path, as 'runs/a'")
-        self.directory = Path(directory)
+        self.directory = absolute_path("directory", directory)
         self._lock = DirectoryLock(self.directory)
 
     # -- access -----------------------------------------------------------------------------
@@ -56,17 +62,31 @@ class Store:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            for leftover in self.directory.glob(f"{_TEMPORARY}*"):
-                shutil.rmtree(leftover)
-            trial = self.directory / f"{_TEMPORARY}trial"
-            os.mkdir(trial)
-            os.rmdir(trial)
+            for name in filter(_LEFTOVER.fullmatch, os.listdir(self.directory)):
+                self._remove_leftover(name)
+            self._try_longest_path()
         except OSError as error:
             self.close()
             raise CheckpointError(
                 f"no checkpoint can be written to {self.directory}: {os_reason(error)}. Give "
                 "another directory, or make that one writable"
             ) from error
+
+    def _remove_leftover(self, name: str) -> None:
+        leftover = self.directory / name
+        if not stat.S_ISDIR(os.lstat(leftover).st_mode):  # nothing that a run has left
+            raise OSError(errno.ENOTDIR, f"{name} in it is no directory")
+        shutil.rmtree(leftover)
+
+    def _try_longest_path(self) -> None:
+        """Write and remove a file with a path as long as any that a run will need."""
+        trial = self.directory / f"{_REMOVED}{_LONGEST_NAME}"
+        os.mkdir(trial)
+        try:
+            os.close(os.open(trial / MANIFEST_FILE, os.O_CREAT | os.O_EXCL, 0o666))
+            os.unlink(trial / MANIFEST_FILE)
+        finally:
+            os.rmdir(trial)
 
     def close(self) -> None:
         """Unlock the directory."""
@@ -117,7 +137,7 @@ class Store:
 
     def remove(self, path: Path) -> None:
         """Remove a checkpoint; no part of it is ever left under its name."""
-        removed = self.directory / f"{_TEMPORARY}removed-{path.name}"
+        removed = self.directory / f"{_REMOVED}{path.name}"
         os.rename(path, removed)
         shutil.rmtree(removed)
 
@@ -148,10 +168,16 @@ class Store:
         return [self.directory / entry.string for entry in entries]
 
     def _entries(self) -> list[re.Match[str]]:
-        """Return the matches of names that checkpoints have, in the order of their numbers."""
+        """Return the matches of names that checkpoints have, in the order of their numbers.
+
+        Raises:
+            CheckpointError: the directory cannot be read.
+        """
         try:
             names = os.listdir(self.directory)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [match for name in names if (match := _NAME.fullmatch(name))]
+        except OSError as error:
+            raise CheckpointError(f"{self.directory} cannot be read: {os_reason(error)}") from error
+        found = [match for name in names if (match := NAME.fullmatch(name))]
         return sorted(found, key=lambda entry: (int(entry["number"]), entry.string))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
+from ttl_checkpoint.finite import is_finite
 from ttl_checkpoint.manifest import describe
 from ttl_checkpoint.retention import outdated
 from ttl_checkpoint.store import Store
@@ -32,6 +33,9 @@ class Writer:
         mode: whether less ("min") or more ("max") of the monitored metric is better.
         on_failure: whether to raise ("raise") or to warn ("warn") where one cannot be written.
         on_written: is called in the thread when it has written one.
+
+    Attributes:
+        newest: the checkpoint that was announced last; None before the first.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Writer:
         on_failure: Literal["raise", "warn"],
         on_written: Callable[[], None],
     ) -> None:
+        self.newest: Path | None = None
         self._store = store
         self._asynchronous = asynchronous
         self._keep = keep
@@ -73,16 +78,13 @@ class Writer:
             self._thread = self._pending = self._copy = None
         self._store.close()
 
-    def save(
-        self, loop: TrainTestLoop, *, reason: str, run: str, best: float | None
-    ) -> Mapping[str, Any]:
+    def save(self, loop: TrainTestLoop, *, reason: str, **about: Any) -> Mapping[str, Any]:
         """Write the state of a loop; no earlier one may be pending, see `finish`.
 
         Args:
             loop: the loop.
             reason: why it is saved; for "end" it need not be at a safe point.
-            run: the identifier of the run.
-            best: the value of the monitored metric, where it has just improved.
+            **about: what else the manifest says: "run", "best" and more, see `describe`.
 
         Returns:
             The position at which the state was taken.
@@ -90,15 +92,30 @@ class Writer:
         state = loop.state_dict(
             copy=self._asynchronous, out=self._copy, allow_unsafe=reason == "end"
         )
-        about = describe(loop, state, reason=reason, run=run, best=best)
+        manifest = describe(loop, state, reason=reason, **about)
+        buffers = _buffer_names(loop)
         if self._asynchronous:
             self._copy = state
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            self._pending = self._thread.submit(self._write, state, about)
+            self._pending = self._thread.submit(self._write, state, manifest, buffers)
             self._pending.add_done_callback(lambda _: self._on_written())
         else:
-            self._announce(loop, lambda: self._write(state, about))
+            self._announce(loop, lambda: self._write(state, manifest, buffers))
         return state["position"]  # type: ignore[no-any-return]
+
+    def save_held(
+        self, loop: TrainTestLoop, state: Mapping[str, Any], *, reason: str, **about: Any
+    ) -> None:
+        """Write a state that was taken at the last safe point; none may be pending.
+
+        Args:
+            loop: the loop, whose counters are still those of that safe point.
+            state: the state.
+            reason: why it is saved.
+            **about: as for `save`.
+        """
+        manifest = describe(loop, state, reason=reason, **about)
+        self._announce(loop, lambda: self._write(state, manifest, _buffer_names(loop)))
 
     def poll(self, loop: TrainTestLoop) -> None:
         """Announce what the thread was writing, if that is done."""
@@ -111,17 +128,21 @@ class Writer:
             pending, self._pending = self._pending, None
             self._announce(loop, pending.result)
 
-    def save_crash(self, loop: TrainTestLoop, *, run: str) -> None:
+    def save_crash(self, loop: TrainTestLoop, **about: Any) -> None:
         """Write the state of a loop that has failed, to inspect; no run resumes from it."""
         state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
-        about = describe(loop, state, reason="exception", run=run, best=None)
-        path = self._store.write(state, about, crash=True)
+        manifest = describe(loop, state, reason="exception", **about)
+        manifest["finite"] = is_finite(state["model"], _buffer_names(loop))
+        path = self._store.write(state, manifest, crash=True)
         _log.warning("checkpoint: %s holds the state at the failure, to inspect", path)
         for old in self._store.crashes()[_N_CRASHES:]:
             self._store.remove(old)
 
-    def _write(self, state: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
+    def _write(
+        self, state: Mapping[str, Any], about: dict[str, Any], buffers: Collection[str]
+    ) -> Path:
         self._store.open()  # where that failed before
+        about["finite"] = is_finite(state["model"], buffers)  # in the thread, if there is one
         path = self._store.write(state, about, crash=False)
         try:
             for old in outdated(self._store, about["run"], self._keep, self._mode):
@@ -136,6 +157,7 @@ class Writer:
         except CheckpointError as error:
             self._fail(error)
             return
+        self.newest = path
         _log.info("checkpoint: saved %s", path)
         loop.hook.checkpoint_saved(loop=loop, path=path)
 
@@ -143,3 +165,7 @@ class Writer:
         if self._on_failure == "raise":
             raise error
         warnings.warn(str(error), UserWarning, stacklevel=user_stacklevel())
+
+
+def _buffer_names(loop: TrainTestLoop) -> Collection[str]:
+    return {name for name, _ in loop.model.named_buffers(remove_duplicate=False)}
