@@ -118,8 +118,8 @@ def describe(value: Any) -> str:
         value: the value.
 
     Example:
-        >>> describe(3), describe(list(range(1000))), describe(bytearray(1000))
-        ('3', '[0, 1, 2, 3, 4, 5, ...]', 'a bytearray')
+        >>> describe(3), describe(list(range(1000))), describe("a" * 1000)
+        ('3', '[0, 1, 2, 3, 4, 5, ...]', 'a str')
     """
     text = repr(value) if isinstance(value, str) else reprlib.repr(value)
     is_short = len(text) <= 100 and "\n" not in text

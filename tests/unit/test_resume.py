@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         (None, "None"),
         ({}, "{}"),
         ([1], "[1]"),
-        ({"model": torch.zeros(99)}, "a dict"),
+        ({"model": torch.zeros(9)}, "a dict"),
         (torch.nn.Linear(2, 1).state_dict(), "a OrderedDict"),
     ],
     ids=["None", "empty", "list", "another dict", "weights"],

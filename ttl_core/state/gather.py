@@ -14,6 +14,7 @@ from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
 from ttl_core.state.data_order import state_between_epochs
+from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
 from ttl_core.state.protocol import State, has_state
@@ -21,9 +22,6 @@ from ttl_core.state.random_numbers import random_state
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
-
-VERSION = 1
-"""The version of the format of a state."""
 
 
 def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | None) -> State:

@@ -9,6 +9,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ttl_core.arguments import describe
 from ttl_core.errors import StateError
 from ttl_core.state.protocol import State
 
@@ -164,7 +165,21 @@ def load_optimizer(
             parameter.requires_grad_(requires_grad)
         optimizer.add_param_group({"params": members})
     optimizer.load_state_dict(saved)
+    _check_usable(optimizer)
     _restore_types(optimizer, saved, model, weights)
+
+
+def _check_usable(optimizer: Optimizer) -> None:
+    """Check what torch takes from a state as it is, and would find out in the first step."""
+    for its_state in optimizer.state.values():
+        if not isinstance(its_state, dict):
+            raise TypeError(f"the state of a parameter is {describe(its_state)}")
+    for group in optimizer.param_groups:
+        for name, default in optimizer.defaults.items():
+            if type(default) in (int, float):  # others may be absent in states of older versions
+                value = group.get(name)
+                if not isinstance(value, int | float | torch.Tensor):
+                    raise TypeError(f"{name!r} of a group is {describe(value)}")
 
 
 def _missing_groups(optimizer: Optimizer, saved: State, record: State | None) -> list[State]:

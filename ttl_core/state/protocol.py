@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
+
+from ttl_core.errors import StateError, TTLError
 
 State = dict[str, Any]
 """What `state_dict()` returns."""
@@ -14,6 +17,27 @@ def has_state(value: object) -> bool:
     return callable(getattr(value, "state_dict", None)) and callable(
         getattr(value, "load_state_dict", None)
     )
+
+
+@contextlib.contextmanager
+def reading(part: str) -> Iterator[None]:
+    """Say of an error in a with block that a part of a state caused it.
+
+    Args:
+        part: the part of the state that is used.
+
+    Raises:
+        StateError: instead of an error that is not ttl's own.
+    """
+    try:
+        yield
+    except (TTLError, Warning):
+        raise
+    except Exception as error:
+        raise StateError(
+            f"the {part} of the state cannot be restored: {type(error).__name__}: {error}. It is "
+            "not as state_dict() returned it"
+        ) from error
 
 
 @runtime_checkable

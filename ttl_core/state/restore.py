@@ -14,7 +14,6 @@ from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import prepare_epochs, restore_generators
 from ttl_core.state.gather import (
-    VERSION,
     environment,
     noting_component,
     public_variables,
@@ -30,41 +29,13 @@ from ttl_core.state.optimizers import (
     load_optimizer,
 )
 from ttl_core.state.position import restore_end_of_train
-from ttl_core.state.protocol import State, has_state
+from ttl_core.state.protocol import State, has_state, reading
 from ttl_core.state.random_numbers import restore_random
 from ttl_core.state.settings import Difference, NewSettings
 from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
-
-_PARTS = {
-    *("version", "position", "model", "variables", "metrics", "components", "random", "data"),
-    *("environment", "manifest"),
-}
-
-
-def check_kind(state: Any) -> None:
-    """Check that a value is a state that a run can resume from.
-
-    Raises:
-        StateError: it is not.
-    """
-    if not isinstance(state, Mapping) or not state.keys() >= _PARTS:
-        raise StateError(
-            f"{_short(state)} is not a state of a loop: load_state_dict() takes what state_dict() "
-            "returned"
-        )
-    if state["version"] != VERSION:
-        raise StateError(
-            f"the state is of version {state['version']!r}, this ttl-core reads version {VERSION}. "
-            "Use the version of ttl-core that wrote it"
-        )
-    if state["position"] is None:
-        raise StateError(
-            "the state was not taken at a safe point, so no run can resume from it. It is there to "
-            "inspect: take what you need, as in model.load_state_dict(state['model'])"
-        )
 
 
 def restore(
@@ -89,22 +60,34 @@ def restore(
         StateError: the state does not fit.
     """
     # the model first: where it does not fit, its optimizer does not either
-    check_model(loop.model, state["model"])
-    variables = _matching_variables(loop, members, state, ignore)
-    components = _matching_components(members, state, ignore)
-    load_model(loop.model, state["model"])
+    with reading("model"):
+        check_model(loop.model, state["model"])
+    with reading("list of loop variables"):
+        variables = _matching_variables(loop, members, state, ignore)
+    with reading("list of components"):
+        components = _matching_components(members, state, ignore)
+    with reading("model"):
+        load_model(loop.model, state["model"])
     _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
-    loop.metrics.clear()
-    loop.metrics.update(state["metrics"])
+    with reading("metrics"):
+        loop.metrics.clear()
+        loop.metrics.update(state["metrics"])
     _load_components(components, state["components"])
+    with reading("data"):
+        _restore_data(loop, state)
+    with reading("environment"):
+        _warn_of_another_environment(state["environment"])
+    with reading("random numbers"):
+        for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+            restore_generators(data, state["data"][name])
+        restore_generator_states(loop, members, state.get("generators", {}))
+        restore_random(state["random"])
+
+
+def _restore_data(loop: TrainTestLoop, state: State) -> None:
     under_way = None if state["position"]["epoch"] is None else loop.data
     for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
         prepare_epochs(data, state["data"][name], under_way)
-    _warn_of_another_environment(state["environment"])
-    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
-        restore_generators(data, state["data"][name])
-    restore_generator_states(loop, members, state.get("generators", {}))
-    restore_random(state["random"])
 
 
 def restore_for_testing(
@@ -157,15 +140,17 @@ def _load_variables(
 ) -> None:
     saved, structure = state["variables"], state.get("structure", {})
     for name, value in variables.items():
-        if isinstance(value, Optimizer) and "param_groups" in saved[name]:
-            load_optimizer(value, saved[name], structure.get(name), loop.model, state["model"])
-        elif name not in new.replayed:
-            value.load_state_dict(saved[name])
+        with reading(f"loop variable {name!r}"):
+            if isinstance(value, Optimizer) and "param_groups" in saved[name]:
+                load_optimizer(value, saved[name], structure.get(name), loop.model, state["model"])
+            elif name not in new.replayed:
+                value.load_state_dict(saved[name])
     new.apply(saved)
     named = public_variables(loop)
     for name, hidden in state.get("hidden", {}).items():
         if has_state(named.get(name)):
-            load_hidden_state(named[name], hidden)
+            with reading(f"loop variable {name!r}"):
+                load_hidden_state(named[name], hidden)
 
 
 def _load_components(members: Mapping[str, Member], states: State) -> None:
@@ -273,8 +258,3 @@ def _warn_of_another_environment(saved: State) -> None:
             UserWarning,
             stacklevel=user_stacklevel(),
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else f"a {type(value).__name__}"

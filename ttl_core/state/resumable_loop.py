@@ -8,8 +8,8 @@ from typing import Any, Literal
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
+from ttl_core.state.format import check_format
 from ttl_core.state.position import Stage
-from ttl_core.state.restore import check_kind
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.snapshot import snapshot
 
@@ -121,7 +121,7 @@ class ResumableLoop:
             ArgumentError: `settings` is something else.
             RunError: the loop has begun to run.
         """
-        check_kind(state_dict)
+        check_format(state_dict)
         if not self.can_load_state:
             raise RunError(
                 "load_state_dict() was called while the loop is running. Call it before "

@@ -18,7 +18,7 @@ from ttl_core.state.position import (
     position_of,
     restore_position,
 )
-from ttl_core.state.protocol import State
+from ttl_core.state.protocol import State, reading
 from ttl_core.state.restore import restore, restore_for_testing, restore_skipped
 from ttl_core.state.settings import (
     Choice,
@@ -151,13 +151,16 @@ class Resumption:
             return
         position = self._loaded["position"]
         try:
-            check_reachable(position, self.progress.train_num, n_epochs, n_optim_steps)
-            self._choose_settings(self._loaded)
+            with reading("position"):
+                check_reachable(position, self.progress.train_num, n_epochs, n_optim_steps)
+            with reading("settings"):
+                self._choose_settings(self._loaded)
         except (ArgumentError, StateError):
             self.progress.train_num -= 1  # the same call can be made again, with what is missing
             raise
-        restore_position(self._loop, self.progress, position)
-        self._earlier = list(self._loaded.get("earlier", ()))
+        with reading("position"):
+            restore_position(self._loop, self.progress, position)
+            self._earlier = list(self._loaded.get("earlier", ()))
         if position["epoch"] is None:
             self._restore()
 
