@@ -1,6 +1,7 @@
 """What tests everywhere share; the Python examples of every Markdown page run as tests."""
 
 import os
+import signal
 
 import pytest
 from sybil import Sybil
@@ -10,6 +11,10 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # threads, and those of processes that run side by side (-n 2) wait for each other: it takes four
 # times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell ignores ctrl-C for what it starts in the background, and so would the programs that tests
+# start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]
