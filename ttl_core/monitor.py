@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ttl_core.arguments import did_you_mean, number, one_of
@@ -23,6 +23,7 @@ class Monitor:
 
     Attributes:
         best: the best value so far; infinity of the sign that is worst before the first.
+        logged_epochs: the epochs in which the metric was logged, as far as they were added.
 
     Raises:
         ArgumentError: an argument has an unusable value.
@@ -36,6 +37,7 @@ class Monitor:
     """
 
     best: float
+    logged_epochs: LoggedEpochs
 
     def __init__(
         self,
@@ -55,7 +57,8 @@ class Monitor:
         self.reset()
 
     def reset(self) -> None:
-        """Drop the best value."""
+        """Drop the best value, and when values were logged."""
+        self.logged_epochs = LoggedEpochs()
         self.best = math.inf if self.mode == "min" else -math.inf
 
     def reaches(self, value: float, target: float) -> bool:
@@ -96,6 +99,59 @@ class Monitor:
             raise RunError(
                 f"{component!r} monitors {self.metric!r}, which is not a single number: {value!r}"
             ) from None
+
+
+class LoggedEpochs:
+    """The epochs in which a metric was logged, by which it is noticed that none comes any more.
+
+    Example:
+        >>> epochs = Monitor("valid/loss").logged_epochs
+        >>> epochs.add(0)
+        >>> [epochs.n_missing(n_epochs, usual=1) for n_epochs in (1, 2, 3, 4)]
+        [0, 0, 2, 0]
+    """
+
+    def __init__(self) -> None:
+        self._newest: int | None = None  # None: unknown
+        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
+
+    def add(self, epoch_num: int) -> None:
+        """Record that a value was logged.
+
+        Args:
+            epoch_num: the number of the epoch.
+        """
+        if self._newest is not None:
+            self._longest_gap = max(self._longest_gap, epoch_num - self._newest - 1)
+        self._newest = epoch_num
+
+    def n_missing(self, n_epochs: int, *, usual: int) -> int:
+        """Return for how many epochs no value has come, at the end of each epoch.
+
+        Args:
+            n_epochs: how many epochs have ended.
+            usual: how many epochs without a value are usual, at least.
+
+        Returns:
+            The number, in the first epoch in which that is longer than ever before; else 0.
+        """
+        if self._newest is None:  # it was logged before the state of an earlier version
+            self._newest = n_epochs - 1
+        n_missing = n_epochs - 1 - self._newest
+        return n_missing if n_missing == max(usual, self._longest_gap) + 1 else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been recorded, as plain Python values."""
+        return {"newest_epoch": self._newest, "longest_gap": self._longest_gap}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a record.
+
+        Args:
+            state: a mapping with what `state_dict` returned, if an earlier version had saved it.
+        """
+        self._newest = state.get("newest_epoch")
+        self._longest_gap = state.get("longest_gap", 0)
 
 
 def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> RunError:

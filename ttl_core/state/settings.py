@@ -279,7 +279,7 @@ def _change(group: State, key: str, one: Difference) -> None:
 
 
 def _replay(name: str, scheduler: Any, state: State) -> None:
-    """Bring a new scheduler to where an old one was."""
+    """Step a new scheduler as often as the saved one was stepped."""
     inner = state.get("_schedulers", [{}])[0]
     target = state.get("last_epoch", inner.get("last_epoch", 0))
     begin = getattr(scheduler, "last_epoch", None)

@@ -29,8 +29,6 @@ class BestMetric:
         # without a metric it only hands on the best value of a run that had one
         self._monitor = Monitor("" if metric is None else metric, mode, argument="best")
         self._logged: Any = None  # since the last safe point
-        self._newest_epoch: int | None = None  # in which the newest value was logged; None: unknown
-        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -52,9 +50,7 @@ class BestMetric:
         if self._metric is None or self._metric not in metrics:
             return False
         self._logged = metrics[self._metric]
-        if self._newest_epoch is not None:
-            self._longest_gap = max(self._longest_gap, epoch_num - self._newest_epoch - 1)
-        self._newest_epoch = epoch_num
+        self._monitor.logged_epochs.add(epoch_num)
         return True
 
     def forget_logged(self) -> None:
@@ -90,10 +86,8 @@ class BestMetric:
             return
         if self._metric not in metrics:
             raise missing_metric_error(_COMPONENT, self._metric, metrics)
-        if self._newest_epoch is None:  # it was logged before the state of an earlier version
-            self._newest_epoch = n_epochs - 1
-        n_missing = n_epochs - 1 - self._newest_epoch
-        if n_missing == max(_USUAL_GAP, self._longest_gap) + 1:
+        n_missing = self._monitor.logged_epochs.n_missing(n_epochs, usual=_USUAL_GAP)
+        if n_missing:
             warnings.warn(
                 f"'checkpoint' monitors {self._metric!r}, which was logged before, but not in the "
                 f"last {n_missing} epochs, so no new checkpoint can be the best one. Check what "
@@ -104,12 +98,7 @@ class BestMetric:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, what it is of, and when the metric was logged."""
-        return {
-            "best": self.best,
-            **self.setting,
-            "newest_epoch": self._newest_epoch,
-            "longest_gap": self._longest_gap,
-        }
+        return {"best": self.best, **self.setting, **self._monitor.logged_epochs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the best value of a run.
@@ -118,8 +107,7 @@ class BestMetric:
             state: what `state_dict` returned; earlier versions returned only "best".
         """
         self.best = state["best"]
-        self._newest_epoch = state.get("newest_epoch")
-        self._longest_gap = state.get("longest_gap", 0)
+        self._monitor.logged_epochs.load_state_dict(state)
 
     def resumed(
         self, state: Mapping[str, Any], settings: Literal["saved", "new"] | None

@@ -76,8 +76,6 @@ class EarlyStopping(LoopComponent):
         self.n_bad = 0
         self.reason: str | None = None
         self._uncounted: list[Any] = []
-        self._newest_epoch: int | None = None  # in which the newest value was logged; None: unknown
-        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
 
     @property
     def best(self) -> float:
@@ -100,10 +98,7 @@ class EarlyStopping(LoopComponent):
         if level == "epoch" and self.monitor in metrics:
             self._uncounted.append(metrics[self.monitor])
             self._was_logged = True
-            if self._newest_epoch is not None:
-                gap = loop.epoch_num - self._newest_epoch - 1
-                self._longest_gap = max(self._longest_gap, gap)
-            self._newest_epoch = loop.epoch_num
+            self._monitor.logged_epochs.add(loop.epoch_num)
 
     @hookimpl(trylast=True)  # stop() skips the rest of the point: components that save come first
     def on_safe_point(self, loop: TrainTestLoop) -> None:
@@ -133,8 +128,7 @@ class EarlyStopping(LoopComponent):
             "best": self.best,
             "n_bad": self.n_bad,
             "reason": self.reason,
-            "newest_epoch": self._newest_epoch,
-            "longest_gap": self._longest_gap,
+            **self._monitor.logged_epochs.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -147,16 +141,13 @@ class EarlyStopping(LoopComponent):
         self.n_bad, self.reason = state["n_bad"], state["reason"]
         self._uncounted.clear()
         self._was_logged = True
-        self._newest_epoch = state.get("newest_epoch")  # which earlier versions did not save
-        self._longest_gap = state.get("longest_gap", 0)
+        self._monitor.logged_epochs.load_state_dict(state)
 
     def _warn_of_missing(self, loop: TrainTestLoop) -> None:
         """Warn at the end of an epoch if values have stopped coming."""
         n_epochs = loop.epoch_num + (loop.valid_data is None)  # counted once it was validated
-        if self._newest_epoch is None:
-            self._newest_epoch = n_epochs - 1
-        n_missing = n_epochs - self._newest_epoch - 1
-        if n_missing == max(self.patience, self._longest_gap) + 1:
+        n_missing = self._monitor.logged_epochs.n_missing(n_epochs, usual=self.patience)
+        if n_missing:
             warnings.warn(
                 f"'early-stopping' monitors {self.monitor!r}, which was logged before, but not in "
                 f"the last {n_missing} epochs. Its old value does not count again, so it does not "
