@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
 
 
-def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | None) -> State:
+def gather(
+    loop: TrainTestLoop,
+    members: Sequence[Member],
+    stateful: Mapping[str, Any],
+    position: State | None,
+) -> State:
     """Return the state of a loop, with its live tensors.
 
     Args:
         loop: the loop.
         members: the members of its list.
+        stateful: its variables that have state, by name.
         position: the position of the run; None where no run can resume.
 
     Raises:
@@ -40,7 +46,6 @@ def gather(loop: TrainTestLoop, members: Sequence[Member], position: State | Non
         if has_state(member.component):
             with noting_component(member, "state_dict"):
                 components[member.name] = member.component.state_dict()
-    stateful = stateful_variables(loop, members)
     variables = {name: value.state_dict() for name, value in stateful.items()}
     hidden = {name: hidden_state(stateful[name]) for name, state in variables.items() if not state}
     variables = {name: its_state for name, its_state in variables.items() if its_state}

@@ -77,7 +77,7 @@ class Resumption:
         variables = stateful_variables(self._loop, members)
         begin = {} if position is None else self._structure  # what no run resumes from may differ
         return {
-            **gather(self._loop, members, position),
+            **gather(self._loop, members, variables, position),
             "earlier": [*self._earlier],
             "settings": self._settings,
             "structure": structure_now(variables, begin, self._loop.model),
