@@ -262,6 +262,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if progress.is_stopped:
             self._stage = Stage.SAFE_POINT
             self.stop()
+        self._repeat_safe_point()
         epoch = partial(self._training_epoch, n_optim_steps)
         while progress.n_epochs_done != n_epochs:
             if not progress.is_trained:
@@ -283,6 +284,13 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._stage = Stage.SAFE_POINT
         self._hooks.on_safe_point(self)
         self._stage = Stage.RUNNING
+
+    def _repeat_safe_point(self) -> None:
+        """Call on_safe_point again if the state just restored was taken while it was called."""
+        progress = self._resumption.progress
+        if progress.is_within_safe_point and not self._resumption.is_pending:
+            progress.is_within_safe_point = False
+            self._safe_point()
 
     def _validate(self, data: Any) -> None:
         for name, one in named_sets(data):
@@ -319,6 +327,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
     def _attributed(self, epoch: Callable[[], None]) -> None:
         """Call an epoch, and say of what it raises which component raised it and where."""
+        if self._stage is Stage.SAFE_POINT:  # a validation within one
+            self._stage = Stage.RUNNING
         try:
             epoch()
         except BaseException as exception:
@@ -334,8 +344,9 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         is_resumed, steps_before = self._resumption.is_pending, self.optim_step_num
         has_stepped, batch_num = progress.has_stepped, None
         hooks.on_epoch_begin(self)
-        n_batches = self.n_batches
-        for batch_num, batch in self._resumption.batches():
+        n_batches, batches = self.n_batches, self._resumption.batches()
+        self._repeat_safe_point()
+        for batch_num, batch in batches:
             self.batch_num, self.batch, self._batch_size = batch_num, batch, None
             if has_stepped:
                 hooks.on_grads_reset(self)

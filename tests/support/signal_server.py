@@ -227,6 +227,28 @@ def train(directory, saver="checkpoint", pause=None, options=(), alive=None, **d
     say_bits(loop)
 
 
+class SlowStart:
+    """A `worker_init_fn` that takes a second, and opens a pipe for as long as the worker lives.
+
+    Args:
+        alive: the named pipe, to which it writes a byte when it begins.
+    """
+
+    def __init__(self, alive):
+        self.alive = alive
+
+    def __call__(self, worker_id):
+        os.write(os.open(self.alive, os.O_WRONLY), b"1")
+        time.sleep(1)
+
+
+def train_with_slow_workers(directory, alive, context):
+    """Train with a worker that takes a second to start."""
+    loop = make_loop(Checkpoint(directory), n_workers=1, context=context)
+    loop.train_data.worker_init_fn = SlowStart(alive)
+    loop.train(1)
+
+
 def train_with_slow_disk(directory):
     """Train with asynchronous saving to a disk on which each sync takes 0.1 seconds."""
     fsync = os.fsync
@@ -309,7 +331,7 @@ def set_and_sleep(flag):
     sleep_long()
 
 
-def interrupt_validation(directory, signal_name="SIGTERM", keep=3, **options):
+def interrupt_validation(directory, signal_name="SIGTERM", keep=3, steps=100, **options):
     """Train with a long validation in which a signal comes; say how many batches followed it."""
 
     class SignalInValidation(LoopComponent):
@@ -324,18 +346,27 @@ def interrupt_validation(directory, signal_name="SIGTERM", keep=3, **options):
                 signal.raise_signal(getattr(signal, signal_name))
 
     component = SignalInValidation()
-    averages = use("ema", decay=0.9)
-    loop = make_loop(component, averages, Reporter(), Checkpoint(directory, keep=keep, **options))
+    others = [use("ema", decay=0.9), use("validate-every", steps=steps), Reporter()]
+    loop = make_loop(component, *others, Checkpoint(directory, keep=keep, **options))
     try:
         loop.train(N_EPOCHS)
     finally:
         say("batches after", component.n_after)
 
 
-def train_with_averages(directory):
-    """Train with averages, and say a digest of the bits at the end."""
-    loop = make_loop(use("ema", decay=0.9), Checkpoint(directory))
+def train_with_averages(directory, steps=100):
+    """Train with averages and validations in mid-epoch; say at which steps, and the bits."""
+    validated = []
+
+    class Count(LoopComponent):
+        def on_epoch_end(self, loop):
+            if loop.is_validating:
+                validated.append(loop.global_step)
+
+    others = [use("ema", decay=0.9), use("validate-every", steps=steps), Count()]
+    loop = make_loop(*others, Checkpoint(directory))
     loop.train(N_EPOCHS)
+    say("validated", validated)
     say_bits(loop)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttl_core.arguments import describe, whole_number
 from ttl_core.errors import ArgumentError, ConfigurationError, RunError
@@ -13,6 +13,7 @@ from ttl_core.state.protocol import State
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
+    from ttl_core.state.resumable_loop import ResumableLoop
 
 
 class Stage(enum.Enum):
@@ -50,11 +51,6 @@ class Stage(enum.Enum):
                 f"{method}() was called while this loop is running. Only validate() can be"
             )
 
-    @property
-    def is_resumable(self) -> bool:
-        """Whether a run can resume from the current position."""
-        return self in (Stage.SAFE_POINT, Stage.ENDING_SAFELY)
-
 
 @dataclass
 class TrainingProgress:
@@ -68,6 +64,7 @@ class TrainingProgress:
         is_trained: whether the training part of the current epoch has ended.
         has_stepped: whether the last batch, if there was one, made an optimization step.
         is_stopped: whether stop() has ended the call.
+        is_within_safe_point: whether a safe point is under way, in which validate() was called.
     """
 
     train_num: int = 0
@@ -77,6 +74,7 @@ class TrainingProgress:
     is_trained: bool = False
     has_stepped: bool = True
     is_stopped: bool = False
+    is_within_safe_point: bool = False
 
 
 _COUNTERS = ("epoch_num", "global_step", "optim_step_num")
@@ -92,10 +90,19 @@ def position_of(loop: TrainTestLoop, progress: TrainingProgress, order: Order | 
     """
     counters = {name: getattr(loop, name) for name in _COUNTERS}
     position = {**asdict(progress), **counters, "epoch": None}
-    if loop.is_training:  # inside an epoch, a safe point follows a step
+    position["is_within_safe_point"] = loop.is_validating
+    training = loop._interrupted or vars(loop)
+    if training["is_training"]:  # inside an epoch, a safe point follows a step
         position["has_stepped"] = True
-        position["epoch"] = state_in_epoch(loop.data, order or {}, loop.batch_num + 1)
+        n_batches = training["batch_num"] + 1
+        position["epoch"] = state_in_epoch(training["_data"], order or {}, n_batches)
     return position
+
+
+def training_data(loop: ResumableLoop) -> Any:
+    """Return the data of the training epoch under way, also during validate(); None outside one."""
+    training = loop._interrupted or vars(loop)
+    return training["_data"] if training["is_training"] else None
 
 
 def restore_position(loop: TrainTestLoop, progress: TrainingProgress, position: State) -> None:
@@ -107,7 +114,7 @@ def restore_position(loop: TrainTestLoop, progress: TrainingProgress, position: 
         position: what `position_of` returned.
     """
     for field in fields(progress):
-        setattr(progress, field.name, position[field.name])
+        setattr(progress, field.name, position.get(field.name, field.default))
     for name in _COUNTERS:
         setattr(loop, name, position[name])
 

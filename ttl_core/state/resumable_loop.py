@@ -9,7 +9,7 @@ from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.format import check_format
-from ttl_core.state.position import Stage
+from ttl_core.state.position import Stage, training_data
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.snapshot import snapshot
 
@@ -18,15 +18,12 @@ class ResumableLoop:
     """The methods of a loop that take and load states.
 
     Attributes:
-        is_training: True in training epochs.
         is_validating: True in validation epochs.
-        data: the iterable of the current epoch.
     """
 
-    is_training: bool
     is_validating: bool
-    data: Any
     _stage: Stage
+    _interrupted: Mapping[str, Any]
     _resumption: Resumption
 
     def state_dict(
@@ -85,15 +82,15 @@ class ResumableLoop:
         if anywhere is not None:
             warn_of_renamed_keyword("anywhere", "allow_unsafe")
             allow_unsafe = anywhere
-        at_safe_point = self._stage is Stage.SAFE_POINT and not self.is_validating
-        if at_safe_point:
+        if self.can_take_state:
             self.check_resumable()
         elif not allow_unsafe:
             raise RunError(
                 "state_dict() was called outside of a safe point, where no run can resume: "
                 "components may be halfway through a batch. Call it in on_safe_point"
             )
-        taken = self._resumption.take(is_resumable=self._stage.is_resumable)
+        is_behind_safe_point = self._stage is Stage.ENDING_SAFELY and not self.is_validating
+        taken = self._resumption.take(is_resumable=self.can_take_state or is_behind_safe_point)
         return snapshot(taken, out) if copy else taken
 
     def load_state_dict(
@@ -102,6 +99,7 @@ class ResumableLoop:
         *,
         ignore: Iterable[str] = (),
         settings: Literal["saved", "new"] | None = None,
+        copy: bool = True,
     ) -> None:
         """Let the next train() resume from a state, or the current one, in on_train_begin.
 
@@ -115,6 +113,8 @@ class ResumableLoop:
             settings: what train() does where the script has other settings than the state, such
                 as a learning rate, the length of a schedule or a batch size: "saved" to resume
                 with those of the state, "new" with those of the script. By default it is an error.
+            copy: whether to copy the state. Without it the state must not be used again, as
+                training may change its tensors: for callers that have read it from a file.
 
         Raises:
             StateError: it is no state that a run can resume from.
@@ -130,7 +130,17 @@ class ResumableLoop:
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
         if settings is not None:
             one_of("settings", settings, ("saved", "new"))
-        self._resumption.load(state_dict, ignored, settings)
+        self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
+
+    @property
+    def can_take_state(self) -> bool:
+        """Whether state_dict() is possible: at a safe point.
+
+        A validate() that is called there is part of it until its first epoch begins, so that the
+        outermost wrapper of around_epoch can take a state from which the run resumes with the
+        validation: the implementations of on_safe_point are then called once more.
+        """
+        return self._stage is Stage.SAFE_POINT
 
     @property
     def can_load_state(self) -> bool:
@@ -143,5 +153,6 @@ class ResumableLoop:
         Raises:
             StateError: the order of its data cannot be repeated; with the line to write.
         """
-        if self.is_training and order_of(self.data) is None:
-            raise not_resumable_error(self.data)
+        data = training_data(self)
+        if data is not None and order_of(data) is None:
+            raise not_resumable_error(data)

@@ -28,7 +28,6 @@ from ttl_core.state.settings import (
     differences,
     settings_of,
 )
-from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -68,7 +67,7 @@ class Resumption:
             is_resumable: whether a run can resume from it.
         """
         position = None
-        if is_resumable and not self._loop.is_validating:
+        if is_resumable:
             position = position_of(self._loop, self.progress, self._order)
         members = self._list_members()
         if not self._has_warned:
@@ -89,11 +88,11 @@ class Resumption:
         """Keep a state until there is what it belongs to.
 
         Args:
-            state: the state, which is copied.
+            state: the state; what is loaded from it may alias it.
             ignored: names of components and loop variables whose state may be missing or unused.
             settings: which settings to use where those of the script differ.
         """
-        self._loaded = snapshot(dict(state))  # what is loaded from it would alias it
+        self._loaded = dict(state)
         self._ignored = ignored
         self._choice = settings
 
@@ -188,6 +187,7 @@ class Resumption:
         position = converted_position(position, self._changed, data)
         self._order = position["order"]
         batches = iterate_from(data, position)
+        self._loop.batch_num = position["n_batches"] - 1
         self._restore()
         return enumerate(batches, position["n_batches"])
 

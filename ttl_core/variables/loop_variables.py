@@ -25,7 +25,7 @@ _RESTORED = frozenset(
         *("n_epochs", "n_batches", "n_optim_steps", "epoch_num", "optim_step_num", "global_step"),
         *("is_training", "is_validating", "is_testing", "is_predicting", "is_stepping"),
         *("epoch_desc", "data_name", "_log_prefix", "_data", "batch", "batch_num", "_batch_size"),
-        *("scores", "loss"),
+        *("scores", "loss", "_stage"),
     )
 )
 """What validate() restores."""
@@ -101,6 +101,7 @@ class LoopVariables:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._metrics: dict[str, Any] = {}
         self._unread_metrics: dict[str, Any] = {}
+        self._interrupted: dict[str, Any] = {}  # variables from before a validate(), inside it
 
     def _set_phase(self, phase: Phase | None, data_name: str | None = None) -> None:
         """Set the variables that tell the phase of the current epoch; None outside epochs."""
@@ -247,9 +248,11 @@ class LoopVariables:
         """Restore the variables of the current epoch, and the modes of modules, after a block."""
         before = {name: value for name, value in vars(self).items() if name in _RESTORED}
         modes = [(module, module.training) for module in self.model.modules()]
+        self._interrupted = before
         try:
             yield
         finally:
+            self._interrupted = {}
             for name in _RESTORED & vars(self).keys() - before.keys():
                 delattr(self, name)
             vars(self).update(before)

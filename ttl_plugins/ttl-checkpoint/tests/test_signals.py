@@ -316,6 +316,21 @@ def test_a_validation_is_ended_within_its_batch(start, tmp_path, number, options
     assert bits == start("train_with_averages").bits()
 
 
+@pytest.mark.parametrize("options", [{}, {"every": 3}, {"asynchronous": True}], ids=str)
+def test_a_validation_in_mid_epoch_is_ended_within_its_batch(start, tmp_path, options):
+    """A17: the run resumes at the safe point of the validation, and makes it from its start."""
+    full = start("train_with_averages", directory=str(tmp_path / "full"), steps=3)
+    bits = full.bits()
+    assert "validated [3, 4, 6, 8, 9, 12]" in full.said
+    run = start("interrupt_validation", steps=3, **options)
+    assert STATUS[TERM] == run.end(), run.errors
+    assert "batches after 0" in run.said
+    assert ["000001-epoch-0-step-3"] == run.announced()
+    again = start("train_with_averages", steps=3)
+    assert bits == again.bits()
+    assert "validated [3, 4, 6, 8, 9, 12]" in again.said
+
+
 @pytest.mark.parametrize("number", [TERM, INT])
 def test_a_preempted_run_ends_with_one_line(start, tmp_path, number):
     """A19: what was saved, and how to resume; no traceback, but the status of the signal."""
@@ -407,6 +422,22 @@ def test_workers_end_after_a_second_signal(start, tmp_path):
         assert -TERM == run.end()
         ended, _, _ = select.select([ours], [], [], 20)
         assert [ours] == ended
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_that_were_starting_end_after_a_kill(start, tmp_path, context):
+    """C12: a worker whose parent is killed before it has started ends by itself."""
+    os.mkfifo(tmp_path / "alive")
+    ours = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        run = start("train_with_slow_workers", alive=str(tmp_path / "alive"), context=context)
+        assert [ours] == select.select([ours], [], [], LIMIT)[0]
+        assert b"1" == os.read(ours, 1)
+        os.kill(run.pid, signal.SIGKILL)
+        assert [ours] == select.select([ours], [], [], 20)[0]
+        assert b"" == os.read(ours, 1)  # no process has it open
     finally:
         os.close(ours)
 

@@ -202,7 +202,7 @@ class Checkpoint(LoopComponent):
         if newest is not None:
             found, saver = newest
             options = {} if saver.settings is None else {"settings": saver.settings}
-            loop.load_state_dict(found.state, ignore=saver.ignore, **options)
+            loop.load_state_dict(found.state, ignore=saver.ignore, copy=False, **options)
             messages.log_resuming(saver._store, found)
             saver._resumed = found._replace(state={}), saver._saved_at
         for saver in savers:
@@ -223,6 +223,16 @@ class Checkpoint(LoopComponent):
         if self.signals:
             self._preemption.start()
 
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: nothing of the epoch has begun
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Hold the state if this is a validation that a component has started at a safe point."""
+        if loop.is_training:
+            self._held.drop()
+        elif loop.can_take_state and self._preemption.is_handling and self._can_save_in_epoch:
+            self._held.begin(loop, is_saved=False)
+            self._needs_check = True  # where it is dropped
+        return (yield)
+
     @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Check that a run can resume inside this epoch; protect workers from signals.
@@ -232,9 +242,7 @@ class Checkpoint(LoopComponent):
         """
         self._schedule.start(loop.global_step)  # not earlier: resuming changes the step
         self._preemption.protect_workers(loop.data)
-        if loop.is_training:
-            self._held.drop()  # a validation that another component starts has its own safe point
-        elif self._held.is_held:
+        if self._held.is_held:
             loop.data = interruptible(loop.data, self._end_validation)
         if loop.is_training and self.mid_epoch:
             self._can_save_in_epoch = True
@@ -272,8 +280,8 @@ class Checkpoint(LoopComponent):
         self._writer.poll(loop)
         received = self._preemption.received  # once: a later one waits for the next safe point
         improved = self._metric.improvement(is_counting=self._can_save(loop))
+        self._held.end()
         if ends_epoch(loop):
-            self._held.end()
             self._metric.check_logged(loop.metrics, loop.epoch_num + (loop.valid_data is None))
         reason = ""
         if received is not None:

@@ -54,14 +54,10 @@ class ValidateEvery(LoopComponent):
                 "validation data. Give TrainTestLoop valid_data, or disable 'validate-every'"
             )
 
-    # A safe point would be too late: components that save or stop there need the values of this
-    # validation. Last in on_batch_end, every other component has used the batch.
-    @hookimpl(trylast=True)
-    def on_batch_end(self, loop: TrainTestLoop) -> None:
+    # At a safe point every component has used the batch, and a run that is interrupted in the
+    # validation can resume with it. First, as components that save or stop need its values.
+    @hookimpl(tryfirst=True)
+    def on_safe_point(self, loop: TrainTestLoop) -> None:
         """Validate, where a training batch has made the step that is due."""
-        if loop.is_training and loop.is_stepping and loop.global_step % self.steps == 0:
-            is_last = (
-                loop.batch_num + 1 == loop.n_batches or loop.optim_step_num == loop.n_optim_steps
-            )
-            if not is_last:
-                loop.validate()
+        if loop.is_training and loop.global_step % self.steps == 0:
+            loop.validate()
