@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ttl_core.hookspecs import hookimpl, hookspec
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, missing_metric_error
+    from ttl_core.state.format import check_state
+    from ttl_core.state.protocol import DataWrapper
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
     from ttl_core.variables.loop_variables import optimizer_parameters
 
@@ -33,6 +35,7 @@ __all__ = [
     "ArgumentError",
     "ComponentRejectedError",
     "ConfigurationError",
+    "DataWrapper",
     "DuplicateComponentError",
     "LoopComponent",
     "Monitor",
@@ -50,6 +53,7 @@ __all__ = [
     "UnknownPointError",
     "UnsetVariableError",
     "arrange",
+    "check_state",
     "hookimpl",
     "hookspec",
     "missing_metric_error",
@@ -59,12 +63,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DataWrapper": "state.protocol",
     "LoopComponent": "components.component",
     "Monitor": "monitor",
     "SeededSampler": "state.sampler",
     "SeededSamples": "state.sampler",
     "TrainTestLoop": "loop",
     "arrange": "components.arrange",
+    "check_state": "state.format",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "missing_metric_error": "monitor",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,17 +39,58 @@ def to_cpu(value: Any) -> Any:
         >>> to_cpu({"scores": [torch.ones(2, requires_grad=True)]})
         {'scores': [tensor([1., 1.])]}
     """
-    match value:
-        case torch.Tensor():
-            return value.detach().to("cpu")
-        case Mapping():
-            return {key: to_cpu(item) for key, item in value.items()}
-        case tuple() if hasattr(value, "_fields"):
-            return type(value)(*map(to_cpu, value))
-        case list() | tuple():
-            return type(value)(map(to_cpu, value))
-        case _:
-            return value
+
+    def moved(item: Any) -> Any:
+        return item.detach().to("cpu") if isinstance(item, torch.Tensor) else item
+
+    return map_nested(moved, value)
+
+
+def map_nested(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return a nested structure of the same types with a function applied to what it holds.
+
+    Args:
+        function: is called with each value that is no mapping, list or tuple, and with each that
+            has a method `to()`, as batches of some libraries.
+        value: a mapping, list or tuple, of which the structure is kept, or any other value.
+
+    Returns:
+        The structure. A mapping keeps its type and attributes.
+
+    Raises:
+        TypeError: a mapping cannot be created from a dict.
+
+    Example:
+        >>> from collections import OrderedDict
+        >>> map_nested(lambda item: item + 1, OrderedDict(a=[1, 2], b=(3,)))
+        OrderedDict([('a', [2, 3]), ('b', (4,))])
+    """
+    if hasattr(value, "to") or not isinstance(value, Mapping | list | tuple):
+        return function(value)
+    if isinstance(value, Mapping):
+        items = {key: map_nested(function, item) for key, item in value.items()}
+        return items if type(value) is dict else _mapping_like(value, items)
+    mapped = [map_nested(function, item) for item in value]
+    return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+
+
+def _mapping_like(value: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Return a mapping of the type of another one, and with what else that holds."""
+    if isinstance(value, dict | UserDict):  # whose copies have items of their own
+        result = copy.copy(value)
+        for key, item in items.items():
+            result[key] = item
+        return result
+    if all(items[key] is item for key, item in value.items()):
+        return value
+    try:
+        return type(value)(items)  # type: ignore[call-arg]
+    except TypeError as error:
+        raise TypeError(
+            f"a {type(value).__name__} is a mapping that cannot be moved to a device, as none can "
+            "be created from a dict. Give it a method to(device, non_blocking) that returns one "
+            "with its tensors moved"
+        ) from error
 
 
 def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, Any]:

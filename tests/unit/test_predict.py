@@ -1,5 +1,7 @@
 """predict(): the scores of data, batch by batch."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 
@@ -82,6 +84,22 @@ def test_scores_of_any_structure_come_to_the_cpu_without_graphs():
     assert not scores["logits"].requires_grad
     assert "text" == scores["more"][0][1]
     assert not scores["more"][0][0].requires_grad
+
+
+def test_collected_mappings_keep_their_type():
+    """A12: an output that is a mapping of its own type stays one, with its attributes."""
+
+    class Output(OrderedDict):
+        pass
+
+    class Forward(LoopComponent):
+        def on_forward_pass(self, loop):
+            loop.scores = Output(logits=loop.model(loop.batch))
+            loop.scores.n_layers = 3
+
+    (scores,) = make_loop(Forward()).predict([torch.ones(1, 2)])
+    assert (Output, 3) == (type(scores), scores.n_layers)
+    assert scores["logits"].grad_fn is None
 
 
 def test_scores_that_no_component_sets_are_an_error():

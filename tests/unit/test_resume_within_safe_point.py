@@ -51,9 +51,7 @@ def test_the_safe_point_is_called_again(take_at):
     full, whole = train(take_at)
     resumed, rest = train(state=whole.state)
     assert whole.seen[take_at - 1 :] == rest.seen
-    torch.testing.assert_close(
-        full.model.state_dict(), resumed.model.state_dict(), rtol=0, atol=0
-    )
+    torch.testing.assert_close(full.model.state_dict(), resumed.model.state_dict(), rtol=0, atol=0)
 
 
 def test_a_state_of_the_second_of_two_sets_is_refused():

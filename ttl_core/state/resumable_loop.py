@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
-from ttl_core.state.format import check_format
+from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, training_data
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.snapshot import snapshot
@@ -23,7 +23,7 @@ class ResumableLoop:
 
     is_validating: bool
     _stage: Stage
-    _interrupted: Mapping[str, Any]
+    _interrupted: dict[str, Any]
     _resumption: Resumption
 
     def state_dict(
@@ -121,7 +121,7 @@ class ResumableLoop:
             ArgumentError: `settings` is something else.
             RunError: the loop has begun to run.
         """
-        check_format(state_dict)
+        check_state(state_dict)
         if not self.can_load_state:
             raise RunError(
                 "load_state_dict() was called while the loop is running. Call it before "

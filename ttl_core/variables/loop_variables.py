@@ -72,6 +72,7 @@ class LoopVariables:
     global_step: int
     is_stepping: bool
     hook: Any
+    _interrupted: dict[str, Any]
     _components: ComponentList
     _manager: HookManager
 
@@ -101,7 +102,7 @@ class LoopVariables:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._metrics: dict[str, Any] = {}
         self._unread_metrics: dict[str, Any] = {}
-        self._interrupted: dict[str, Any] = {}  # variables from before a validate(), inside it
+        self._interrupted = {}  # variables from before a validate(), inside it
 
     def _set_phase(self, phase: Phase | None, data_name: str | None = None) -> None:
         """Set the variables that tell the phase of the current epoch; None outside epochs."""

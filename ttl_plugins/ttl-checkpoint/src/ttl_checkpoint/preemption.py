@@ -16,6 +16,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from ttl_core import DataWrapper
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -93,7 +95,7 @@ class Preemption:
         Args:
             data: the data of an epoch; only a DataLoader, also one that is wrapped, has workers.
         """
-        while hasattr(data, "wrapped_data"):
+        while isinstance(data, DataWrapper):
             data = data.wrapped_data
         if self._is_handling and isinstance(data, DataLoader) and data.num_workers:
             init_function = data.worker_init_fn

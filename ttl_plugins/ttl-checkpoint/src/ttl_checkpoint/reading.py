@@ -17,7 +17,7 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
 from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
-from ttl_checkpoint.shape import check_shape
+from ttl_core import StateError, check_state
 
 # files that file systems and file managers add by themselves
 _OF_SYSTEMS = re.compile(
@@ -69,12 +69,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"{STATE_FILE}: {text}. It stays where it is. If memory was short, free some and "
                 f"start the same script again; else {_OTHERWISE}"
             ) from error
-    if not isinstance(state, dict):
+    try:  # a matching digest does not prove that a loop wrote it: it is made as easily
+        check_state(state, allow_unsafe=True)
+    except StateError as error:
         raise CheckpointError(
-            f"{path} cannot be loaded: {STATE_FILE} holds a {type(state).__name__}, no state. "
+            f"{path} cannot be loaded: {printable(error)}. "
             f"Start the same script again with {_OTHERWISE}"
-        )
-    check_shape(path, state)
+        ) from None
     return manifest, state
 
 
