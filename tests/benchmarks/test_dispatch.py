@@ -6,7 +6,7 @@ import pluggy
 import pytest
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl, hookspec
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl, hookspec, use
 from ttl_core.hookspecs import POINTS, CallbackPoints
 
 pytestmark = pytest.mark.bench
@@ -282,5 +282,92 @@ def test_an_edit_of_a_long_list_against_registering_with_pluggy(assert_ratio):
         "registering them with a bare pluggy manager",
         register,
         limit=1.5,
+        unit="ms",
+    )
+
+
+def toggled_components():
+    """Return a loop of 21 components with four points each, and the same as plugins of pluggy."""
+    points = ["on_train_begin", "on_batch_end", "on_epoch_end", "on_safe_point"]
+    loop = TrainTestLoop(
+        torch.nn.Identity(), [component(LoopComponent, points) for _ in range(21)], [0]
+    )
+    manager, mark = pluggy.PluginManager("ttl"), pluggy.HookimplMarker("ttl")
+    manager.add_hookspecs(CallbackPoints)
+    for c in loop.components:
+        plugin = type("Plugin", (), {p: mark(getattr(type(c), p)) for p in points})()
+        manager.register(plugin, c.name)
+    return loop, manager
+
+
+def test_a_toggle_against_registering_with_pluggy(assert_ratio):
+    """Toggling one of 21 components costs little more than bare pluggy, which checks nothing."""
+    loop, manager = toggled_components()
+    last = loop.components[-1]
+    name = loop.components.names()[-1]
+
+    def toggle():
+        for change in (loop.components.disable, loop.components.enable) * 50:
+            change(last)
+            loop.hook.on_batch_end(loop=loop)
+
+    def register():
+        for _ in range(50):
+            plugin = manager.unregister(name=name)
+            manager.hook.on_batch_end(loop=None)
+            manager.register(plugin, name)
+            manager.hook.on_batch_end(loop=None)
+
+    assert_ratio(
+        "toggling one of 21 components, and the next batch",
+        toggle,
+        "unregistering and registering it with pluggy",
+        register,
+        limit=3.0,
+        per=100,
+    )
+
+
+def test_enabling_what_is_enabled_costs_nothing(assert_ratio):
+    """No hook is compiled again."""
+    loop, _ = toggled_components()
+    last = loop.components[-1]
+
+    def change_often(*changes):
+        for change in changes * (100 // len(changes)):
+            change(last)
+            loop.hook.on_batch_end(loop=loop)
+
+    assert_ratio(
+        "enabling what is enabled, and the next batch",
+        lambda: change_often(loop.components.enable),
+        "toggling it, and the next batch",
+        lambda: change_often(loop.components.disable, loop.components.enable),
+        limit=0.35,
+        per=100,
+    )
+
+
+def test_a_loop_of_names_against_one_of_objects(assert_ratio):
+    """Names cost little more than the classes that they stand for."""
+    config = {
+        **{name: {} for name in ("metrics", "progress", "ema", "nan-guard", "amp")},
+        "grad-clip": {"max_norm": 1.0},
+        "early-stopping": {"monitor": "valid/loss"},
+        "lr-warmup": {"n_steps": 10},
+        "time-limit": {"minutes": 10},
+    }
+    specs = [use(name, **its) for name, its in config.items()]
+    classes = [type(c) for c in TrainTestLoop(torch.nn.Identity(), specs).components]
+
+    def make_components():
+        return [cls(**its) for cls, its in zip(classes, config.values(), strict=True)]
+
+    assert_ratio(
+        "making a loop of nine names",
+        lambda: TrainTestLoop(torch.nn.Identity(), specs),
+        "making it of nine objects",
+        lambda: TrainTestLoop(torch.nn.Identity(), make_components()),
+        limit=3,
         unit="ms",
     )

@@ -273,7 +273,10 @@ class ComponentList(NamedList):
         self._toggle(were_enabled, to=True)
 
     def _found(self, items: Iterable[LoopComponent | str]) -> list[Member]:
-        return [self._member_of(self[self.index(item)]) for item in items]
+        # a component is found at once, a name by a search
+        return [
+            self._members.get(id(item)) or self._member_of(self[self.index(item)]) for item in items
+        ]
 
     def _toggle(self, members: list[Member], to: bool) -> None:
         with self._manager.lock:
@@ -284,7 +287,8 @@ class ComponentList(NamedList):
         for member in changed:
             member.is_enabled = to
         try:
-            self._check(self.current_members() if changed else [])
+            if changed and any(member.hints.requires for member in self._members.values()):
+                check_requirements(self.current_members())
         except RequirementError:
             for member in changed:
                 member.is_enabled = not to

@@ -52,8 +52,9 @@ class NamedList(list[LoopComponent]):
         Raises:
             UnknownNameError: it is not in the list. As for every list, this is a ValueError.
         """
-        for i in range(*slice(start, stop).indices(len(self))):
-            if self._is(self[i], item):
+        first, end, _ = slice(start, stop).indices(len(self))
+        for i, component in enumerate(self):
+            if first <= i < end and self._is(component, item):
                 return i
         names = self.names()
         hint = did_you_mean(item, names) if isinstance(item, str) else ""

@@ -29,19 +29,22 @@ class Registry(pluggy.PluginManager):
         self._find_provider = find_provider
         self._members: dict[object, Member] = {}  # by plugin, in list order
         self._spec_namespaces: list[Any] = []
+        self._ordered: dict[str, list[tuple[pluggy.HookImpl, Member]]] = {}  # by point
 
     def implementations(self, point: str) -> list[pluggy.HookImpl]:
         """Return the active implementations of a point in call order, wrappers first.
 
         Within wrappers, tryfirst, plain and trylast implementations the order is the list's.
         """
-        position = {plugin: i for i, plugin in enumerate(self._members)}
+        if point not in self._ordered:
+            position = {plugin: i for i, plugin in enumerate(self._members)}
 
-        def rank(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
-            return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
+            def rank(impl: pluggy.HookImpl) -> tuple[bool, int, int]:
+                return not impl.wrapper, impl.trylast - impl.tryfirst, position[impl.plugin]
 
-        active = (i for i in self.registered(point) if self.member_of(i).is_active)
-        return sorted(active, key=rank)
+            ordered = sorted(self.registered(point), key=rank)
+            self._ordered[point] = [(impl, self.member_of(impl)) for impl in ordered]
+        return [impl for impl, member in self._ordered[point] if member.is_active]
 
     def register_members(self, members: dict[object, Member]) -> None:
         """Register what joined and unregister what left since the last call.
@@ -63,6 +66,7 @@ class Registry(pluggy.PluginManager):
         if not known:
             self._exchange_points(namespaces)
         self._members = members
+        self._ordered.clear()
         try:
             for plugin in members:
                 if plugin not in known:
@@ -79,6 +83,11 @@ class Registry(pluggy.PluginManager):
         for plugin in plugins:
             self.unregister(plugin)
             del self._members[plugin]
+
+    def unregister(self, plugin: Any = None, name: str | None = None) -> Any:
+        """Unregister a component."""
+        self._ordered.clear()
+        return super().unregister(plugin, name)
 
     def _exchange_points(self, namespaces: list[Any]) -> None:
         for point in vars(self.hook).keys() - set(POINTS):
