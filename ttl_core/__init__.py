@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnsetVariableError,
     )
     from ttl_core.hookspecs import hookimpl, hookspec
+    from ttl_core.logger import Logger, LogRecord
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, missing_metric_error
     from ttl_core.state.format import check_state
@@ -37,6 +38,8 @@ __all__ = [
     "ConfigurationError",
     "DataWrapper",
     "DuplicateComponentError",
+    "LogRecord",
+    "Logger",
     "LoopComponent",
     "Monitor",
     "OrderCycleError",
@@ -64,6 +67,8 @@ __all__ = [
 
 _HOMES = {
     "DataWrapper": "state.protocol",
+    "LogRecord": "logger",
+    "Logger": "logger",
     "LoopComponent": "components.component",
     "Monitor": "monitor",
     "SeededSampler": "state.sampler",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 import reprlib
 import sys
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ttl_core.errors import ArgumentError
 
 __all__ = [
+    "absolute_path",
     "describe",
     "did_you_mean",
+    "directory_or_run_folder",
     "is_component_name",
     "kebab_case",
     "number",
@@ -109,6 +113,49 @@ def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
     accepted = " or ".join(map(repr, choices))
     message = f"{name} is {describe(value)}, but has to be {accepted}"
     raise ArgumentError(f"{message}. {hint}".rstrip() if hint else message)
+
+
+def absolute_path(name: str, value: Any) -> Path:
+    """Return the absolute path of an argument; no later chdir() changes what it means.
+
+    Args:
+        name: the name of the argument.
+        value: its value, in which `~` is the home directory.
+
+    Raises:
+        ArgumentError: it is no path.
+
+    Example:
+        >>> absolute_path("directory", "~/runs") == Path.home() / "runs"
+        True
+    """
+    is_path = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+    if not is_path or not os.fspath(value) or "\0" in os.fspath(value):
+        raise ArgumentError(f"{name} is {value!r}, but has to be a path, as 'runs/a'")
+    try:
+        return Path(value).expanduser().absolute()  # ".." stays: a link may be before it
+    except RuntimeError as error:
+        raise ArgumentError(f"{name} is {value!r}: {error}") from None
+
+
+def directory_or_run_folder(directory: Path | None, loop: Any, component: str) -> Path:
+    """Return the directory of a component: its own, or else the folder of the run.
+
+    Args:
+        directory: the directory that was given, if one was.
+        loop: the loop, whose variable `run_folder` the component `run-folder` sets.
+        component: the name of the component, for the error.
+
+    Raises:
+        ArgumentError: no directory was given, and there is no folder of the run.
+    """
+    folder: Path | None = directory or vars(loop).get("run_folder")
+    if folder is None:
+        raise ArgumentError(
+            f"{component} has no directory: write use({component!r}, directory=...), or put "
+            "'run-folder' before it in the list"
+        )
+    return folder
 
 
 def describe(value: Any) -> str:

@@ -19,6 +19,8 @@ def test_the_public_names_are_these():
         "ConfigurationError",
         "DataWrapper",
         "DuplicateComponentError",
+        "LogRecord",
+        "Logger",
         "LoopComponent",
         "Monitor",
         "OrderCycleError",

@@ -111,6 +111,12 @@ VARIABLES: tuple[Variable, ...] = (
         "the newest epoch-level values; one that is logged as a tensor is read as a number",
         'components, by `loop.log(..., level="epoch")`',
     ),
+    Variable(
+        "run_folder",
+        "pathlib.Path",
+        "the folder of the run, for what components write",
+        "a component, when a run begins",
+    ),
     Variable("loss_func", "callable", "the loss function of (scores, targets)", _TRAIN_BEGINS),
     Variable("optimizer", "torch.optim.Optimizer", "the optimizer", _TRAIN_BEGINS),
     Variable(

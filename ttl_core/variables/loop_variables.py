@@ -102,6 +102,7 @@ class LoopVariables:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._metrics: dict[str, Any] = {}
         self._unread_metrics: dict[str, Any] = {}
+        self._newest_record: tuple[Any, Any] = None, None  # what was logged, as loggers share it
         self._interrupted = {}  # variables from before a validate(), inside it
 
     def _set_phase(self, phase: Phase | None, data_name: str | None = None) -> None:

@@ -23,7 +23,6 @@ from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_checkpoint.lazy import check_initialized, uninitialized_names
 from ttl_checkpoint.metric import BestMetric
-from ttl_checkpoint.paths import absolute_path
 from ttl_checkpoint.preemption import Preemption, exit_of
 from ttl_checkpoint.resuming import Found, comparable_position, find_checkpoint, origin_of
 from ttl_checkpoint.retention import best_path, checked_keep
@@ -33,7 +32,7 @@ from ttl_checkpoint.validation import HeldState, interruptible
 from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
 from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
-from ttl_core.arguments import one_of
+from ttl_core.arguments import absolute_path, one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop

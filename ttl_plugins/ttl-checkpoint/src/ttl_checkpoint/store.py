@@ -18,7 +18,7 @@ from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
 from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode
-from ttl_checkpoint.paths import absolute_path
+from ttl_core.arguments import absolute_path
 
 _TEMPORARY = ".tmp-"
 _REMOVED = f"{_TEMPORARY}removed-"

@@ -1,0 +1,185 @@
+"""The base class of loggers: what it collects, when it writes, and that nothing is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from loops import act_at
+from states import make_data, make_step_loop
+
+from ttl_core import ArgumentError, Logger, LoopComponent
+from ttl_core.logger import LogRecord, convert
+
+
+class Rows(Logger):
+    """A logger whose store is a list, of (step, level, values)."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.rows = []
+        self.events = []
+        self.fails = False
+
+    def open(self, loop):
+        self.events.append("open")
+
+    def write(self, records):
+        if self.fails:
+            raise OSError("disk full")
+        self.rows += [(r.step, r.level, {**r.values, **r.others}) for r in records]
+
+    def close(self, status):
+        self.events.append(status)
+
+    def position(self):
+        return len(self.rows)
+
+    def seek(self, position):
+        del self.rows[position:]
+
+
+class Log(LoopComponent):
+    """Values that are logged at the end of each batch, and of each epoch."""
+
+    def on_batch_end(self, loop):
+        loop.log({"a": torch.tensor(float(loop.global_step))})
+
+    def on_epoch_end(self, loop):
+        loop.log({"b": loop.batch_num}, level="epoch")
+
+
+def train(logger, *others, n_epochs=1, step=LoopComponent, **options):
+    """Return the rows of a run."""
+    make_step_loop(Log(), *others, logger, step=step, **options).train(n_epochs)
+    return logger.rows
+
+
+def test_values_of_training_batches_and_of_epochs_are_written():
+    """Those of validation batches are not: only their mean is of interest."""
+    expected = [(i, "batch", {"train/a": float(i)}) for i in (1, 2, 3)]
+    expected += [(3, "epoch", {"train/b": 2}), (3, "epoch", {"valid/b": 0})]
+    assert expected == train(Rows(), valid_data=make_data(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"level": "epoch"}, [(3, "epoch")]),
+        ({"level": "batch"}, [(1, "batch"), (2, "batch"), (3, "batch")]),
+        ({"every": 2}, [(2, "batch"), (3, "epoch")]),
+    ],
+    ids=str,
+)
+def test_what_is_written_can_be_chosen(options, expected):
+    """One level only, or the values of each so many steps."""
+    assert expected == [row[:2] for row in train(Rows(**options))]
+
+
+@pytest.mark.parametrize("options", [{"level": "step"}, {"every": 0}, {"every": "2"}], ids=str)
+def test_unusable_arguments_are_refused(options):
+    """The error names the argument and its value."""
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        Rows(**options)
+
+
+def test_single_numbers_of_all_kinds_become_python_numbers():
+    """Tensors, those of NumPy and bools; what is none is left as it was logged."""
+    image, logged = torch.zeros(3, 2, 2), {"i": 1, "f": 0.5, "t": torch.tensor([2.5])}
+    logged |= {"n": np.float32(1.5), "b": True, "l": torch.tensor(3), "tb": torch.tensor(True)}
+    record = LogRecord({**logged, "text": "a", "image": image, "none": None}, "batch", 0, 0, 0.0)
+    convert([record])
+    numbers = {"i": 1, "f": 0.5, "t": 2.5, "n": 1.5, "b": 1, "l": 3, "tb": 1}
+    assert list(numbers.items()) == list(record.values.items())
+    assert all(type(value) in (int, float) for value in record.values.values())
+    assert {"text": "a", "image": image, "none": None} == record.others
+
+
+def test_values_are_converted_once_for_all_loggers(monkeypatch):
+    """Two loggers are given the same records."""
+    one, other = Rows(), Rows()
+    stacked = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda values: stacked.extend(values) or stack(values))
+    assert train(one, other) == one.rows == other.rows
+    assert 3 == len(stacked)
+
+
+def test_the_store_is_opened_when_there_is_something_to_write():
+    """It is closed at the end of each run that has opened it, also where nothing is logged."""
+    logger = Rows()
+    loop = make_step_loop(Log(), logger, step=LoopComponent)
+    loop.validate(make_data(1))
+    loop.train(1)
+    loop.predict(make_data(1), collect=False)
+    assert ["open", "complete", "open", "complete"] == logger.events
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [(ValueError, "failed"), (KeyboardInterrupt, "interrupted"), (SystemExit, "interrupted")],
+)
+def test_all_is_written_when_a_run_ends_by_an_exception(raised, status):
+    """The store is told how it has ended."""
+
+    def fail(loop):
+        raise raised
+
+    logger = Rows()
+    with pytest.raises(raised):
+        train(logger, act_at("on_epoch_end", fail))
+    assert [1, 2, 3] == [step for step, level, _ in logger.rows if level == "batch"]
+    assert ["open", status] == logger.events
+
+
+def test_a_store_that_fails_does_not_end_training(caplog):
+    """It is a warning, once; what could not be written is written when the store works again."""
+    logger = Rows()
+    logger.fails = True
+
+    def repair(loop):
+        logger.fails = loop.epoch_num < 2
+
+    rows = train(logger, act_at("on_epoch_begin", repair), n_epochs=3)
+    assert [*range(1, 10)] == [step for step, level, _ in rows if level == "batch"]
+    (message,) = caplog.messages
+    assert (
+        "rows: values cannot be written: OSError: disk full. Training goes on, and they are kept "
+        "until they can be"
+    ) == message
+
+
+def test_what_is_lost_in_the_end_is_said(caplog):
+    """Where the store never works again, the last message says how much is missing."""
+    logger = Rows()
+    logger.fails = True
+    assert [] == train(logger)
+    assert "rows: 4 records could not be written before the run ended" == caplog.messages[-1]
+
+
+def test_a_resumed_run_leaves_the_rows_of_a_whole_one():
+    """What was written after the state was taken is removed, and written again."""
+    states = []
+    keep = act_at("on_safe_point", lambda loop: states.append(loop.state_dict()))
+    whole = train(Rows(), keep, n_epochs=2)
+    for state in states:
+        logger = Rows()
+        logger.rows = list(whole)  # as in a store that has outlived its process
+        loop = make_step_loop(Log(), keep, logger, step=LoopComponent)
+        loop.load_state_dict(state, ignore=["keep"])
+        loop.train(2)
+        assert whole == logger.rows
+
+
+def test_what_a_failing_store_has_not_taken_is_part_of_the_state():
+    """A run that resumes writes it where the store works again."""
+    states = []
+    keep = act_at("on_safe_point", lambda loop: states.append(loop.state_dict()))
+    logger = Rows()
+    logger.fails = True
+    train(logger, keep)
+    again = Rows()
+    loop = make_step_loop(Log(), keep, again, step=LoopComponent)
+    loop.load_state_dict(states[-1])
+    loop.train(1)
+    assert [1, 2, 3, 3] == [step for step, *_ in again.rows]

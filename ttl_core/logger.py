@@ -1,0 +1,288 @@
+"""The base class of components that write logged values to a store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from ttl_core.arguments import one_of, whole_number
+from ttl_core.components.component import LoopComponent, own_name
+from ttl_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
+
+_log = logging.getLogger(__name__)
+
+_MAX_PENDING = 1000  # records; as many tensors are kept alive
+_MAX_KEPT = 100_000  # records that wait for a store that fails
+_SECONDS = 0.5  # between two writes: a process that is killed loses what was logged since
+_MAX_WAIT = 60.0  # seconds, before a store that has failed is tried again
+
+Status = Literal["complete", "failed", "interrupted"]
+"""How a run has ended: an exception is a failure, SystemExit and KeyboardInterrupt are not."""
+
+
+class LogRecord:
+    """The values of one call of `loop.log`, at one step.
+
+    All loggers of a loop share it, so that its values are converted once.
+
+    Attributes:
+        step: the value of `loop.global_step`.
+        epoch: the value of `loop.epoch_num`.
+        level: "batch" or "epoch".
+        time: when it was logged, in seconds since 1970.
+        values: the values that are single numbers, by name, as int or float.
+        others: the other values by name, such as texts, images and None, as they were logged.
+    """
+
+    __slots__ = ("_logged", "epoch", "level", "others", "step", "time", "values")
+
+    def __init__(
+        self, logged: Mapping[str, Any], level: str, step: int, epoch: int, seconds: float
+    ) -> None:
+        self.level = level
+        self.step = step
+        self.epoch = epoch
+        self.time = seconds
+        self.values: dict[str, int | float] = {}
+        self.others: dict[str, Any] = {}
+        self._logged: Mapping[str, Any] | None = logged  # until it is converted
+
+
+def convert(records: Iterable[LogRecord]) -> None:
+    """Convert the values of records to Python numbers, waiting for each device once.
+
+    Args:
+        records: the records; those that are converted already stay as they are.
+    """
+    waiting: dict[Any, list[tuple[LogRecord, str, torch.Tensor]]] = defaultdict(list)
+    for record in records:
+        logged, record._logged = record._logged, None
+        for name, value in (logged or {}).items():
+            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+                record.values[name] = 0  # keeps the order of names
+                waiting[value.device, value.dtype].append((record, name, value))
+                continue
+            number = value
+            if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
+                number = value.item()
+            if isinstance(number, int | float):
+                record.values[name] = +number  # a bool as 0 or 1
+            else:
+                record.others[name] = value
+    for found in waiting.values():
+        numbers = torch.stack([value.reshape(()) for _, _, value in found]).tolist()
+        for (record, name, _), number in zip(found, numbers, strict=True):
+            record.values[name] = +number
+
+
+class Logger(LoopComponent, ABC):
+    """A base class of components that write logged values to a store, such as a file or a server.
+
+    It collects what is logged in training, and what is logged for whole epochs, converts it to
+    Python numbers a few times a second, and hands it to `write()`. If that fails, training goes
+    on, and what was not written is written later. When a run is resumed, `seek()` removes what
+    was written after the state was taken, as it will be logged again.
+
+    A subclass implements `write()`, and `position()` and `seek()` if its store can be shortened;
+    `open()` and `close()` where it has something to open or close.
+
+    Args:
+        level: "epoch" to write the values of whole epochs only, "batch" for those of batches only;
+            both by default.
+        every: write the values of batches at each so many steps.
+
+    Raises:
+        ArgumentError: an argument has an unusable value.
+
+    Example:
+        >>> import torch
+        >>> from ttl_core import Logger, TrainTestLoop
+        >>> from ttl_core.testing import ComponentConformance, Step
+        >>> class Print(Logger):
+        ...     def write(self, records):
+        ...         for record in records:
+        ...             print(record.step, record.level, list(record.values))
+        >>> data = ComponentConformance.make_data()
+        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), Print(every=2)], data)
+        >>> loop.train(n_epochs=1)
+        0 batch ['train/loss']
+        2 batch ['train/loss']
+    """
+
+    def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
+        self.level = level and one_of("level", level, ("batch", "epoch"))
+        self.every = whole_number("every", every, minimum=1)
+        self._pending: list[LogRecord] = []
+        self._next_write = 0.0  # a value of time.monotonic(): the first record is written at once
+        self._wait = 0.0  # seconds after which a store that failed is tried again
+        self._is_failing = False
+        self._is_open = False
+        self._loop: TrainTestLoop | None = None
+        self._unwritable: set[str] = set()  # names of values that were left out
+
+    # -- what a subclass implements ---------------------------------------------------------
+
+    @abstractmethod
+    def write(self, records: Sequence[LogRecord]) -> None:
+        """Write records, in the order in which they were logged.
+
+        If it raises an exception it is called again later with the same records, and more.
+
+        Args:
+            records: at least one record; those of one step may come in several calls.
+        """
+
+    def open(self, loop: TrainTestLoop) -> None:
+        """Prepare for the first `write()` of a run, after `seek()` if the run was resumed."""
+
+    def close(self, status: Status) -> None:
+        """Release what `open()` has opened, at the end of a run; another run may follow.
+
+        Args:
+            status: how the run has ended.
+        """
+
+    def position(self) -> Any:
+        """Return how much has been written, of types that `torch.load` accepts; None by default."""
+        return None
+
+    def seek(self, position: Any) -> None:
+        """Remove what was written after a position, as it will be logged again.
+
+        Args:
+            position: what `position()` returned.
+        """
+
+    # -- collecting -------------------------------------------------------------------------
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Write what is left when the run ends, and close the store."""
+        self._loop = loop
+        status: Status = "complete"
+        try:
+            return (yield)
+        except BaseException as exception:
+            status = "failed" if isinstance(exception, Exception) else "interrupted"
+            raise
+        finally:
+            self._wait = 0.0
+            self.flush()
+            self._give_up()
+            if self._is_open:
+                self._is_open = False
+                self.close(status)
+            self._loop = None
+
+    def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
+        """Collect the values."""
+        if self.level is not None and level != self.level:
+            return
+        if level == "batch" and (not loop.is_training or loop.global_step % self.every):
+            return
+        logged, record = loop._newest_record
+        if logged is not metrics or record.step != loop.global_step:
+            record = LogRecord(metrics, level, loop.global_step, loop.epoch_num, time.time())
+            loop._newest_record = metrics, record
+        self._pending.append(record)
+        is_full = len(self._pending) >= _MAX_PENDING and not self._wait
+        if is_full or time.monotonic() >= self._next_write:
+            self.flush()
+
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        """Write what was logged last, where nothing is logged for a while."""
+        if self._pending and time.monotonic() >= self._next_write:
+            self.flush()
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what is pending, if the store takes it."""
+        if not self._pending:
+            return
+        convert(self._pending)
+        try:
+            if not self._is_open and self._loop is not None:
+                self.open(self._loop)
+                self._is_open = True
+            self.write(self._pending)
+        except Exception as error:
+            self._keep(error)
+        else:
+            self._pending = []
+            self._wait = 0.0
+            self._is_failing = False
+            self._next_write = time.monotonic() + _SECONDS
+
+    def _keep(self, error: Exception) -> None:
+        """Keep what could not be written for another attempt."""
+        if not self._is_failing:
+            self._is_failing = True
+            _log.warning(
+                "%s: values cannot be written: %s: %s. Training goes on, and they are kept until "
+                "they can be",
+                self._label,
+                type(error).__name__,
+                error,
+            )
+        self._wait = min(max(2 * self._wait, 1.0), _MAX_WAIT)
+        self._next_write = time.monotonic() + self._wait
+        if len(self._pending) > _MAX_KEPT:
+            n_dropped = len(self._pending) - _MAX_KEPT
+            del self._pending[:n_dropped]
+            _log.error("%s: the oldest %d records are dropped", self._label, n_dropped)
+
+    def _give_up(self) -> None:
+        if self._pending:
+            _log.error(
+                "%s: %d records could not be written before the run ended",
+                self._label,
+                len(self._pending),
+            )
+
+    def skip(self, name: str, reason: str) -> None:
+        """Say once that the values of a name are not written.
+
+        Args:
+            name: the name.
+            reason: why.
+        """
+        if name not in self._unwritable:
+            self._unwritable.add(name)
+            _log.warning("%s: %r is not written: %s", self._label, name, reason)
+
+    @property
+    def _label(self) -> str:
+        return own_name(self)
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how much has been written, after writing what is pending, and what is not."""
+        self.flush()
+        kept = [
+            {"level": r.level, "step": r.step, "epoch": r.epoch, "time": r.time, "values": r.values}
+            for r in self._pending
+        ]
+        return {"position": self.position(), "pending": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remove what was written after the state was taken.
+
+        Args:
+            state: what `state_dict()` returned.
+        """
+        self.seek(state["position"])
+        self._pending = [
+            LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])
+            for r in state["pending"]
+        ]
