@@ -10,3 +10,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class TestProgress(ComponentConformance):
     def make_components(self):
         return [Step(), "progress"]
+
+
+class TestSummary(ComponentConformance):
+    def make_components(self):
+        return [Step(), "summary"]

@@ -1,5 +1,6 @@
-"""Progress bars for ttl, on rich."""
+"""Progress bars and a summary of the model for ttl, on rich."""
 
 from ttl_progress.progress import Progress
+from ttl_progress.summary import Summary
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Summary"]
