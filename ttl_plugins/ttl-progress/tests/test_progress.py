@@ -6,6 +6,8 @@ import pty
 import re
 import sys
 
+import nbclient
+import nbformat
 import pytest
 import rich
 import torch
@@ -13,7 +15,7 @@ from rich.console import Console
 from torch import nn
 from ttl_progress import Progress
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,9 +167,9 @@ def test_each_epoch_is_one_plain_line(capsys):
     """Where the output is no terminal, it holds a line an epoch and no control codes."""
     make_loop("progress", n_valid=1).train(n_epochs=2)
     expected = "".join(
-        f"{phase} epoch {epoch}/2  {count}  0.0 s  last loss 0.25\n"
+        f"train epoch {epoch}/2  3 batches  0.0 s  last loss 0.25\n"
+        f"valid epoch {epoch}/2 step {3 * epoch}  1 batch  0.0 s  last loss 0.25\n"
         for epoch in (1, 2)
-        for phase, count in (("train", "3 batches"), ("valid", "1 batch"))
     )
     assert expected == capsys.readouterr().out
 
@@ -240,7 +242,7 @@ def test_only_training_numbers_its_epochs(capsys):
     loop.train(n_optim_steps=1)
     loop.validate()
     loop.test([torch.ones(2)])
-    assert ["train epoch 1", "valid epoch 1", "valid", "test"] == labels(capsys)
+    assert ["train epoch 1", "valid epoch 1 step 1", "valid", "test"] == labels(capsys)
 
 
 def test_an_empty_epoch_has_no_loss(capsys):
@@ -263,9 +265,9 @@ def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys, clock):
 
     make_loop(Do("on_batch_end", validate), "progress", n_valid=1).train(n_epochs=1)
     assert [
-        "valid epoch 1/1  1 batch  0:01:30  last loss 0.25",
+        "valid epoch 1/1 step 2  1 batch  0:01:30  last loss 0.25",
         "train epoch 1/1  3 batches  0.9 s  last loss 0.25",
-        "valid epoch 1/1  1 batch  0:01:30  last loss 0.25",
+        "valid epoch 1/1 step 3  1 batch  0:01:30  last loss 0.25",
     ] == lines(capsys)
 
 
@@ -323,8 +325,8 @@ def test_a_named_validation_set_has_its_name_in_the_label(capsys):
     loop.train(n_epochs=1)
     assert [
         "train epoch 1/1  1 batch  0.0 s  loss 0",
-        "valid near epoch 1/1  1 batch  0.0 s  loss 0",
-        "valid far epoch 1/1  2 batches  0.0 s  loss 1",
+        "valid near epoch 1/1 step 1  1 batch  0.0 s  loss 0",
+        "valid far epoch 1/1 step 1  2 batches  0.0 s  loss 1",
     ] == lines(capsys)
 
 
@@ -344,7 +346,7 @@ def test_one_that_is_enabled_in_mid_epoch_shows_the_rest(capsys):
     assert [
         "train epoch 1  3 batches  0.0 s  loss 1",
         "train epoch 2  3 batches  0.0 s  loss 1",
-    ] == lines(capsys)
+    ] == lines(capsys)[:2]
 
 
 @pytest.mark.parametrize("action", ["stop", "fail"])
@@ -409,6 +411,35 @@ def test_a14_time_left_is_not_negative(screen, bar, rest):
     assert [] == [line for line in shown if "2/1" in line and "left" in line]
 
 
+def test_bar_of_a_run_by_steps_counts_steps(screen, bar, rest):
+    """The total and the time left are those of the run, also with data without a length."""
+    loop = make_loop(rest, bar, Do("on_batch_begin", clear_every_second), n_train=4)
+    loop.train_data = Stream(loop.train_data)
+    loop.train(n_optim_steps=4)
+    shown = [re.search(r"step (\d)/4 .* (\S+) left", line) for line in ever_shown(screen)]
+    assert [("1", "0:00:01"), ("2", "0:00:00"), ("3", "0:00:00"), ("4", "0:00:00")] == sorted(
+        {match.groups() for match in shown if match}
+    )
+
+
+def clear_every_second(loop):
+    """Let every second batch step."""
+    loop.is_stepping = loop.batch_num % 2 == 1
+
+
+def test_bar_of_a_stream_expects_the_length_of_the_epoch_before(screen, bar, rest):
+    """It is an estimate, and looks like one; a longer epoch has no total again."""
+    loop = make_loop(rest, bar)
+    lengths = iter([3, 4])
+    loop.train_data = Stream(None)
+    loop.train_data.__class__ = type(
+        "Growing", (Stream,), {"__iter__": lambda self: iter([torch.ones(2)] * next(lengths))}
+    )
+    loop.train(2)
+    counts = re.findall(r"train epoch 2/2 .* (\d/\S+) ", "\n".join(ever_shown(screen)))
+    assert {"1/~3", "2/~3", "3/~3", "4/?"} == set(counts)
+
+
 def test_rate_is_of_the_batches_that_it_has_seen(screen, bar, rest):
     """In an epoch that was resumed in the middle, the batches before do not count."""
 
@@ -449,7 +480,10 @@ def test_bars_of_epochs_in_epochs_are_below_each_other(screen, bar, rest):
             loop.validate()
 
     make_loop(rest, bar, Do("on_batch_end", validate), n_valid=2).train(1)
-    rows = [re.findall(r"(train|valid) epoch 1/1 [━╸╺]", "\n".join(f)) for f in screen.frames]
+    rows = [
+        re.findall(r"(train|valid) epoch 1/1(?: step \d)? +[━╸╺]", "\n".join(f))
+        for f in screen.frames
+    ]
     changes = [row for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
     assert [["train"], ["train", "valid"], ["train"], [], ["valid"], []] == changes[-6:]
 
@@ -558,3 +592,132 @@ def test_a_console_that_is_none_is_refused():
     """A file is no console."""
     with pytest.raises(TypeError, match=r"no rich\.console\.Console"):
         Progress(console=sys.stdout)
+
+
+# -- more lines -----------------------------------------------------------------------------
+
+
+def test_a_line_each_so_many_steps_where_the_output_is_no_terminal(capsys):
+    """It shows what was logged for batches."""
+    log = Do("on_loss_compute", lambda loop: loop.log({"lr": loop.batch_num / 10}))
+    make_loop(log, use("progress", every=2), n_train=5).train(1)
+    assert [
+        "train epoch 1/1  2/5 batches  0.0 s  lr 0.1  last loss 0.25",
+        "train epoch 1/1  4/5 batches  0.0 s  lr 0.3  last loss 0.25",
+        "train epoch 1/1  5 batches  0.0 s  last loss 0.25",
+    ] == lines(capsys)
+
+
+def test_a_terminal_has_no_line_each_so_many_steps(screen):
+    """The bar is there for that."""
+    make_loop(Progress(every=1, console=terminal(screen))).train(1)
+    assert ["train epoch 1/1  3 batches  0.0 s  last loss 0.25"] == screen.shown()
+
+
+TEN = dict.fromkeys(("loss", *(f"metric{i}" for i in range(9))), 0.123456)
+
+
+def test_a_line_with_ten_metrics_is_broken_between_them(screen, bar):
+    """In a terminal of 80 columns no value is torn apart."""
+    make_loop(bar, Do("on_epoch_end", lambda loop: loop.log(TEN, level="epoch"))).train(1)
+    assert [
+        "train epoch 1/1  3 batches  0.0 s  loss 0.1235  metric0 0.1235  metric1 0.1235",
+        "    metric2 0.1235  metric3 0.1235  metric4 0.1235  metric5 0.1235",
+        "    metric6 0.1235  metric7 0.1235  metric8 0.1235",
+    ] == screen.shown()
+
+
+def test_a_line_in_a_file_is_never_broken(capsys):
+    """So that lines can be searched."""
+    make_loop("progress", Do("on_epoch_end", lambda loop: loop.log(TEN, "epoch"))).train(1)
+    assert 1 == len(lines(capsys))
+
+
+# -- the table of epochs --------------------------------------------------------------------
+
+
+def log_epochs(**values):
+    """Return a component that logs values by the number of the epoch."""
+    return Do(
+        "on_epoch_end",
+        lambda loop: loop.log({n: v[loop.epoch_num] for n, v in values.items()}, "epoch"),
+    )
+
+
+def test_epochs_are_a_table_at_the_end_with_the_best_marked(capsys):
+    """Validation first; a metric whose name does not tell what is better has no mark."""
+    log = log_epochs(loss=[3, 1.5, 2], accuracy=[0.5, 0.5, 0.7], lr=[1, 2, 3])
+    make_loop(log, "progress", n_valid=1).train(3)
+    rows = [line.split() for line in lines(capsys)[6:]]
+    del rows[2]  # the rule
+    assert [
+        ["valid"] * 3 + ["train"] * 3,
+        ["epoch", *["loss", "accuracy", "lr"] * 2],
+        ["1", *["3", "0.5", "1"] * 2],
+        ["2", *["1.5*", "0.5", "2"] * 2],
+        ["3", *["2", "0.7*", "3"] * 2],
+        ["*", "the", "best"],
+    ] == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "n_epochs"), [({"table": False}, 2), ({}, 1)], ids=["off", "one epoch"]
+)
+def test_a_table_can_be_left_out(capsys, options, n_epochs):
+    """One epoch needs none."""
+    make_loop(log_epochs(loss=[1, 2]), use("progress", **options)).train(n_epochs)
+    assert n_epochs == len(lines(capsys))
+
+
+def test_ten_metrics_fit_into_80_columns(capsys):
+    """What does not fit is named."""
+    log = log_epochs(**{f"metric_{i}": [0.1234567, 0.2] for i in range(10)})
+    make_loop(log, "progress").train(2)
+    table = lines(capsys)[2:]
+    assert all(len(line) <= 80 for line in table)
+    shown = re.findall(r"metric_\d", table[1])
+    left_out = re.findall(r"train/(metric_\d)", "\n".join(table[2:]))
+    assert sorted(f"metric_{i}" for i in range(10)) == sorted(shown + left_out)
+
+
+def test_a_table_of_many_epochs_shows_the_best_and_the_last(capsys):
+    """Not a hundred rows."""
+    losses = [abs(i - 50) / 100 for i in range(100)]
+    make_loop(log_epochs(loss=losses), "progress").train(100)
+    rows = [line.split() for line in lines(capsys)[103:-1]]
+    assert [["1", "0.5"], ["..."], ["51", "0*"], ["..."], ["91", "0.4"]] == rows[:5]
+    assert ["100", "0.49"] == rows[-1]
+
+
+def test_a_table_has_no_values_that_are_no_numbers(capsys):
+    """Nor one that is not finite as the best."""
+    make_loop(log_epochs(loss=[float("nan"), 1, 2], text=["a", "b", "c"]), "progress").train(3)
+    assert [["1", "nan"], ["2", "1*"], ["3", "2"]] == [r.split() for r in lines(capsys)[6:9]]
+
+
+# -- in a notebook --------------------------------------------------------------------------
+
+NOTEBOOK = """
+import torch, time
+from ttl_core import TrainTestLoop, LoopComponent
+
+class Step(LoopComponent):
+    def on_loss_compute(self, loop):
+        loop.loss = torch.tensor(0.25)
+        time.sleep(0.03)
+
+TrainTestLoop(torch.nn.Identity(), [Step(), "progress"], [torch.ones(2)] * 10).train(1)
+"""
+
+
+def test_a_notebook_shows_the_bar_in_a_widget(tmp_path):
+    """It is gone at the end, and the line of the epoch is there."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    client = nbclient.NotebookClient(
+        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    texts = [output.get("data", {}).get("text/plain", "") for output in notebook.cells[0].outputs]
+    assert any(text.startswith("train epoch 1/1  10 batches") for text in texts)
+    widgets = [widget["_model_name"] for widget in client.widget_state.values()]
+    assert "OutputModel" in widgets

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 import rich
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from ttl_progress.epoch import SEPARATOR
 
 
 class Display:
@@ -24,7 +27,7 @@ class Display:
 
     def start(self) -> bool:
         """Start to show rows, if the output is a terminal; return whether it is."""
-        if self._live is None and self._has_terminal():
+        if self._live is None and self.is_live:
             # without a thread: only the loop's own thread reads tensors
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -51,15 +54,42 @@ class Display:
             self._live = None
 
     def print(self, line: str) -> None:
-        """Print a line above the rows, without markup."""
-        self._console.print(Text(line), soft_wrap=True)
+        """Print a line above the rows, without markup; in a terminal, broken between its parts."""
+        console = self._console
+        if self.is_live and len(line) > console.width:
+            line = _broken(line, console.width)
+        console.print(Text(line), soft_wrap=True)
+
+    def print_table(self, table: Table) -> None:
+        """Print a table above the rows."""
+        self._console.print(table)
+
+    @property
+    def width(self) -> int:
+        """The number of columns of the output."""
+        return self._console.width
 
     @property
     def _console(self) -> Console:
         return self._given_console or rich.get_console()
 
-    def _has_terminal(self) -> bool:
+    @property
+    def is_live(self) -> bool:
+        """Whether the output is a terminal, or a notebook with widgets."""
+        console = self._console
+        if console.is_jupyter:
+            return find_spec("ipywidgets") is not None  # with which rich updates the rows
         # with FORCE_COLOR, rich's own console takes every output for a terminal
-        return self._console.is_interactive and (
-            self._given_console is not None or self._console.file.isatty()
-        )
+        return console.is_interactive and (self._given_console is not None or console.file.isatty())
+
+
+def _broken(line: str, width: int) -> str:
+    """Return a line as several, none of which is longer than a width, if its parts are not."""
+    lines = [""]
+    for part in line.split(SEPARATOR):
+        joined = SEPARATOR.join(filter(None, (lines[-1], part)))
+        if len(joined) <= width or not lines[-1].strip():
+            lines[-1] = joined
+        else:
+            lines.append(f"    {part}")
+    return "\n".join(lines)

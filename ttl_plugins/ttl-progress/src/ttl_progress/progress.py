@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import number
+from ttl_core.arguments import number, whole_number
 from ttl_progress.display import Display
 from ttl_progress.epoch import Epoch
+from ttl_progress.epoch_table import epoch_table
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -25,17 +26,20 @@ class Progress(LoopComponent):
     In a terminal, a bar with the newest loss and values logged at batch level is below everything
     that is printed. In any output, each epoch ends in a line with the values logged at epoch level;
     if no loss is among them, with the last batch's. A prediction has a bar and a line without a
-    loss.
+    loss. A train() of several epochs ends in a table of them, with the best values marked.
 
     Between two refreshes no value is read, so nothing waits for the device.
 
     Args:
         refresh_per_second: how often the bar is refreshed at most, up to 10.
+        every: where the output is no terminal, print a line each so many optimization steps too.
+        table: whether to print the table of epochs.
         console: where to print; by default rich's own, on standard output.
 
     Raises:
         TypeError: `console` is no rich console.
-        ArgumentError: `refresh_per_second` is not above 0 and up to 10.
+        ArgumentError: `refresh_per_second` is not above 0 and up to 10, or `every` is no whole
+            number from 1.
 
     Example:
         >>> import torch
@@ -50,7 +54,12 @@ class Progress(LoopComponent):
     """
 
     def __init__(
-        self, *, refresh_per_second: float = _MAX_REFRESHES, console: Console | None = None
+        self,
+        *,
+        refresh_per_second: float = _MAX_REFRESHES,
+        every: int | None = None,
+        table: bool = True,
+        console: Console | None = None,
     ) -> None:
         self.refresh_per_second = number("refresh_per_second", refresh_per_second, above=0)
         if refresh_per_second > _MAX_REFRESHES:
@@ -58,6 +67,8 @@ class Progress(LoopComponent):
                 f"refresh_per_second is {refresh_per_second!r}, but has to be at most "
                 f"{_MAX_REFRESHES}: each refresh waits for the device"
             )
+        self.every = every and whole_number("every", every, minimum=1)
+        self.table = table
         if not isinstance(console, Console | None):
             raise TypeError(f"console is {console!r}, no rich.console.Console")
         self._display = Display(console)
@@ -65,6 +76,8 @@ class Progress(LoopComponent):
         self._next_refresh = 0.0
         self._in_training = False
         self._n_epochs: int | None = None
+        self._lengths: dict[tuple[str, str | None], int] = {}  # of complete epochs, in batches
+        self._values: dict[str, dict[int, float]] = {}  # of epochs, by metric and epoch
 
     # -- when epochs begin and end ----------------------------------------------------------
 
@@ -75,8 +88,10 @@ class Progress(LoopComponent):
             return (yield)
         finally:
             self._close_all(loop)
+            self._print_table()
             self._in_training = False
             self._n_epochs = None
+            self._values = {}
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Note which epoch will be the last."""
@@ -101,10 +116,17 @@ class Progress(LoopComponent):
         epoch = self._epochs[-1]
         if epoch.n_before is None:  # not 0 where the epoch was resumed, or joined in the middle
             epoch.n_before = loop.batch_num
+            epoch.n_steps_before = loop.optim_step_num - loop.is_stepping
         epoch.n_done = loop.batch_num + 1
         now = time.monotonic()
         if now >= self._next_refresh:
             self._refresh(loop, epoch, now)
+        if self.every and self._is_due(loop) and not self._display.is_live:
+            self._display.print(epoch.line(loop, now - epoch.started, is_under_way=True))
+
+    def _is_due(self, loop: TrainTestLoop) -> bool:
+        has_stepped = loop.is_training and loop.is_stepping
+        return has_stepped and self.every is not None and loop.global_step % self.every == 0
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Keep the newest values of the epoch, as they are."""
@@ -120,6 +142,7 @@ class Progress(LoopComponent):
         self._in_training |= loop.is_training
         now = time.monotonic()
         epoch = Epoch(loop.epoch_desc, loop.data_name, self._number(loop), now)
+        epoch.n_expected = self._lengths.get((epoch.phase, epoch.data_name))
         self._epochs.append(epoch)
         if now >= self._next_refresh:
             self._refresh(loop, epoch, now)
@@ -130,7 +153,8 @@ class Progress(LoopComponent):
         if not self._in_training:
             return ""
         total = "" if self._n_epochs is None else f"/{self._n_epochs}"
-        return f"epoch {loop.epoch_num + 1}{total}"
+        step = f" step {loop.global_step}" if loop.is_validating else ""
+        return f"epoch {loop.epoch_num + 1}{total}{step}"
 
     def _close(self, loop: TrainTestLoop, epoch: Epoch) -> None:
         """Print the line of an epoch and of those inside it."""
@@ -141,6 +165,22 @@ class Progress(LoopComponent):
                 outer.started += seconds  # an epoch's time is without that of epochs inside it
             self._show()
             self._display.print(inner.line(loop, seconds))
+            if inner.is_complete:
+                self._lengths[inner.phase, inner.data_name] = inner.n_done
+                self._keep_values(loop, inner)
+
+    def _keep_values(self, loop: TrainTestLoop, epoch: Epoch) -> None:
+        """Keep the values of an epoch of train() for the table."""
+        if self.table and self._in_training:
+            for name in epoch.values["epoch"]:
+                value = loop.metrics.get(name)
+                if isinstance(value, int | float):
+                    self._values.setdefault(name, {})[loop.epoch_num + 1] = value
+
+    def _print_table(self) -> None:
+        n_epochs = len({epoch for by_epoch in self._values.values() for epoch in by_epoch})
+        if n_epochs > 1:
+            self._display.print_table(epoch_table(self._values, self._display.width))
 
     def _close_all(self, loop: TrainTestLoop) -> None:
         if self._epochs:
