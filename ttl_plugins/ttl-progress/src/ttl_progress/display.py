@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import rich
 from rich.console import Console, RenderableType
+from rich.control import strip_control_codes
 from rich.live import Live
+from rich.segment import Segment, Segments
 from rich.table import Table
-from rich.text import Text
 
 
 class Display:
@@ -52,7 +53,8 @@ class Display:
 
     def print(self, line: str) -> None:
         """Print a line above the rows, without markup."""
-        self._console.print(Text(line), soft_wrap=True)
+        segments = [Segment(strip_control_codes(line)), Segment.line()]  # faster than a Text
+        self._console.print(Segments(segments), soft_wrap=True)
 
     @property
     def _console(self) -> Console:
