@@ -23,9 +23,10 @@ def length_of_batch(batch: Any) -> int | None:
         >>> length_of_batch({"inputs": torch.ones(4, 2), "targets": torch.ones(4)})
         4
     """
-    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-    if not isinstance(first, torch.Tensor) or not first.dim():  # not as in most batches
-        first = next(_iterate_tensors(batch, seen=set()), None)
+    first = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+    if isinstance(first, torch.Tensor) and (shape := first.shape):  # as in most batches
+        return shape[0]
+    first = next(_iterate_tensors(batch, seen=set()), None)
     return None if first is None else first.size(0)
 
 

@@ -378,6 +378,21 @@ def test_a_point_that_is_not_overridden_is_not_called():
     assert [] == loop.hook.on_batch_end(loop=loop)
 
 
+def test_a_point_that_an_instance_does_not_need_is_not_called():
+    """A configuration may leave a point out, by the no-op of the base class in its place."""
+
+    class Sometimes(LoopComponent):
+        def __init__(self):
+            self.on_batch_end = super().on_batch_end
+
+        def on_batch_end(self, loop):
+            return "called"
+
+    loop = make_loop(Sometimes())
+    assert [] == loop.hook.on_batch_end(loop=loop)
+    assert "not implemented" in loop.explain("on_batch_end")
+
+
 def test_super_works_in_every_point():
     """A component may call the no-op of the base class."""
 

@@ -91,7 +91,8 @@ def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy.Hoo
         function = _function_of(static)
         marked = find_mark(static, "ttl_impl") if inspect.isroutine(function) else None
         looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
-        if (marked or looks_like_one) and function is not vars(CallbackPoints).get(name):
+        is_noop = getattr(function, "__func__", function) is vars(CallbackPoints).get(name)
+        if (marked or looks_like_one) and not is_noop:
             options = cast(pluggy.HookimplOpts, dict(marked or NO_OPTIONS))
             options["specname"] = options["specname"] or name
             yield name, function, options

@@ -1,5 +1,7 @@
 """What `metrics` gathers, when it drops it, and what it logs."""
 
+import subprocess
+import sys
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ from torch import nn, tensor
 from torchmetrics import CatMetric, MetricCollection, SumMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 from ttl_metrics import Metrics
-from ttl_metrics.epoch_values import _MeanLoss
+from ttl_metrics.mean_loss import _DeviceSum
 
 from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
 
@@ -163,19 +165,32 @@ def test_a13_a_weighted_loss_near_the_largest_number_does_not_overflow():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "compensated"])
-def test_a13_long_sums_keep_their_digits(dtype):
-    """A13: the mean of 17 million losses is right, also where a device has no float64."""
-    mean = _MeanLoss()
-    mean.set_dtype(dtype)
-    loss = tensor(0.1)
-    mean.update(loss, 2**24)  # as after many batches, where float32 would lose the next ones
+@pytest.mark.parametrize("one", [1, tensor(1)], ids=["number", "tensor"])
+def test_a13_long_sums_keep_their_digits(dtype, one):
+    """A13: the sum of 17 million losses is right, also where a device has no float64."""
+    total, loss = _DeviceSum(torch.zeros((), dtype=dtype)), tensor(0.1)
+    total.add(loss, 2**24)  # as after many batches, where float32 would lose the next ones
     for _ in range(300):
-        mean.update(loss, 1)
-    assert loss.item() == pytest.approx(mean.compute().item(), rel=1e-7)
+        total.add(loss, one)
+    mean = total.rounded().item() / (2**24 + 300)
+    assert loss.item() == pytest.approx(mean, rel=1e-7)
     single = loss * 2**24
     for _ in range(300):
         single = single + loss
     assert single.item() / (2**24 + 300) != pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_the_mean_loss_is_that_of_all_processes(monkeypatch):
+    """Where torch.distributed is in use, totals and weights of all processes are added."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        monkeypatch.setattr(
+            torch.distributed, "all_reduce", lambda sums: sums.add_(tensor([10.0, 3.0]))
+        )
+        assert 3.0 == mean_loss([1.0, 4.0])  # (5 + 10) / (2 + 3)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a13_states_of_single_precision_are_loaded():
@@ -279,6 +294,16 @@ def test_a14_a_component_placed_before_it_reads_the_values_of_this_epoch(place):
     loop.components.insert(place, Read())
     loop.train(n_epochs=2)
     assert [1.0, 5.0, 2.0, 6.0] == read
+
+
+def test_torchmetrics_is_not_imported_for_the_loss_alone():
+    """The mean loss is there without the seconds that importing torchmetrics takes."""
+    program = (
+        "import sys, torch; from ttl_core import TrainTestLoop, use; "
+        "TrainTestLoop(torch.nn.Identity(), ['metrics', use('metrics', train={})]).test([[1.0]]); "
+        "sys.exit('torchmetrics' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # -- metrics ------------------------------------------------------------------------------------

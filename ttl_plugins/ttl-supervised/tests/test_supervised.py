@@ -203,6 +203,36 @@ def test_explains_that_it_was_enabled_in_mid_batch():
         loop.train(1)
 
 
+def test_scores_of_the_same_batch_in_an_earlier_epoch_are_not_taken_for_those_of_this_one():
+    """Disabled within a batch, and enabled again within that of the next epoch, it says so."""
+
+    class Toggle(LoopComponent):
+        def on_forward_pass(self, loop):
+            if loop.epoch_num == 0:
+                loop.components.disable("supervised")
+            else:
+                loop.components.enable("supervised")
+
+    loop = make_loop(Toggle(), data=make_data(1))
+    with pytest.raises(TTLError, match="in the middle of a batch"):
+        loop.train(2)
+
+
+def test_scores_are_remembered_over_a_validation_in_mid_batch():
+    """A validation between forward pass and loss does not change what the batch is made of."""
+
+    class Validate(LoopComponent):
+        def on_forward_pass(self, loop):
+            if loop.is_training:
+                loop.validate()
+
+    data = make_data(2)
+    loop, plain = make_loop(Validate(), data=data, valid_data=data), make_loop(data=data)
+    for one in (loop, plain):
+        one.train(1)
+    assert_same(plain.model.state_dict(), loop.model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

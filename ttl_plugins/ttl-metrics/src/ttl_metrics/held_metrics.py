@@ -16,6 +16,7 @@ import torch
 from torchmetrics import Metric, MetricCollection
 
 from ttl_core import StateError
+from ttl_metrics.epoch_values import check_metrics
 
 
 class HeldMetric(NamedTuple):
@@ -108,11 +109,7 @@ class HeldMetrics:
             StateError: the state is of other metrics.
         """
         held_metrics = self._held()
-        if missing := state.keys() - held_metrics.keys():
-            raise StateError(
-                f"the state holds the metric {min(missing)!r}, but the metrics of this script are: "
-                f"{', '.join(held_metrics) or 'none'}. Give the metrics that the run had"
-            )
+        check_metrics(state, held_metrics)
         for path, its_state in state.items():
             metric = held_metrics[path].metric
             metric._computed = None

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torchmetrics import Metric, MetricCollection
 
 from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
-from ttl_metrics.epoch_values import EpochKey, EpochValues
+from ttl_metrics.epoch_values import EpochValues
 
 if TYPE_CHECKING:
-    from ttl_core import TrainTestLoop
+    from torchmetrics import Metric, MetricCollection
 
-Given: TypeAlias = Metric | MetricCollection | Sequence[Metric] | Mapping[str, Metric]
+    from ttl_core import TrainTestLoop
+    from ttl_metrics.phase_metrics import GivenMetrics
+
+Given: TypeAlias = "Metric | MetricCollection | Sequence[Metric] | Mapping[str, Metric]"
 """What can be given as the metrics of a phase."""
 
 
@@ -85,22 +87,18 @@ class Metrics(LoopComponent):
             )
         self.loss = loss
         self.update_with = update_with
-        self._phases: dict[str, EpochValues] = {}
-        for phase, own in {"train": train, "valid": valid, "test": test}.items():
-            common = named if metrics is None else metrics
-            what, given = ("metrics", common) if own is None else (phase, own)
-            collection = _collection(what, given)
-            if loss and "loss" in collection.keys():  # noqa: SIM118  ("in" ignores its prefix)
-                raise ArgumentError(
-                    f"{what} holds a metric named 'loss', the name of the mean loss. Rename it, "
-                    "or give loss=False"
-                )
-            self._phases[phase] = EpochValues(collection)
+        common = named if metrics is None else metrics
+        for_all = _given("metrics", common, has_loss=loss)
+        self._given = {
+            phase: for_all if own is None else _given(phase, own, has_loss=loss)
+            for phase, own in {"train": train, "valid": valid, "test": test}.items()
+        }
+        self._phases: dict[str, EpochValues] = {}  # those that have begun, as copies take a while
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Drop what the phase's last epoch gathered; clear `loss` outside training."""
-        if loop.epoch_desc in self._phases:
-            self._phases[loop.epoch_desc].begin(_key(loop))
+        if loop.epoch_desc in self._given:
+            self._phase(loop.epoch_desc).begin((loop.epoch_num, loop.data_name))
         if not loop.is_training:  # without a new one, the last loss of training would count
             loop.loss = None
 
@@ -110,12 +108,12 @@ class Metrics(LoopComponent):
         if values is None:
             return
         loss = getattr(loop, "loss", None)
-        arguments = self._arguments(loop, loss) if values.metrics else None
-        values.move_to_device_of(*(arguments or ()), loss)
         if self.loss and loss is not None:
             values.add_loss(loss, loop.batch_size)
-        if arguments is not None:
-            values.update_metrics(*arguments)
+        if values.metrics is not None:
+            arguments = self._arguments(loop, loss)
+            if arguments is not None:
+                values.update_metrics(*arguments)
 
     # Otherwise components placed before this one would read the values of an earlier epoch.
     @hookimpl(tryfirst=True)
@@ -140,13 +138,24 @@ class Metrics(LoopComponent):
         Args:
             state: what `state_dict` returned.
         """
-        for phase, values in self._phases.items():
-            values.load_state_dict(state.get(phase, {}))
+        for phase in self._given:
+            if phase in state or phase in self._phases:
+                self._phase(phase).load_state_dict(state.get(phase, {}))
+
+    def _phase(self, phase: str) -> EpochValues:
+        """Return the values of a phase."""
+        if phase not in self._phases:
+            given = self._given[phase]
+            self._phases[phase] = EpochValues(None if given is None else given.copy())
+        return self._phases[phase]
 
     def _values(self, loop: TrainTestLoop) -> EpochValues | None:
         """Return the values of the epoch under way; None in prediction."""
-        values = self._phases.get(loop.epoch_desc)
-        if values is not None and values.epoch != (key := _key(loop)):
+        if loop.epoch_desc not in self._given:
+            return None
+        values = self._phase(loop.epoch_desc)
+        key = loop.epoch_num, loop.data_name
+        if values.epoch != key:
             values.begin(key)  # this component was enabled in the middle of the epoch
         return values
 
@@ -172,31 +181,38 @@ class Metrics(LoopComponent):
         if arguments is None:
             return None
         # metrics that keep lists would keep the graphs too
-        return tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in arguments)
+        return tuple([a.detach() if isinstance(a, torch.Tensor) else a for a in arguments])
 
 
-def _key(loop: TrainTestLoop) -> EpochKey:
-    return loop.epoch_num, loop.data_name
+def _given(what: str, given: Any, *, has_loss: bool) -> GivenMetrics | None:
+    """Return the metrics that were given; None if there are none.
 
+    Args:
+        what: the name of the argument, for errors.
+        given: its value.
+        has_loss: whether the mean loss is logged too.
 
-def _collection(what: str, given: Any) -> MetricCollection:
-    """Return a copy of what was given as a collection."""
-    if isinstance(given, MetricCollection):
-        return given.clone()
-    try:
-        # finding groups of metrics that can share state compares values, which waits for the device
-        return MetricCollection(
-            dict(given) if isinstance(given, Mapping) else given, compute_groups=False
-        ).clone()
-    except (KeyError, ValueError) as error:
-        raise TypeError(
-            f"{what} is {given!r}, but a torchmetrics.Metric, a MetricCollection or a dict of "
-            f"metrics by name was expected: {error}"
-        ) from error
+    Raises:
+        TypeError: it is neither a metric nor several.
+        ArgumentError: a metric has the name of the loss.
+    """
+    if isinstance(given, Mapping | list | tuple) and not given:
+        return None
+    from ttl_metrics.phase_metrics import GivenMetrics
+
+    metrics = GivenMetrics.of(what, given)
+    if has_loss and "loss" in metrics.names():
+        raise ArgumentError(
+            f"{what} holds a metric named 'loss', the name of the mean loss. Rename it, or give "
+            "loss=False"
+        )
+    return metrics
 
 
 def _targets(batch: Any) -> Any:
     """Return the targets that a batch holds, or None."""
+    if type(batch) is tuple and len(batch) == 2:  # most batches: asking for names costs more
+        return batch[1]
     match batch:
         case {"targets": targets} | {"labels": targets}:
             return targets

@@ -58,11 +58,13 @@ class Amp(LoopComponent):
         self.device_type = device_type
         self.init_scale = number("init_scale", init_scale, above=0)
         self.growth_interval = whole_number("growth_interval", growth_interval, minimum=1)
-        self._device_type = device_type
+        self._autocast: torch.autocast | None = None  # of this epoch, from its first batch on
         self._scaler: torch.amp.GradScaler | None = None
         self._loaded: Mapping[str, Any] = {}
         self._n_skipped: Any = 0
         self._has_warned = False
+        if dtype == "bf16":  # otherwise each batch would pay for a wrapper that does nothing
+            self.on_backward_pass = super().on_backward_pass  # type: ignore[method-assign]
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -71,30 +73,30 @@ class Amp(LoopComponent):
         autocast keeps it while it is enabled, as it is where validate() is called inside a forward
         pass. Casts from an epoch without gradients have no graph, and may be of other weights.
         """
-        self._device_type = self.device_type  # the model may have moved
+        outer = self._autocast
+        self._autocast = None  # the model may have moved, and one in use cannot be entered again
         torch.clear_autocast_cache()
         try:
             return (yield)
         finally:
             torch.clear_autocast_cache()
+            self._autocast = outer
 
     @hookimpl(wrapper=True)
     def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Compute scores in mixed precision."""
-        with torch.autocast(self._device_type_of(loop.model), _DTYPES[self.dtype]):
+        with self._autocast or self._make_autocast(loop.model):
             return (yield)
 
     @hookimpl(wrapper=True)
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Compute the loss in mixed precision."""
-        with torch.autocast(self._device_type_of(loop.model), _DTYPES[self.dtype]):
+        with self._autocast or self._make_autocast(loop.model):
             return (yield)
 
     @hookimpl(wrapper=True)
     def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """With fp16, scale the loss for it, and after it unscale the gradients of a step."""
-        if self.dtype == "bf16":
-            return (yield)
         loss = loop.loss
         scaler = self._scaler or self._make_scaler(loss.device)
         loop.loss = scaler.scale(loss)
@@ -132,11 +134,14 @@ class Amp(LoopComponent):
         self._scaler = None
         self._n_skipped = state.get("n_skipped", 0)
 
-    def _device_type_of(self, model: torch.nn.Module) -> str:
-        if self._device_type is None:
+    def _make_autocast(self, model: torch.nn.Module) -> torch.autocast:
+        """Make what the batches of this epoch enter, each at two points, never inside itself."""
+        device_type = self.device_type
+        if device_type is None:
             first = next(model.parameters(), None)
-            self._device_type = "cpu" if first is None else first.device.type
-        return self._device_type
+            device_type = "cpu" if first is None else first.device.type
+        self._autocast = torch.autocast(device_type, _DTYPES[self.dtype])
+        return self._autocast
 
     def _unscale(self, loop: TrainTestLoop, scaler: torch.amp.GradScaler) -> None:
         """Unscale the gradients, and skip the step if one of them has overflowed."""

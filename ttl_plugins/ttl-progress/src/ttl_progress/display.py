@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from itertools import chain
 
 import rich
 from rich.console import Console, RenderableType
+from rich.control import strip_control_codes
 from rich.live import Live
+from rich.segment import Segment, Segments
 from rich.table import Table
-from rich.text import Text
 
 from ttl_progress.epoch import SEPARATOR
 
@@ -55,10 +57,12 @@ class Display:
 
     def print(self, line: str) -> None:
         """Print a line above the rows, without markup; in a terminal, broken between its parts."""
-        console = self._console
-        if self.is_live and len(line) > console.width:
-            line = _broken(line, console.width)
-        console.print(Text(line), soft_wrap=True)
+        lines = [line]
+        if len(line) > self.width and self.is_live:
+            lines = _broken(line, self.width)
+        # segments are faster than a Text
+        pairs = ((Segment(strip_control_codes(each)), Segment.line()) for each in lines)
+        self._console.print(Segments(chain.from_iterable(pairs)), soft_wrap=True)
 
     def print_table(self, table: Table) -> None:
         """Print a table above the rows."""
@@ -83,7 +87,7 @@ class Display:
         return console.is_interactive and (self._given_console is not None or console.file.isatty())
 
 
-def _broken(line: str, width: int) -> str:
+def _broken(line: str, width: int) -> list[str]:
     """Return a line as several, none of which is longer than a width, if its parts are not."""
     lines = [""]
     for part in line.split(SEPARATOR):
@@ -92,4 +96,4 @@ def _broken(line: str, width: int) -> str:
             lines[-1] = joined
         else:
             lines.append(f"    {part}")
-    return "\n".join(lines)
+    return lines

@@ -64,8 +64,7 @@ class BatchSplitter:
             ValueError: a list of two may be a pair, or two samples.
         """
         if type(batch) is not list:
-            # most batches are pairs: asking whether they are mappings costs more than the rest
-            return batch if type(batch) is tuple and len(batch) == 2 else split_batch(batch)
+            return split_batch(batch)
         if self._n_parts == 2 == len(batch):
             return batch[0], batch[1]
         if self._n_parts is None:
@@ -182,6 +181,11 @@ def to_device(value: Any, device: torch.device) -> Any:
     Raises:
         TypeError: a mapping cannot be created from a dict.
     """
+    # first what most batches are, as calling `to` for nothing takes longer than the rest
+    if isinstance(value, torch.Tensor) and value.device == device:
+        return value
+    if type(value) is tuple:
+        return tuple([to_device(item, device) for item in value])
     if hasattr(value, "to"):
         return value.to(device, non_blocking=True)
     if isinstance(value, Mapping):

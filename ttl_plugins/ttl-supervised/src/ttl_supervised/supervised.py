@@ -149,8 +149,8 @@ class Supervised(LoopComponent):
         if monitor is not None:  # otherwise no batch pays for it
             self.on_log = self._note_monitored  # type: ignore[method-assign]
         # the batches of the newest scores and loss: this component may be disabled in between
-        self._scored_at: object = None
-        self._loss_at: object = None
+        self._scored_at: int | None = None
+        self._loss_at: int | None = None
 
     def _note_monitored(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Note that the monitored metric was logged, where a scheduler monitors one."""
@@ -197,12 +197,13 @@ class Supervised(LoopComponent):
         """
         if loop.epoch_desc == "predict":  # on_epoch_begin does not fire in it
             self._prepare_model(loop.model)
-        outer = self._splitter
+        outer = self._splitter, self._scored_at, self._loss_at
         self._splitter = BatchSplitter()  # a validation in mid-epoch has one of its own
+        self._scored_at = self._loss_at = None
         try:
             result = yield
         finally:
-            self._splitter = outer
+            self._splitter, self._scored_at, self._loss_at = outer
         if self.monitor is not None:
             # a validation in mid-epoch or on its own does not end a training epoch
             self._is_due |= loop.is_training
@@ -238,9 +239,10 @@ class Supervised(LoopComponent):
 
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Clear the gradients, also those that no optimizer uses: they would grow for ever."""
-        loop.optimizer.zero_grad()
-        if loop.optimizer is not self._listed_with:  # model.zero_grad() would be slow
-            self._listed_with = loop.optimizer
+        optimizer = loop.optimizer
+        optimizer.zero_grad()
+        if optimizer is not self._listed_with:  # model.zero_grad() would be slow
+            self._listed_with = optimizer
             stepped = {id(parameter) for parameter in optimizer_parameters(loop)}
             self._unstepped = [p for p in loop.model.parameters() if id(p) not in stepped]
         for parameter in self._unstepped:
@@ -260,7 +262,7 @@ class Supervised(LoopComponent):
         inputs, targets = self._split(loop)
         if targets is None and not (loop.is_testing or loop.is_predicting):
             raise no_targets_error(loop.epoch_desc, loop.batch)
-        if isinstance(inputs, list | tuple):
+        if isinstance(inputs, (list, tuple)):
             weigh_samples(loop, inputs, targets)
         try:
             loop.scores = loop.model(inputs)
@@ -269,11 +271,12 @@ class Supervised(LoopComponent):
             if inputs is loop.batch:
                 note_whole_batch(error, inputs)
             raise
-        self._scored_at = _position(loop)
+        self._scored_at = loop.batch_num
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
         """Set `loss` and log it; None where a test batch has no targets."""
-        _require(self._scored_at, loop, "scores")
+        if self._scored_at != loop.batch_num:
+            raise _enabled_late_error("scores")
         _, targets = self._split(loop)
         if targets is None:
             loop.loss = None
@@ -286,11 +289,12 @@ class Supervised(LoopComponent):
         if loop.is_training and not (isinstance(loss, torch.Tensor) and loss.numel() == 1):
             raise wrong_loss_error(loss)
         loop.log({"loss": loss})
-        self._loss_at = _position(loop)
+        self._loss_at = loop.batch_num
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
         """Compute gradients."""
-        _require(self._loss_at, loop, "loss")
+        if self._loss_at != loop.batch_num:
+            raise _enabled_late_error("loss")
         try:
             loop.loss.backward()
         except RuntimeError as error:
@@ -323,9 +327,12 @@ class Supervised(LoopComponent):
         self._is_new = state.get("is_new", True)
 
     def _split(self, loop: TrainTestLoop) -> Batch:
+        batch = loop.batch
         if self.split is not split_batch:
-            return self.split(loop.batch)
-        return self._splitter(loop.batch, loop.data)
+            return self.split(batch)
+        if type(batch) is tuple and len(batch) == 2:
+            return batch  # most batches are pairs: asking what else they may be costs more
+        return self._splitter(batch, loop.data)
 
     def _prepared_loss_func(self) -> Any:
         """Return the loss function with its tensors on the device."""
@@ -350,13 +357,8 @@ def _is_last_part(loop: TrainTestLoop) -> bool:
     return loop.is_validating and loop.data_name == list(data)[-1]
 
 
-def _position(loop: TrainTestLoop) -> tuple[object, ...]:
-    return loop.epoch_desc, loop.epoch_num, loop.global_step, loop.batch_num
-
-
-def _require(computed_at: object, loop: TrainTestLoop, what: str) -> None:
-    if computed_at != _position(loop):
-        raise RunError(
-            f"'supervised' was enabled in the middle of a batch whose {what} it did not compute. "
-            "Enable it between batches"
-        )
+def _enabled_late_error(what: str) -> RunError:
+    return RunError(
+        f"'supervised' was enabled in the middle of a batch whose {what} it did not compute. "
+        "Enable it between batches"
+    )
