@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ttl_core.batches import map_nested
     from ttl_core.components.arrange import arrange
     from ttl_core.components.component import LoopComponent
     from ttl_core.discovery.spec import use
@@ -59,6 +60,7 @@ __all__ = [
     "check_state",
     "hookimpl",
     "hookspec",
+    "map_nested",
     "missing_metric_error",
     "optimizer_parameters",
     "sample_generator",
@@ -78,6 +80,7 @@ _HOMES = {
     "check_state": "state.format",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
+    "map_nested": "batches",
     "missing_metric_error": "monitor",
     "optimizer_parameters": "variables.loop_variables",
     "sample_generator": "state.sampler",

@@ -63,6 +63,7 @@ def map_nested(function: Callable[[Any], Any], value: Any) -> Any:
 
     Example:
         >>> from collections import OrderedDict
+        >>> from ttl_core import map_nested
         >>> map_nested(lambda item: item + 1, OrderedDict(a=[1, 2], b=(3,)))
         OrderedDict([('a', [2, 3]), ('b', (4,))])
     """

@@ -95,7 +95,7 @@ def test_a12_a_mapping_that_cannot_be_moved_is_refused():
             super().__init__({"inputs": inputs, "targets": targets})
 
     loop = make_loop(device=META)
-    with pytest.raises(TypeError, match=r"a Two, a mapping .* Give it a method to\(device"):
+    with pytest.raises(TypeError, match=r"a Two is a mapping .* Give it a method to\(device"):
         loop.predict([Two(torch.ones(2, 2), None)])
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections import UserDict
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import default_collate
+
+from ttl_core import map_nested
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -186,35 +186,11 @@ def to_device(value: Any, device: torch.device) -> Any:
         return value
     if type(value) is tuple:
         return tuple([to_device(item, device) for item in value])
-    if hasattr(value, "to"):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        moved = {key: to_device(item, device) for key, item in value.items()}
-        return moved if type(value) is dict else _mapping_like(value, moved)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(to_device(item, device) for item in value))
-    if isinstance(value, list | tuple):
-        return type(value)(to_device(item, device) for item in value)
-    return value
 
+    def move(item: Any) -> Any:
+        return item.to(device, non_blocking=True) if hasattr(item, "to") else item
 
-def _mapping_like(value: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
-    """Return a mapping of the type of another one, and with what else that holds."""
-    if isinstance(value, dict | UserDict):  # whose copies have items of their own
-        result = copy.copy(value)
-        for key, item in items.items():
-            result[key] = item
-        return result
-    if all(items[key] is item for key, item in value.items()):
-        return value
-    try:
-        return type(value)(items)  # type: ignore[call-arg]
-    except TypeError as error:
-        raise TypeError(
-            f"a batch holds a {type(value).__name__}, a mapping that cannot be moved to a device, "
-            "as none can be created from a dict. Give it a method to(device, non_blocking) that "
-            "returns one with its tensors moved"
-        ) from error
+    return map_nested(move, value)
 
 
 def function_to_device(function: Any, device: torch.device) -> Any:
