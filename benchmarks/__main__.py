@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import gc
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.agreement import check_same_work
+from benchmarks.contender import Contender
 from benchmarks.contenders import BY_HAND, OURS, load_peers
 from benchmarks.measuring import measure, measure_all
 from benchmarks.page import Results, insert_section, section
@@ -29,12 +31,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--contenders", nargs="+", metavar="TEXT", help="only those whose names contain a text"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="at most, default %(default)s")
+    parser.add_argument("--rounds", type=int, default=40, help="at most, default %(default)s")
     parser.add_argument(
         "--minutes", type=float, default=7.0, help="no round begins after, default %(default)s"
     )
     parser.add_argument("--write", action="store_true", help=f"write into {PAGE.name}")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds is at least 2: there are no quartiles of one")
+    if arguments.write and (arguments.contenders or len(arguments.workloads) < len(WORKLOADS)):
+        parser.error("--write takes all workloads and contenders: it replaces the whole section")
+    return arguments
+
+
+def selected(contenders: Iterable[Contender], texts: Sequence[str] | None) -> list[Contender]:
+    """Return the contenders whose names contain one of the texts; all if there are none."""
+    return [
+        contender
+        for contender in contenders
+        if texts is None or any(text.lower() in contender.name.lower() for text in texts)
+    ]
 
 
 def main() -> None:
@@ -42,28 +58,25 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of peers about themselves, and of loops without a step
-    peers, missing = load_peers()
-    texts = arguments.contenders
-    ours, peers = (
-        [c for c in group if texts is None or any(t.lower() in c.name.lower() for t in texts)]
-        for group in (OURS, peers)
-    )
-    workloads = [WORKLOADS[name] for name in arguments.workloads]
-    differences = {
-        (workload.name, contender.name): check_same_work(contender, BY_HAND, workload)
-        for workload in workloads
-        if workload.trains
-        for contender in (*ours, *peers)
-        if workload.name in contender.runs
-    }
+    all_peers, missing = load_peers()
+    ours, peers = (selected(group, arguments.contenders) for group in (OURS, all_peers))
     contenders = [BY_HAND, *ours, *peers]
-    for workload in workloads:  # what is made once in a process
+    workloads = [WORKLOADS[name] for name in arguments.workloads]
+
+    differences = {}
+    for workload in workloads:  # what is made once in a process is made here, too
         for contender in contenders:
-            if workload.name in contender.runs and not workload.trains:
+            if workload.name not in contender.runs:
+                continue
+            if workload.trains:
+                difference = check_same_work(contender, BY_HAND, workload)
+                differences[workload.name, contender.name] = difference
+            else:
                 measure(contender, workload)
     gc.collect()
     gc.freeze()  # the modules of all peers would make each collection slow
     samples = measure_all(contenders, workloads, arguments.rounds, 60 * arguments.minutes)
+
     text = section(Results(BY_HAND, ours, peers, samples, differences, missing))
     print(text)
     if arguments.write:

@@ -38,6 +38,12 @@ class Spread:
         return self.low <= other.high and other.low <= self.high
 
 
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return the middle of some values."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
+
+
 FIGURES: Mapping[str, Callable[[Sample, Sample], float]] = {
     "batch, µs": lambda sample, by_hand: (sample.batch - by_hand.batch) * 1e6,
     "batch": lambda sample, by_hand: sample.batch / by_hand.batch,
@@ -88,8 +94,7 @@ class Results:
             return None
         by_hand = self.samples[row.workload, self.by_hand.name]
         figures = [FIGURES[row.figure](*pair) for pair in zip(samples, by_hand, strict=True)]
-        low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
-        return Spread(median, low, high)
+        return spread_of(figures)
 
 
 def number(value: float, *, is_ratio: bool) -> str:
@@ -106,13 +111,15 @@ def cell(results: Results, row: Row, contender: Contender) -> str:
         if not row.is_ratio:
             return "0"
         if row.figure == "run":
-            return f"1 ({statistics.median(sample.run for sample in samples):.2f} s)"
-        return f"1 ({statistics.median(sample.batch for sample in samples) * 1e6:.0f} µs)"
-    spread = results.spread(row, contender)
-    if spread is None:
+            spread = spread_of([sample.run for sample in samples])
+            return f"1 = {spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}] s"
+        spread = spread_of([sample.batch * 1e6 for sample in samples])
+        return f"1 = {spread.median:.0f} [{spread.low:.0f}, {spread.high:.0f}] µs"
+    found = results.spread(row, contender)
+    if found is None:
         return "-"
     median, low, high = (
-        number(value, is_ratio=row.is_ratio) for value in (spread.median, spread.low, spread.high)
+        number(value, is_ratio=row.is_ratio) for value in (found.median, found.low, found.high)
     )
     return f"{median} [{low}, {high}]"
 
@@ -149,7 +156,7 @@ def rivals(results: Results, row: Row, ours: Contender) -> list[str]:
         for spread, peer in ahead
     ]
     median = number(own.median, is_ratio=row.is_ratio)
-    line = f"- {row.sentence}: {ours.name} with {median} is behind {', '.join(texts)}."
+    line = f"- {row.sentence}: {ours.name} with {median} is not ahead of {', '.join(texts)}."
     return [_filled(line, "  ")]
 
 

@@ -168,7 +168,8 @@ CONTENDER = Contender(
     distributions=("lightning", "torchmetrics", "tqdm"),
     n_points=2,
     lean=(
-        "`Trainer(barebones=True)`, and manual optimization in the loop alone. In the everyday "
+        "`Trainer(barebones=True)`, and manual optimization in the loop alone, "
+        "with which two of its callback points fire in a batch. In the everyday "
         "set no logger and no summary; metrics are torchmetrics', updated in `training_step` and "
         "logged once an epoch, which costs less than `self.log` in each step; the bar is redrawn "
         "every tenth batch at most. Averages and checkpoints are its own callbacks."

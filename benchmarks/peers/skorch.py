@@ -22,6 +22,12 @@ ALL_POINTS = (
     "on_epoch_end",
     "on_train_end",
 )
+DEFAULT_CALLBACKS = (
+    "callbacks__epoch_timer",
+    "callbacks__train_loss",
+    "callbacks__valid_loss",
+    "callbacks__print_log",
+)
 NO_LOSS = {"loss": torch.zeros(()), "y_pred": None}
 
 
@@ -56,12 +62,11 @@ def fit(task: Task, net_class: type[NeuralNet], callbacks: list[Callback]) -> No
         max_epochs=task.n_epochs,
         iterator_train=lambda dataset, **_: task.batches,
         train_split=None,
-        callbacks="disable",
+        callbacks=callbacks,
         verbose=0,
+        **dict.fromkeys(DEFAULT_CALLBACKS),
     )
-    net.initialize()
-    net.callbacks_ = [(f"callback-{i}", callback) for i, callback in enumerate(callbacks)]
-    net.partial_fit(Dataset(), y=None)
+    net.fit(Dataset(), y=None)
 
 
 def run_one_component(task: Task) -> None:
