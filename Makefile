@@ -1,4 +1,4 @@
-.PHONY: setup demo test check bench soak clean
+.PHONY: setup demo test check bench peers soak clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -6,6 +6,7 @@ BIN := .venv/bin
 PLUGINS := $(wildcard ttl_plugins/*/pyproject.toml)
 PLUGIN_DIRS := $(PLUGINS:/pyproject.toml=)
 SETUP := .venv/.done
+PEERS := .venv-peers/.done
 
 setup: $(SETUP)  ## make .venv and install the core, the plugins and the tools into it
 
@@ -25,15 +26,25 @@ test: $(SETUP)  ## run every test but the benchmarks and the soak
 check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing
+	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q README.md docs ttl_core ttl_plugins/*/README.md
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
 
+peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/cost.md
+	OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks --write
+
+$(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -c constraints.txt --upgrade pip hatchling editables
+	.venv-peers/bin/python -m pip install --quiet -c constraints.txt --no-build-isolation \
+		-r benchmarks/requirements.txt --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
+	touch $(PEERS)
+
 soak: $(SETUP)  ## kill training a thousand times
 	$(BIN)/python -m pytest -q -s -m soak ttl_plugins/ttl-checkpoint/tests
 
 clean:  ## remove what make made
-	rm -rf .venv build dist runs
+	rm -rf .venv .venv-peers build dist runs
