@@ -65,6 +65,7 @@ class DataWrapper(Protocol):
 
 def unwrapped(data: Any) -> Any:
     """Return the data that wrappers of data are made of in the end."""
-    while isinstance(data, DataWrapper) and not has_state(data):
+    # first what most data do not have, as looking for a protocol takes long
+    while hasattr(data, "wrapped_data") and isinstance(data, DataWrapper) and not has_state(data):
         data = data.wrapped_data
     return data

@@ -21,8 +21,10 @@ def random_state() -> State:
         if device is not None and device.is_available():
             devices[name] = _states_of(device)
     numpy = sys.modules.get("numpy")
+    version, internal, gauss = random.getstate()
     return {
-        "python": random.getstate(),
+        # tensors, as saving hundreds of numbers one by one takes longer than all the rest
+        "python": (version, torch.tensor(internal), gauss),
         "numpy": _numpy_state(numpy) if numpy else None,
         "torch": torch.get_rng_state(),
         "devices": devices,
@@ -36,7 +38,7 @@ def restore_random(saved: State) -> None:
         saved: what `random_state` returned.
     """
     version, internal, gauss = saved["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate((version, tuple(_numbers(internal)), gauss))
     torch.set_rng_state(saved["torch"])
     for name, states in saved["devices"].items():
         device = getattr(torch, name, None)
@@ -63,7 +65,7 @@ def _numpy_state(numpy: Any) -> State:
     kind, keys, position, has_gauss, gauss = numpy.random.get_state()
     return {
         "kind": kind,
-        "keys": keys.tolist(),
+        "keys": torch.from_numpy(keys.astype("int64")),
         "position": int(position),
         "has_gauss": int(has_gauss),
         "gauss": float(gauss),
@@ -75,4 +77,9 @@ def _set_numpy_state(saved: State) -> None:
         import numpy
     except ImportError:  # then nothing draws from it here
         return
-    numpy.random.set_state(tuple(saved.values()))
+    numpy.random.set_state(tuple({**saved, "keys": _numbers(saved["keys"])}.values()))
+
+
+def _numbers(values: Any) -> Any:
+    """Return whole numbers as a sequence; in states of earlier versions they are one."""
+    return values.tolist() if isinstance(values, torch.Tensor) else values

@@ -30,6 +30,20 @@ def test_keeps_the_newest(tmp_path, keep, n):
     assert expected[-n:] == positions(tmp_path)
 
 
+def test_a_manifest_that_was_damaged_since_it_was_written_does_not_count(tmp_path):
+    """Manifests are remembered, but read again where their files have changed."""
+
+    def damage(loop):
+        if loop.global_step == 4:
+            path = Store(tmp_path).checkpoints()[0] / "manifest.json"
+            path.write_bytes(path.read_bytes().replace(b'"due"', b'"new"'))
+
+    make_loop(tmp_path, CallAt("on_safe_point", damage), every=1, keep=2).train(2)
+    assert ["000003", "000005", "000006"] == [
+        path.name[:6] for path in Store(tmp_path).everything()
+    ]
+
+
 @pytest.mark.parametrize(
     ("mode", "values", "expected"),
     [

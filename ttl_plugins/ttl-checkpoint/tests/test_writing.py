@@ -2,7 +2,9 @@
 
 import datetime
 import enum
+import hashlib
 import math
+import os
 import time
 
 import pytest
@@ -19,11 +21,32 @@ from checkpoint_runs import (
     newest,
     positions,
 )
+from ttl_checkpoint.files import write_durably
 from ttl_checkpoint.reading import read_state, verify
 from ttl_checkpoint.store import Store
 
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
 from ttl_core.testing import ComponentConformance, Step
+
+# -- files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[], [3, 5], [1 << 18, 1], [7, 5 << 20, 2], [30 << 20, 9 << 20]])
+def test_a_file_holds_what_was_written_and_its_digest(tmp_path, sizes):
+    """Small pieces are written together, large ones are digested in a thread, all in order."""
+    pieces = [os.urandom(size) for size in sizes]
+    buffer = bytearray(max(sizes, default=0))
+
+    def fill(file):
+        for piece in pieces:  # from one buffer, which changes right after each write
+            buffer[: len(piece)] = piece
+            file.write(memoryview(buffer)[: len(piece)])
+
+    record = write_durably(tmp_path / "file", fill)
+    content = b"".join(pieces)
+    assert content == (tmp_path / "file").read_bytes()
+    assert {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} == record
+
 
 # -- announcements --------------------------------------------------------------------------
 

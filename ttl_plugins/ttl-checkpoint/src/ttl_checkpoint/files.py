@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import stat
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ttl_checkpoint.digest import Digest
 from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, warn_once
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -24,6 +24,7 @@ _READ_FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_BINARY", 0)
 )
+_BUFFER = 1 << 18  # bytes; torch.save writes a few at a time where tensors are small
 _OVERHEAD = 1 << 20  # bytes that the file of a state needs besides its tensors, about
 
 
@@ -43,33 +44,44 @@ class DigestingFile:
     def __init__(self, path: Path) -> None:
         self.error: OSError | None = None
         self._descriptor = os.open(path, _WRITE_FLAGS, 0o666)
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
         self._size = 0
+        self._buffer = bytearray()
 
     def write(self, data: Any) -> int:
-        """Write all of a buffer, and return its size in bytes."""
+        """Write all of a buffer, at once or with what comes next; return its size in bytes."""
         view = memoryview(data).cast("B")
+        if len(self._buffer) + len(view) <= _BUFFER:
+            self._buffer += view
+        else:
+            self.flush()
+            self._write(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        buffered, self._buffer = self._buffer, bytearray()
+        self._write(memoryview(buffered))
+
+    def _write(self, view: memoryview) -> None:
         self._digest.update(view)
-        size = len(view)
+        self._size += len(view)
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             self.error = error  # torch.save raises a RuntimeError instead of it
             raise
-        self._size += size
-        return size
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
+        self.flush()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+        self._digest.close()
 
     def record(self) -> dict[str, Any]:
         """Return size and digest, as a manifest lists them."""
@@ -142,15 +154,21 @@ def check_free_space(directory: Path, state: Any) -> None:
 
 def _storage_sizes(state: Any) -> dict[int, int]:
     """Return the size in bytes of each storage that tensors in a nested value use."""
-    if isinstance(state, torch.Tensor):
-        if state.layout is not torch.strided:
-            return {id(state): state.element_size() * state._nnz() if state.is_sparse else 0}
-        storage = state.untyped_storage()
-        return {storage.data_ptr(): storage.nbytes()}
-    if not isinstance(state, Mapping | list | tuple):
-        return {}
-    values = state.values() if isinstance(state, Mapping) else state
-    return {key: size for value in values for key, size in _storage_sizes(value).items()}
+    sizes = {}
+    values = [state]
+    while values:
+        value = values.pop()
+        if isinstance(value, torch.Tensor):
+            if value.layout is torch.strided:
+                storage = value.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+            elif value.is_sparse:
+                sizes[id(value)] = value.element_size() * value._nnz()
+        elif isinstance(value, Mapping):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+    return sizes
 
 
 # -- reading --------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +18,22 @@ def is_finite(model: Any, buffers: Collection[str]) -> bool:
         model: the state of the model, by name.
         buffers: the names of its buffers.
     """
-    return all(
-        _is_finite(tensor, may_be_infinite=name in buffers)
-        for name, value in (model.items() if isinstance(model, Mapping) else [("", model)])
-        for tensor in _tensors(value)
-    )
+    # by device and type, each of which is read in one go, so that little waits for a device
+    ends: dict[tuple[bool, torch.device, torch.dtype], list[torch.Tensor]] = {}
+    for name, value in model.items() if isinstance(model, Mapping) else [("", model)]:
+        for tensor in _tensors(value):
+            for end in _ends(tensor):
+                key = (name in buffers, end.device, end.dtype)
+                ends.setdefault(key, []).append(end)
+    for (may_be_infinite, *_), values in ends.items():
+        is_wrong = math.isnan if may_be_infinite else _is_not_finite
+        if any(map(is_wrong, torch.stack(values).tolist())):
+            return False
+    return True
+
+
+def _is_not_finite(number: float) -> bool:
+    return not math.isfinite(number)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
@@ -33,16 +45,15 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
-def _is_finite(tensor: torch.Tensor, *, may_be_infinite: bool) -> bool:
+def _ends(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Return the least and the greatest number of a tensor, NaN if one is; none without numbers."""
     try:
         values = _values(tensor.detach())
-        if values.numel() == 0 or not values.is_floating_point():
-            return True
-        low, high = torch.aminmax(values)  # NaN if one is NaN; needs no memory, unlike isfinite()
-        ends = torch.stack([low, high])
-        return not bool((ends.isnan() if may_be_infinite else ~ends.isfinite()).any())
+        if values.numel() == 0 or values.is_meta or not values.is_floating_point():
+            return ()
+        return torch.aminmax(values)  # which needs no memory, unlike isfinite()
     except (RuntimeError, ValueError, TypeError):
-        return True  # a type without this operation: meta, quantised, those of other libraries
+        return ()  # a type without this operation: quantised, those of other libraries
 
 
 def _values(tensor: torch.Tensor) -> torch.Tensor:

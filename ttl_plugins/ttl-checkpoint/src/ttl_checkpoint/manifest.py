@@ -112,10 +112,12 @@ def encode(about: Mapping[str, Any], state_record: Mapping[str, Any]) -> bytes:
 
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:
-    content = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    text = json.dumps({**manifest, "sha256": digest}, indent=1, sort_keys=True, allow_nan=False)
-    return text.encode() + b"\n"
+    # written once with a place for the digest of the rest, as json is slow with an indent
+    text = json.dumps({**manifest, "sha256": ""}, indent=1, sort_keys=True, allow_nan=False)
+    before, line, after = text.partition('\n "sha256": "",')
+    assert line, "a manifest has an entry after its digest: 'step'"
+    digest = hashlib.sha256((before + after).encode()).hexdigest()
+    return f'{before}\n "sha256": "{digest}",{after}\n'.encode()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
-from ttl_checkpoint.manifest import read_manifest
 from ttl_checkpoint.store import Store
 from ttl_core import ArgumentError
 from ttl_core.arguments import whole_number
@@ -65,17 +64,17 @@ def best_of(manifests: Mapping[Path, Mapping[str, Any]], mode: str) -> Path | No
     return pick(values, key=values.__getitem__, default=None)
 
 
-def manifests_of(store: Store, run: str | None = None) -> dict[Path, dict[str, Any]]:
+def manifests_of(store: Store, run: str | None = None) -> dict[Path, Mapping[str, Any]]:
     """Return the manifests of the checkpoints of a run, newest first; unreadable ones are left out.
 
     Args:
         store: the directory of checkpoints.
         run: the identifier of the run; None for the run of the newest one.
     """
-    found = {}
+    found: dict[Path, Mapping[str, Any]] = {}
     for path in store.checkpoints():
         with contextlib.suppress(CheckpointError):
-            manifest = read_manifest(path)
+            manifest = store.manifest(path)
             run = run or manifest["run"]
             if manifest["run"] == run:
                 found[path] = manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
-from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode
+from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode, read_manifest
 from ttl_core.arguments import absolute_path
 
 _TEMPORARY = ".tmp-"
@@ -47,6 +48,8 @@ class Store:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = absolute_path("directory", directory)
         self._lock = DirectoryLock(self.directory)
+        # those that were written or read, and what their files were then
+        self._manifests: dict[Path, tuple[object, Mapping[str, Any]]] = {}
 
     # -- access -----------------------------------------------------------------------------
 
@@ -123,6 +126,7 @@ class Store:
             sync_directory(temporary)
             os.rename(temporary, final)
             sync_directory(self.directory)
+            self._manifests[final] = _file_identity(final), json.loads(manifest)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 shutil.rmtree(temporary)
@@ -139,7 +143,13 @@ class Store:
         """Remove a checkpoint; no part of it is ever left under its name."""
         removed = self.directory / f"{_REMOVED}{path.name}"
         os.rename(path, removed)
-        shutil.rmtree(removed)
+        self._manifests.pop(path, None)
+        try:
+            for name in (STATE_FILE, MANIFEST_FILE):  # what is in it, as a rule
+                os.unlink(removed / name)
+            os.rmdir(removed)
+        except OSError:
+            shutil.rmtree(removed)
 
     def set_aside(self, path: Path) -> Path:
         """Rename a corrupt checkpoint so that it is not tried again; return the new path."""
@@ -150,6 +160,22 @@ class Store:
         return path
 
     # -- content ----------------------------------------------------------------------------
+
+    def manifest(self, path: Path) -> Mapping[str, Any]:
+        """Return the manifest of a checkpoint, checked; it is read again if its file has changed.
+
+        Args:
+            path: the checkpoint.
+
+        Raises:
+            CorruptError: it is not what was written.
+            CheckpointError: it cannot be read.
+        """
+        identity = _file_identity(path)
+        known = self._manifests.get(path)
+        if known is None or identity is None or known[0] != identity:
+            known = self._manifests[path] = identity, read_manifest(path)
+        return known[1]
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints to resume from, newest first, without checking them."""
@@ -181,3 +207,12 @@ class Store:
             raise CheckpointError(f"{self.directory} cannot be read: {os_reason(error)}") from error
         found = [match for name in names if (match := NAME.fullmatch(name))]
         return sorted(found, key=lambda entry: (int(entry["number"]), entry.string))
+
+
+def _file_identity(path: Path) -> object:
+    """Return what changes when the manifest of a checkpoint does; None if it cannot be found."""
+    try:
+        file = os.lstat(path / MANIFEST_FILE)
+    except OSError:
+        return None
+    return file.st_mode, file.st_ino, file.st_size, file.st_mtime_ns

@@ -155,10 +155,7 @@ class GradAccumulation(LoopComponent):
         """Return whether the gradients that are pending are there; of weight 0 there are none."""
         if not self._is_on_device and self._weight == 0:
             return True
-        for parameter in self._parameters:  # any() would cost more than the first one does
-            if parameter.grad is not None:
-                return True
-        return False
+        return any(parameter.grad is not None for parameter in self._parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is pending: at a safe point that is after an epoch without a length."""

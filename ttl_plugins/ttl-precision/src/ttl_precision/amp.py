@@ -64,7 +64,7 @@ class Amp(LoopComponent):
         self._n_skipped: Any = 0
         self._has_warned = False
         if dtype == "bf16":  # otherwise each batch would pay for a wrapper that does nothing
-            self.on_backward_pass = super().on_backward_pass  # type: ignore[method-assign]
+            self.on_backward_pass = super().on_backward_pass  # type: ignore
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
