@@ -169,7 +169,7 @@ class _Plan:
             if name == "fused" and not group["fused"] and not group.get("capturable")
         ]
         self._place_steps(fused=True)
-        self._handle = optimizer.register_step_pre_hook(self._discard_if_disabled)
+        self._handle = optimizer.register_step_pre_hook(self._withdraw)
         if len(set(chosen)) > 1:
             chosen = [f"{name} (group {i})" for i, name in enumerate(chosen)]
         self.choice = f"{type(optimizer).__name__}: {', '.join(dict.fromkeys(chosen))}"
@@ -193,14 +193,18 @@ class _Plan:
     def discard(self) -> None:
         """Leave the optimizer as it would be without this plan."""
         self._handle.remove()
-        self._groups = None
         self.restore()
-        self._place_steps(fused=False)
+        self._withdraw()
 
-    def _discard_if_disabled(self, *_: object) -> None:
-        """Discard this plan if a step begins without it: its component was disabled."""
-        if not self._is_applied:
-            self.discard()
+    def _withdraw(self, *_: object) -> None:
+        """Let the numbers of steps be where they were, as a step begins that is not as chosen.
+
+        That is the case when the component was disabled, which no hook tells it. The handle stays:
+        a hook of an optimizer cannot be removed by one that is being called.
+        """
+        if not self._is_applied and self._groups is not None:
+            self._groups = None  # no optimizer fits any more
+            self._place_steps(fused=False)
 
     def _place_steps(self, *, fused: bool) -> None:
         """Move the numbers of steps to where an implementation expects them.
