@@ -15,6 +15,7 @@ CHANGING = {
     "amp": use("amp", dtype="bf16"),
     "freeze": use("freeze", patterns={"0.*": 1}),
     "lr-warmup": use("lr-warmup", n_steps=6),
+    "fast-optimizer": use("fast-optimizer"),
 }
 WATCHING = {
     "early-stopping": use("early-stopping", monitor="valid/loss", patience=100),

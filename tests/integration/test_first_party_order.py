@@ -134,6 +134,7 @@ def run_all(monkeypatch, tmp_path):
             use("checkpoint", directory=tmp_path, resume="never", signals=False),
             use("early-stopping", monitor="valid/loss", patience=100),
             use("ema", decay=0.5),
+            use("fast-optimizer"),
             use("freeze", patterns={"0.*": 1}),
             use("grad-accumulation", every=2),
             use("grad-clip", max_norm=0.1),

@@ -9,6 +9,11 @@ class TestEma(ComponentConformance):
         return [Step(), use("ema", decay=0.5)]
 
 
+class TestFastOptimizer(ComponentConformance):
+    def make_components(self):
+        return [Step(), "fast-optimizer"]
+
+
 class TestFreeze(ComponentConformance):
     def make_components(self):
         return [Step(), use("freeze", patterns={"0.*": 1, "1.weight": None})]

@@ -1,9 +1,10 @@
-"""Optimization for ttl: accumulation, clipping, averaged weights, freezing, warm-up."""
+"""Optimization for ttl: accumulation, clipping, averaged weights, freezing, warm-up, fast steps."""
 
 from ttl_optim.ema import Ema
+from ttl_optim.fast_optimizer import FastOptimizer
 from ttl_optim.freeze import Freeze
 from ttl_optim.grad_accumulation import GradAccumulation
 from ttl_optim.grad_clip import GradClip
 from ttl_optim.lr_warmup import LrWarmup
 
-__all__ = ["Ema", "Freeze", "GradAccumulation", "GradClip", "LrWarmup"]
+__all__ = ["Ema", "FastOptimizer", "Freeze", "GradAccumulation", "GradClip", "LrWarmup"]
