@@ -115,7 +115,8 @@ def _encode(manifest: Mapping[str, Any]) -> bytes:
     # written once with a place for the digest of the rest, as json is slow with an indent
     text = json.dumps({**manifest, "sha256": ""}, indent=1, sort_keys=True, allow_nan=False)
     before, line, after = text.partition('\n "sha256": "",')
-    assert line, "a manifest has an entry after its digest: 'step'"
+    if not line:
+        raise ValueError("a manifest has an entry after its digest, 'step', but this one has none")
     digest = hashlib.sha256((before + after).encode()).hexdigest()
     return f'{before}\n "sha256": "{digest}",{after}\n'.encode()
 
