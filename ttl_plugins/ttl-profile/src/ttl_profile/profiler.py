@@ -94,7 +94,8 @@ class Profiler(LoopComponent):
         self.n_rows = whole_number("n_rows", n_rows, minimum=1)
         self.traces: list[Path] = []
         self._profile: profile | None = None
-        self._n_batches = 0  # since the profile was started
+        self._n_batches = 0  # that have ended since the profile was started
+        self._n_cycles = 0  # that have been recorded since then
         self._folder = Path()
 
     @hookimpl(wrapper=True)
@@ -110,7 +111,7 @@ class Profiler(LoopComponent):
         folder = directory_or_run_folder(self.directory, loop, "profiler")
         self._folder = folder if self.directory else folder / _SUBFOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._n_batches = 0
+        self._n_batches = self._n_cycles = 0
         self._profile = profile(
             schedule=schedule(
                 wait=self.wait,
@@ -134,14 +135,13 @@ class Profiler(LoopComponent):
         if self._profile is not None and loop.is_training:
             self._n_batches += 1
             self._profile.step()
-            if self._n_batches == self._last_batch:
+            if self._n_cycles == self.repeat > 0:
                 self._stop()
 
     @property
-    def _last_batch(self) -> int:
-        """The number of batches after which all cycles are recorded; -1 without an end."""
-        cycle = self.wait + self.warmup + self.active
-        return self.skip_first + self.repeat * cycle if self.repeat else -1
+    def _cycle(self) -> int:
+        """The number of batches in a cycle."""
+        return self.wait + self.warmup + self.active
 
     def _stop(self) -> None:
         if self._profile is not None:
@@ -150,10 +150,9 @@ class Profiler(LoopComponent):
 
     def _write(self, recorded: profile) -> None:
         """Write the trace and the table; where that fails, training continues."""
-        cycle = self.wait + self.warmup + self.active
-        within = (self._n_batches - self.skip_first - 1) % cycle
-        last = self._n_batches - 1
-        first = last - within + self.wait + self.warmup
+        first = self.skip_first + self._n_cycles * self._cycle + self.wait + self.warmup
+        last = max(self._n_batches - 1, first)  # the first one itself may be incomplete
+        self._n_cycles += 1
         name = f"{first}-{last}"
         trace = self._folder / f"trace-{name}.json"
         table = operator_table(recorded, self.n_rows, by_shape=self.shapes)
