@@ -4,17 +4,21 @@ For each hint a run shows that the wrong order gives a wrong result and that the
 not; shuffled lists come out of `arrange` in an order that satisfies all hints.
 """
 
+import contextlib
 import functools
+import json
 import math
 import random
+import tempfile
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttl_core import LoopComponent, OrderWarning, TrainTestLoop, arrange, use
+from ttl_core import ArgumentError, LoopComponent, OrderWarning, TrainTestLoop, arrange, use
 from ttl_core.testing import ComponentConformance
 
 CLASSES = {
@@ -52,9 +56,43 @@ def best_when_time_is_over(order):
     return loop.components["early-stopping"].best
 
 
+class ReadSeed(LoopComponent):
+    """A component that reads the seed in the record of the run when training begins."""
+
+    def on_train_begin(self, loop):
+        self.seed = json.loads((loop.run_folder / "run.json").read_text())["seeds"]["torch"]
+
+
+def recorded_seed(order):
+    """Return the seed that the record of a run has when it begins."""
+    torch.manual_seed(1)
+    with tempfile.TemporaryDirectory() as folder:
+        specs = {"seed": use("seed", seed=7), "run-folder": use("run-folder", directory=folder)}
+        reading = ReadSeed()
+        components = [*(specs[name] for name in order), reading]
+        TrainTestLoop(torch.nn.Identity(), components, train_data=[0]).train(n_epochs=1)
+    return reading.seed
+
+
+def checkpoints_in_folder(order):
+    """Return how many checkpoints are in the folder of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        specs = {"run-folder": use("run-folder", directory=folder), "checkpoint": "checkpoint"}
+        components = [specs[name] for name in order]
+        loop = TrainTestLoop(torch.nn.Identity(), components, train_data=[0])
+        with contextlib.suppress(ArgumentError):
+            loop.train(n_epochs=1)
+        return len(list(Path(folder).glob("checkpoints/0*")))
+
+
 # A run for each hint, its right result and its wrong one. In the wrong order, early-stopping does
-# not count the value of the epoch in which the time ends.
-CASES = {("early-stopping", "time-limit"): (best_when_time_is_over, 5.0, math.inf)}
+# not count the value of the epoch in which the time ends; the record lacks the seed, until the run
+# ends; and checkpoint finds no folder of the run.
+CASES = {
+    ("early-stopping", "time-limit"): (best_when_time_is_over, 5.0, math.inf),
+    ("seed", "run-folder"): (recorded_seed, 7, 1),
+    ("run-folder", "checkpoint"): (checkpoints_in_folder, 1, 0),
+}
 
 
 def test_every_hint_has_a_case():

@@ -163,3 +163,16 @@ def test_stop_leaves_no_notes():
     loop = make_loop(make_component(around_run=catching), make_component(around_run=stop_before))
     loop.train(n_epochs=1)
     assert [[]] == [getattr(exception, "__notes__", []) for exception in seen]
+
+
+def test_a_loop_tells_whether_it_was_stopped():
+    """`is_stopped` is True from stop() until train() is called again."""
+    seen = []
+    loop = make_loop(make_component(on_train_end=lambda loop: seen.append(loop.is_stopped)))
+    loop.train(n_epochs=1)
+    with_stop = make_component(on_epoch_begin=stop)
+    loop.components.insert(0, with_stop)
+    loop.train(n_epochs=1)
+    loop.components.remove(with_stop)
+    loop.train(n_epochs=1)
+    assert [False, True, False] == seen

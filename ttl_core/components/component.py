@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ttl_core.arguments import kebab_case
@@ -39,6 +39,44 @@ class LoopComponent(CallbackPoints):
     after: ClassVar[str | Sequence[str]] = ()
     before: ClassVar[str | Sequence[str]] = ()
     requires: ClassVar[str | Sequence[str]] = ()
+
+    def wrap_hookimpl(
+        self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool
+    ) -> Callable[..., Any]:
+        """Return what the loop calls in place of a hook method of another component.
+
+        Override it to measure or to watch all calls, as the component `component-timer` does. It
+        is called when hooks are compiled, once for each hook method of the other components, so
+        that it costs nothing where no enabled component overrides it.
+
+        Args:
+            function: the method. Call it with the same positional arguments, return what it
+                returns, and let its exceptions pass; functools.wraps lets errors name it.
+            component: the name of its component in the list.
+            point: the callback point.
+            is_wrapper: whether it returns a generator, which is run up to its yield, and then to
+                its end. What replaces that has its methods `__next__`, `send`, `throw`, `close`.
+
+        Example:
+            >>> import functools
+            >>> from ttl_core import TrainTestLoop
+            >>> from ttl_core.testing import ComponentConformance, Step
+            >>> class Count(LoopComponent):
+            ...     n_calls = 0
+            ...     def wrap_hookimpl(self, function, *, component, point, is_wrapper):
+            ...         @functools.wraps(function)
+            ...         def call(*arguments):
+            ...             self.n_calls += 1
+            ...             return function(*arguments)
+            ...         return call
+            >>> count = Count()
+            >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), count],
+            ...                      ComponentConformance.make_data(n_batches=1))
+            >>> loop.train(n_epochs=1)
+            >>> count.n_calls
+            7
+        """
+        return function
 
 
 Item: TypeAlias = LoopComponent | str | Spec

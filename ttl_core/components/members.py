@@ -103,6 +103,8 @@ def _read_declarations(member: Member, declared_on: object) -> Member:
     member.hints = read_hints(declared_on, member)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
+    own = type(member.component).wrap_hookimpl
+    member.wraps_others = own is not LoopComponent.wrap_hookimpl
     vars(member.plugin).update({name: method for name, (method, _) in member.methods.items()})
     return member
 

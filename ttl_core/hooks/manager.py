@@ -88,9 +88,13 @@ class HookManager(Registry):
 
     def toggled(self, members: Iterable[Member]) -> None:
         """Discard the hooks that members implement, because they were enabled or disabled."""
+        members = list(members)
         points = {str(options["specname"]) for m in members for _, options in m.methods.values()}
-        if self._scopes and points.intersection(AROUND_POINTS):
-            self.list_changed()  # as every next hook call has to enter what is under way
+        # list_changed(): as every next hook call has to enter what is under way
+        if (self._scopes and points.intersection(AROUND_POINTS)) or any(
+            member.wraps_others for member in members
+        ):
+            self.list_changed()
         else:
             with self.lock:
                 self._discard(points)
@@ -206,6 +210,7 @@ class HookManager(Registry):
             if not self._is_current:
                 self._compiled.clear()
                 self.register_members({m.plugin: m for m in self._list_members()})
+                self.wrap_implementations()
                 self._is_current = self._has_late_wrappers = True
             is_entering = self._has_late_wrappers and self._thread == threading.get_ident()
             self._has_late_wrappers &= not is_entering

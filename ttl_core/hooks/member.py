@@ -54,6 +54,7 @@ class Member:
         hints: what its author declares about its place.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
+        wraps_others: whether its `wrap_hookimpl` replaces the hook methods of other components.
         name: its name in the list that was used last: its own, or one with a number where that
             was taken.
         is_enabled: whether the code enables it.
@@ -69,6 +70,7 @@ class Member:
     hints: Hints = field(default_factory=Hints)
     methods: HookMethods = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
+    wraps_others: bool = False
     is_enabled: bool = True
     is_disabled_by_environment: bool = False
 

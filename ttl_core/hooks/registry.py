@@ -29,6 +29,7 @@ class Registry(pluggy.PluginManager):
         self._find_provider = find_provider
         self._members: dict[object, Member] = {}  # by plugin, in list order
         self._spec_namespaces: list[Any] = []
+        self._unwrapped: list[tuple[pluggy.HookImpl, Callable[..., Any]]] = []  # as registered
         self._ordered: dict[str, list[tuple[pluggy.HookImpl, Member]]] = {}  # by point
 
     def implementations(self, point: str) -> list[pluggy.HookImpl]:
@@ -77,6 +78,28 @@ class Registry(pluggy.PluginManager):
                     self.unregister(plugin)
             self._members = {}
             raise
+
+    def wrap_implementations(self) -> None:
+        """Replace implementations by what active components with `wrap_hookimpl` return for them.
+
+        The first of these components in the list is the outermost one.
+        """
+        for impl, function in self._unwrapped:
+            _set_function(impl, function)
+        self._unwrapped = []
+        wrapping = [m for m in self._members.values() if m.wraps_others and m.is_active]
+        for impl in self.all_registered() if wrapping else ():
+            self._unwrapped.append((impl, impl.function))
+            owner, function = self.member_of(impl), impl.function
+            for member in reversed(wrapping):
+                if member is not owner:
+                    function = member.component.wrap_hookimpl(
+                        function,
+                        component=owner.name,
+                        point=str(impl.opts["specname"]),
+                        is_wrapper=impl.wrapper,
+                    )
+            _set_function(impl, function)
 
     def release(self, plugins: Iterable[object]) -> None:
         """Unregister the members that have left the list, so that they can be freed."""
@@ -133,6 +156,14 @@ class Registry(pluggy.PluginManager):
         """Return the member whose implementation this is."""
         assert isinstance(impl.plugin, Plugin)
         return impl.plugin.member
+
+
+def _set_function(impl: pluggy.HookImpl, function: Callable[..., Any]) -> None:
+    """Set what pluggy, and what is compiled, call for an implementation.
+
+    A copy of it with another function would be another implementation where it is compared.
+    """
+    impl.function = function  # type: ignore[misc]  # final, but for type checkers only
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:

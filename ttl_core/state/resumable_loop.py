@@ -147,6 +147,11 @@ class ResumableLoop:
         """Whether load_state_dict() is possible: before a run, and until its begin point ends."""
         return self._stage in (Stage.IDLE, Stage.STARTING)
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether stop() has ended a run, since train() was last called."""
+        return self._resumption.progress.is_stopped
+
     def check_resumable(self) -> None:
         """Check that a run can resume inside the current training epoch, if there is one.
 

@@ -32,12 +32,13 @@ from ttl_checkpoint.validation import HeldState, interruptible
 from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
 from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
-from ttl_core.arguments import absolute_path, one_of
+from ttl_core.arguments import absolute_path, directory_or_run_folder, one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
+_SUBFOLDER = "checkpoints"  # of the folder of the run
 
 
 class Checkpoint(LoopComponent):
@@ -48,7 +49,8 @@ class Checkpoint(LoopComponent):
     complete or not at all. A run that fails leaves a directory crash-..., to inspect.
 
     Args:
-        directory: where the checkpoints are.
+        directory: where the checkpoints are; by default the folder `checkpoints` in the folder of
+            the run, which the component `run-folder` makes.
         every: when one is due: after each "epoch", after a number of optimization steps, or after
             a time, as a timedelta; "2 epochs", "500 steps" and "10 minutes" are understood too.
         keep: how many to keep, at least 2; None for all. The best one is kept besides.
@@ -75,7 +77,8 @@ class Checkpoint(LoopComponent):
         ArgumentError: an argument has an unusable value.
 
     Attributes:
-        directory: the absolute path of the directory.
+        directory: the absolute path of the directory; None until a run begins where it is not
+            given.
 
     Example:
         >>> import pathlib, tempfile
@@ -92,10 +95,12 @@ class Checkpoint(LoopComponent):
     """
 
     hookspecs = CheckpointPoints
+    _store: Store
+    _writer: Writer
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: str | os.PathLike[str] | None = None,
         *,
         every: str | int | datetime.timedelta = "epoch",
         keep: int | None = 3,
@@ -115,28 +120,20 @@ class Checkpoint(LoopComponent):
             )
         if resume not in ("auto", "never", "best"):
             resume = absolute_path("resume", resume)
-        self._store = Store(directory)
-        self.directory = self._store.directory
+        self.directory: Path | None = None
         self.keep = checked_keep(keep)
         self.best = best
         self.mode = mode
         self.resume = resume
         self.asynchronous = asynchronous
         self.mid_epoch = mid_epoch
-        self.on_failure = one_of("on_failure", on_failure, ("raise", "warn"))
+        one_of("on_failure", on_failure, ("raise", "warn"))
+        self.on_failure = on_failure
         self.signals = signals
         self.ignore = ignore
         self.settings = settings and one_of("settings", settings, ("saved", "new"))
         self._metric = BestMetric(best, mode)
         self._schedule = Schedule(every)
-        self._writer = Writer(
-            self._store,
-            asynchronous=asynchronous,
-            keep=self.keep,
-            mode=mode,
-            on_failure=on_failure,
-            on_written=self._require_check,
-        )
         self._preemption = Preemption(on_signal=self._require_check)
         self._run = uuid.uuid4().hex  # a run removes its own checkpoints only
         self._can_resume = True
@@ -145,7 +142,32 @@ class Checkpoint(LoopComponent):
         self._loop: weakref.ref[TrainTestLoop] | None = None
         self._held = HeldState()
         self._exit: BaseException | None = None  # that ends the run because of a signal
+        if directory is not None:
+            self._save_in(directory)
         self._reset()
+
+    def _save_in(self, directory: str | os.PathLike[str]) -> None:
+        """Save into a directory from now on."""
+        self._store = Store(directory)
+        self.directory = self._store.directory
+        self._writer = Writer(
+            self._store,
+            asynchronous=self.asynchronous,
+            keep=self.keep,
+            mode=self.mode,
+            on_failure=self.on_failure,
+            on_written=self._require_check,
+        )
+
+    def _locate(self, loop: TrainTestLoop) -> Path:
+        """Return the directory; where it was not given, that in the folder of the run.
+
+        Raises:
+            ArgumentError: there is no folder of the run.
+        """
+        if self.directory is None:
+            self._save_in(directory_or_run_folder(None, loop, "checkpoint") / _SUBFOLDER)
+        return self._store.directory
 
     def _reset(self) -> None:
         """Forget what belongs to one run of the loop."""
@@ -165,6 +187,7 @@ class Checkpoint(LoopComponent):
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Resume, in the first run; leave nothing open."""
         self._loop = weakref.ref(loop)
+        self._locate(loop)
         try:
             if self._can_resume and loop.can_load_state:  # else it was enabled in the middle of one
                 self._resume(loop)
@@ -191,6 +214,7 @@ class Checkpoint(LoopComponent):
         ]
         newest: tuple[Found, Checkpoint] | None = None
         for saver in savers:
+            saver._locate(loop)
             found = find_checkpoint(saver._store, saver.resume, saver.mode)
             if found is not None:
                 position = found.state.get("position")
@@ -357,9 +381,9 @@ class Checkpoint(LoopComponent):
             self._save(loop, "end", improved)
         self._writer.finish(loop)
         if self._resumed is not None and now == self._resumed[1]:
-            messages.log_complete(loop, self.directory, is_stopped=position["is_stopped"])
+            messages.log_complete(loop, self._store.directory, is_stopped=position["is_stopped"])
         self._resumed = None
-        messages.remember(loop, self.directory)
+        messages.remember(loop, self._store.directory)
 
     def _handle_failure(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Wait for what is being written, and write a directory crash-... after an exception."""
@@ -411,7 +435,7 @@ class Checkpoint(LoopComponent):
     @property
     def best_path(self) -> Path | None:
         """The checkpoint with the best metric, of the run that has saved last; None if none has."""
-        return best_path(self._store, self.mode)
+        return None if self.directory is None else best_path(self._store, self.mode)
 
     def load_best(self, loop: TrainTestLoop | None = None) -> Path:
         """Load the weights of the best checkpoint into the model of the loop, to use or test them.
@@ -426,10 +450,12 @@ class Checkpoint(LoopComponent):
             The checkpoint.
 
         Raises:
+            ArgumentError: no directory was given, and there is no folder of a run.
             CheckpointError: there is none, or it cannot be read.
             RunError: the loop is running, or none has run with this component.
             StateError: the model is another one.
         """
         if loop is None and self._loop is not None:
             loop = self._loop()
-        return load_best(loop, self.best_path, self.directory)
+        directory = None if loop is None else self._locate(loop)
+        return load_best(loop, self.best_path, directory)

@@ -55,7 +55,7 @@ def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: averages.get(f"{_PREFIX}{name}", own) for name, own in state["model"].items()}
 
 
-def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path) -> Path:
+def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | None) -> Path:
     """Load the weights with which a model was validated into it, and averages into `ema`.
 
     Args:
