@@ -32,8 +32,8 @@ check: $(SETUP)  ## lint, format, types, import contracts, tests of the document
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
 
-soak: $(SETUP)  ## kill training a thousand times
-	$(BIN)/python -m pytest -q -s -m soak ttl_plugins/ttl-checkpoint/tests
+soak: $(SETUP)  ## kill training a thousand times, log a million steps
+	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests)
 
 clean:  ## remove what make made
 	rm -rf .venv build dist runs
