@@ -43,8 +43,8 @@ $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
 		-r benchmarks/requirements.txt --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
 	touch $(PEERS)
 
-soak: $(SETUP)  ## kill training a thousand times
-	$(BIN)/python -m pytest -q -s -m soak ttl_plugins/ttl-checkpoint/tests
+soak: $(SETUP)  ## kill training a thousand times, log a million steps
+	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests)
 
 clean:  ## remove what make made
 	rm -rf .venv .venv-peers build dist runs
