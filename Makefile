@@ -1,4 +1,4 @@
-.PHONY: setup demo test check bench peers soak clean
+.PHONY: setup browser demo test check bench peers soak clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -16,6 +16,9 @@ $(SETUP): pyproject.toml constraints.txt $(PLUGINS)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation \
 		--group dev --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
 	touch $(SETUP)
+
+browser:  ## install the browser that tests of pages run in, on Debian and Ubuntu, as root
+	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py

@@ -1,0 +1,101 @@
+"""Numbers, durations and times as a page shows them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+UNKNOWN = "\N{EN DASH}"
+"""What is shown for what is not known."""
+
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Units of time in seconds, each with the one that is shown behind it."""
+
+_HIGHER_IS_BETTER = re.compile(
+    "acc|accuracy|ap|auc|auroc|bleu|dice|f1|fscore|iou|kappa|map|mrr|ndcg|precision|psnr|r2|recall|"
+    "rouge|score|specificity|ssim"
+)
+_LOWER_IS_BETTER = re.compile(
+    "bpb|bpc|cer|cost|err|error|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer"
+)
+
+
+def number(value: float | str | None) -> str:
+    """Return a number in about four digits; whole ones, and texts such as "nan", as they are.
+
+    Example:
+        >>> [number(value) for value in (0.0312345, 1234567, 1e-7, 12.0, float("nan"))]
+        ['0.03123', '1,234,567', '1e-07', '12', 'nan']
+    """
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, str):
+        return value
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1e4 and abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.0123, 4.56, 75, 7265, 2e5)]
+        ['12 ms', '4.6 s', '1 min 15 s', '2 h 1 min', '2 d 7 h']
+    """
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.9995e-3:
+        return f"{1e6 * seconds:.0f} \N{MICRO SIGN}s"
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    size, unit, smaller, name = next(each for each in _UNITS if whole >= each[0])
+    return f"{whole // size} {unit} {whole % size // smaller} {name}"
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time since 1970 as local date and time; a dash where it is not known."""
+    if seconds is None:
+        return UNKNOWN
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def setting(value: Any) -> str:
+    """Return a value of a component's configuration as short text.
+
+    Example:
+        >>> setting(0.1), setting("min"), setting({"lr": 0.1}), setting(None)
+        ('0.1', 'min', '{"lr": 0.1}', 'none')
+    """
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def better(name: str) -> str | None:
+    """Return which values of a metric are better, as far as its name says.
+
+    Args:
+        name: its name.
+
+    Returns:
+        "low", "high", or None where it is not known.
+
+    Example:
+        >>> better("valid/loss"), better("test/top5_accuracy"), better("train/grad-norm")
+        ('low', 'high', None)
+    """
+    for word in reversed(re.findall(r"[a-z]+\d?", name.lower())):  # "accuracy-loss" is a loss
+        if _LOWER_IS_BETTER.fullmatch(word):
+            return "low"
+        if _HIGHER_IS_BETTER.fullmatch(word):
+            return "high"
+    return None

@@ -1,0 +1,105 @@
+"""The runs of a loop: what ran when, and how it ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+Status = Literal["running", "complete", "stopped", "failed", "interrupted"]
+
+_SIGNALS = {128 + signal: signal.name for signal in signal.Signals}
+"""The signals by the exit status of a process that one of them has ended."""
+
+_MAX_REASON = 10_000  # characters; some errors of compilers are longer than the whole page
+
+
+@dataclass
+class Run:
+    """One call of train(), validate(), test() or predict().
+
+    Attributes:
+        phase: the phase of its first epoch, "" before that.
+        started: when it began, in seconds since 1970.
+        ended: when it ended; None if it is running, or if that is not known.
+        status: how it ended.
+        reason: why it stopped or failed; "" where that is not known.
+    """
+
+    phase: str = ""
+    started: float = field(default_factory=time.time)
+    ended: float | None = None
+    status: Status = "running"
+    reason: str = ""
+
+    def end(self, status: Status, reason: str = "") -> None:
+        """Record how the run ended."""
+        self.ended = time.time()
+        self.status = status
+        self.reason = reason[:_MAX_REASON]
+
+    def fail(self, exception: BaseException) -> None:
+        """Record the exception with which the run ended, and the notes on it.
+
+        Args:
+            exception: the exception; other ones than subclasses of Exception interrupt a run.
+        """
+        text = "".join(traceback.format_exception_only(exception)).strip()
+        if isinstance(exception, SystemExit) and exception.code in _SIGNALS:
+            text = f"{_SIGNALS[exception.code]}: {text}"
+        self.end("failed" if isinstance(exception, Exception) else "interrupted", text)
+
+
+class Runs:
+    """The runs of a loop so far, also those of processes before a resumption."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+
+    def begin(self) -> Run:
+        """Begin another run and return it."""
+        self._runs.append(Run())
+        return self._runs[-1]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return the runs as data that JSON can hold."""
+        return [asdict(run) for run in self._runs]
+
+    def load_state_dict(self, state: Iterable[Mapping[str, Any]]) -> None:
+        """Put the runs of a state before the one that is under way, which resumes them.
+
+        Args:
+            state: what `state_dict()` returned.
+        """
+        earlier = [Run(**values) for values in state]
+        for run in earlier:
+            if run.status == "running":  # when the state was taken
+                run.status = "interrupted"
+        current = [run for run in self._runs if run.status == "running"]
+        if current and earlier and earlier[-1].started == current[-1].started:
+            earlier.pop()  # it went back to an earlier state of itself
+        self._runs = earlier + current
+
+
+def target(loop: TrainTestLoop) -> tuple[int | None, int | None]:
+    """Return the `epoch_num` and `optim_step_num` with which a train() is complete.
+
+    Args:
+        loop: the loop, in on_train_begin.
+    """
+    if loop.n_epochs is not None:
+        return loop.epoch_num + loop.n_epochs, None
+    return None, loop.n_optim_steps
+
+
+def reasons_to_stop(loop: TrainTestLoop) -> str:
+    """Return why components have stopped a run: what those that say so have in `reason`."""
+    names = zip(loop.components.names(), loop.components, strict=True)
+    given = [(name, getattr(component, "reason", None)) for name, component in names]
+    return "\n".join(f"{name}: {reason}" for name, reason in given if isinstance(reason, str))
