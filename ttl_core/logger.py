@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -180,7 +181,7 @@ class Logger(LoopComponent, ABC):
             self._give_up()
             if self._is_open:
                 self._is_open = False
-                self.close(status)
+                self._close(status)
             self._loop = None
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
@@ -193,6 +194,14 @@ class Logger(LoopComponent, ABC):
         if logged is not metrics or record.step != loop.global_step:
             record = LogRecord(metrics, level, loop.global_step, loop.epoch_num, time.time())
             loop._newest_record = metrics, record
+        self.collect(record)
+
+    def collect(self, record: LogRecord) -> None:
+        """Keep a record for the next `write()`; for subclasses with values of their own.
+
+        Args:
+            record: the record.
+        """
         self._pending.append(record)
         is_full = len(self._pending) >= _MAX_PENDING and not self._wait
         if is_full or time.monotonic() >= self._next_write:
@@ -249,6 +258,14 @@ class Logger(LoopComponent, ABC):
                 len(self._pending),
             )
 
+    def _close(self, status: Status) -> None:
+        try:
+            self.close(status)
+        except Exception as error:  # what is lost is no reason for a run to fail in the end
+            _log.error(
+                "%s: the store cannot be closed: %s: %s", self._label, type(error).__name__, error
+            )
+
     def skip(self, name: str, reason: str) -> None:
         """Say once that the values of a name are not written.
 
@@ -259,6 +276,26 @@ class Logger(LoopComponent, ABC):
         if name not in self._unwritable:
             self._unwritable.add(name)
             _log.warning("%s: %r is not written: %s", self._label, name, reason)
+
+    @staticmethod
+    def configuration(loop: TrainTestLoop) -> dict[str, Any]:
+        """Return the configuration of the enabled components, flat, for stores that show it.
+
+        Args:
+            loop: the loop.
+
+        Returns:
+            The value of each argument, a number, a text or None, by the component's name and its
+            own, as "checkpoint.keep"; "components" are the names of the components.
+        """
+        enabled = [entry for entry in loop.manifest() if entry["enabled"]]
+        names = ", ".join(entry["name"] for entry in enabled)
+        flat = {
+            name: value
+            for entry in enabled
+            for name, value in _flat(entry["name"], entry["config"])
+        }
+        return {"components": names, **flat}
 
     @property
     def _label(self) -> str:
@@ -286,3 +323,14 @@ class Logger(LoopComponent, ABC):
             LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])
             for r in state["pending"]
         ]
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the single values in a value that JSON can hold, by their names in it."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flat(f"{name}.{key}", part)
+    elif value is None or isinstance(value, int | float | str):
+        yield name, value
+    else:
+        yield name, json.dumps(value)

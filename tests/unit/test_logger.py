@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -183,3 +185,41 @@ def test_what_a_failing_store_has_not_taken_is_part_of_the_state():
     loop.load_state_dict(states[-1])
     loop.train(1)
     assert [1, 2, 3, 3] == [step for step, *_ in again.rows]
+
+
+def test_a_store_that_cannot_be_closed_does_not_fail_the_run(caplog):
+    """It is an error message."""
+
+    class Broken(Rows):
+        def close(self, status):
+            raise OSError("disk full")
+
+    train(Broken())
+    assert ["broken: the store cannot be closed: OSError: disk full"] == caplog.messages
+
+
+def test_the_configuration_of_the_enabled_components_is_flat():
+    """Values in mappings have the names of their keys; lists are JSON; disabled ones are absent."""
+    keep = {"best": 1, "names": ["a", "b"]}
+    manifest = [
+        {"name": "step", "enabled": True, "config": {}},
+        {"name": "saver", "enabled": True, "config": {"keep": keep, "rate": 0.5}},
+        {"name": "saver#2", "enabled": False, "config": {"rate": 1}},
+    ]
+    expected = {
+        "components": "step, saver",
+        "saver.keep.best": 1,
+        "saver.keep.names": '["a", "b"]',
+        "saver.rate": 0.5,
+    }
+    assert expected == Logger.configuration(SimpleNamespace(manifest=lambda: manifest))
+
+
+def test_a_subclass_can_write_records_of_its_own():
+    """They are written with the next ones."""
+
+    class Own(Rows):
+        def on_epoch_begin(self, loop):
+            self.collect(LogRecord({"own": 1}, "epoch", loop.global_step, loop.epoch_num, 0.0))
+
+    assert (0, "epoch", {"own": 1}) == train(Own())[0]
