@@ -45,9 +45,11 @@ class Timing:
 
     def __init__(self, wait: Callable[[], None] | None = None) -> None:
         self.rows: dict[tuple[str, str], TimerRow] = {}
-        self._wait = wait
         self._inner = 0.0  # seconds in the timed calls within the one under way
         self._thread = get_ident()
+        self._now: Callable[[], float] = perf_counter
+        if wait is not None:
+            self._now = lambda: (wait(), perf_counter())[1]
 
     def reset(self) -> None:
         """Begin a new run, in this thread; calls in other threads are not timed."""
@@ -92,11 +94,6 @@ class Timing:
             took = self._now() - begin
             row.seconds += took - self._inner
             self._inner = outer + took
-
-    def _now(self) -> float:
-        if self._wait is not None:
-            self._wait()
-        return perf_counter()
 
 
 class TimedGenerator:
