@@ -31,9 +31,9 @@ from ttl_core.testing import ComponentConformance, Step
 # -- files ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sizes", [[], [3, 5], [1 << 18, 1], [7, 5 << 20, 2], [30 << 20, 9 << 20]])
+@pytest.mark.parametrize("sizes", [[], [3, 5], [1 << 18, 1], [7, 5 << 20, 2]])
 def test_a_file_holds_what_was_written_and_its_digest(tmp_path, sizes):
-    """Small pieces are written together, large ones are digested in a thread, all in order."""
+    """Small pieces are written together, and all in order."""
     pieces = [os.urandom(size) for size in sizes]
     buffer = bytearray(max(sizes, default=0))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 
-from ttl_checkpoint.digest import Digest
 from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, warn_once
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -44,7 +44,7 @@ class DigestingFile:
     def __init__(self, path: Path) -> None:
         self.error: OSError | None = None
         self._descriptor = os.open(path, _WRITE_FLAGS, 0o666)
-        self._digest = Digest()
+        self._digest = hashlib.sha256()
         self._size = 0
         self._buffer = bytearray()
 
@@ -81,7 +81,6 @@ class DigestingFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
-        self._digest.close()
 
     def record(self) -> dict[str, Any]:
         """Return size and digest, as a manifest lists them."""
