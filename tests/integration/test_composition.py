@@ -21,6 +21,7 @@ SPECS = {
     "ema": use("ema", decay=DECAY),
     "lr-warmup": use("lr-warmup", n_steps=WARMUP),
     "freeze": use("freeze", patterns={"0.*": 1}),
+    "compile": use("compile", backend="eager"),  # graphs run as they are, to the same bits
 }
 N_EPOCHS = 3
 

@@ -170,6 +170,7 @@ def run_all(monkeypatch, tmp_path):
             ),
             use("amp", dtype="bf16"),
             use("checkpoint", directory=tmp_path, resume="never", signals=False),
+            use("compile", backend="eager"),
             use("early-stopping", monitor="valid/loss", patience=100),
             use("ema", decay=0.5),
             use("fast-optimizer"),
