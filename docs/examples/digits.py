@@ -1,6 +1,7 @@
 """Train a small convolutional network on the handwritten digits that scikit-learn ships.
 
-pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint scikit-learn
+pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint ttl-run ttl-loggers \
+    ttl-report scikit-learn
 python digits.py
 
 Press ctrl-C and start it again: it resumes, to the same result.
@@ -59,13 +60,14 @@ def make_model():
     )
 
 
-def main(directory="runs/digits"):
+def main(folder="runs/digits"):
     """Train, test, and print which components ran and how accurate the model is."""
     torch.manual_seed(0)
     train_data, valid_data, test_data = make_data()
     loop = TrainTestLoop(
         make_model(),
         [
+            use("run-folder", directory=folder),
             use(
                 "supervised",
                 loss_func=torch.nn.CrossEntropyLoss(),
@@ -75,7 +77,9 @@ def main(directory="runs/digits"):
                 ),
             ),
             use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
-            use("checkpoint", directory=directory, best="valid/loss"),
+            use("checkpoint", best="valid/loss"),  # in the folder of the run, as csv and report
+            "csv",
+            "report",
             "progress",
             CountMistakes(),
         ],
@@ -89,6 +93,7 @@ def main(directory="runs/digits"):
     for row in loop.manifest():
         origin = f"{row['distribution']} {row['version']}" if row["distribution"] else "this script"
         print(f"  {row['name']:16}{origin}")
+    print(f"\nIn {folder}: {', '.join(sorted(p.name for p in loop.run_folder.glob('[!.]*')))}")
     mistakes = loop.components["count-mistakes"].mistakes
     print(f"\n{len(mistakes)} mistakes in {len(test_data.dataset)} digits: ", end="")
     print(f"test accuracy {loop.metrics['test/accuracy']:.4f}")
