@@ -114,7 +114,10 @@ def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, A
             )
         one_of("level", level, ("batch", "epoch"))
     return {
-        prefix + name: value.detach() if isinstance(value, torch.Tensor) else value
+        # detaching one that has no graph would take longer than all else here
+        prefix + name: value.detach()
+        if isinstance(value, torch.Tensor) and value.requires_grad
+        else value
         for name, value in metrics.items()
     }
 

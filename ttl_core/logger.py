@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_NUMBERS = (int, float)  # a tuple: `int | float` would be created for each value
 _MAX_PENDING = 1000  # records; as many tensors are kept alive
 _MAX_KEPT = 100_000  # records that wait for a store that fails
 _SECONDS = 0.5  # between two writes: a process that is killed loses what was logged since
@@ -69,13 +70,16 @@ def convert(records: Iterable[LogRecord]) -> None:
         logged, record._logged = record._logged, None
         for name, value in (logged or {}).items():
             if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-                record.values[name] = 0  # keeps the order of names
-                waiting[value.device, value.dtype].append((record, name, value))
+                if value.is_cpu:  # reading each costs less than stacking them
+                    record.values[name] = +value.item()
+                else:
+                    record.values[name] = 0  # keeps the order of names
+                    waiting[value.device, value.dtype].append((record, name, value))
                 continue
             number = value
             if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
                 number = value.item()
-            if isinstance(number, int | float):
+            if isinstance(number, _NUMBERS):
                 record.values[name] = +number  # a bool as 0 or 1
             else:
                 record.others[name] = value

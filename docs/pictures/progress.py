@@ -3,6 +3,7 @@
 .venv/bin/python docs/pictures/progress.py
 """
 
+import functools
 import io
 import re
 import runpy
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torchmetrics.classification import MulticlassAccuracy
 
 from ttl_core import LoopComponent, TrainTestLoop, use
-from ttl_core.testing import Step
 
 HERE = Path(__file__).parent
 
@@ -22,11 +23,6 @@ class TakePicture(LoopComponent):
 
     def __init__(self, screen):
         self.screen = screen
-
-    def on_epoch_end(self, loop):
-        """Log what the lines show."""
-        accuracy = (loop.scores.argmax(dim=1) == loop.batch[1]).float().mean()
-        loop.log({"loss": loop.loss, "accuracy": accuracy}, level="epoch")
 
     def on_batch_end(self, loop):
         """Take the picture, and stop."""
@@ -38,7 +34,9 @@ class TakePicture(LoopComponent):
                     picture.print(line.rstrip(), highlight=False)
             bar = loop.components["progress"]._display._live.get_renderable()
             picture.print(bar)
-            picture.save_svg(HERE / "progress.svg", title="python digits.py", font_aspect_ratio=0.61)
+            picture.save_svg(
+                HERE / "progress.svg", title="python digits.py", font_aspect_ratio=0.61
+            )
             loop.stop()
 
 
@@ -49,7 +47,16 @@ def main():
     train_data, valid_data, _ = example["make_data"](batch_size=32)
     screen = io.StringIO()
     console = Console(file=screen, width=80, force_terminal=True, force_interactive=True)
-    components = [Step(), use("progress", console=console, table=False), TakePicture(screen)]
+    components = [
+        use(
+            "supervised",
+            loss_func=torch.nn.CrossEntropyLoss(),
+            optimizer=functools.partial(torch.optim.AdamW, lr=3e-3),
+        ),
+        use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
+        use("progress", console=console, table=False),
+        TakePicture(screen),
+    ]
     TrainTestLoop(example["make_model"](), components, train_data, valid_data).train(10)
 
 

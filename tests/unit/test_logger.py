@@ -100,11 +100,30 @@ def test_single_numbers_of_all_kinds_become_python_numbers():
 def test_values_are_converted_once_for_all_loggers(monkeypatch):
     """Two loggers are given the same records."""
     one, other = Rows(), Rows()
-    stacked = []
-    stack = torch.stack
-    monkeypatch.setattr(torch, "stack", lambda values: stacked.extend(values) or stack(values))
+    read = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda value: read.append(value) or item(value))
     assert train(one, other) == one.rows == other.rows
-    assert 3 == len(stacked)
+    assert 3 == len(read)
+
+
+class Remote(torch.Tensor):
+    """A tensor that is on a device which has to be waited for."""
+
+    is_cpu = False
+
+
+def test_a_device_is_waited_for_once(monkeypatch):
+    """The values of all records are read together, and their names keep their order."""
+    records = [
+        LogRecord({"a": torch.full((1,), i).as_subclass(Remote), "b": i}, "batch", i, 0, 0.0)
+        for i in range(3)
+    ]
+    stacked, stack = [], torch.stack
+    monkeypatch.setattr(torch, "stack", lambda each: stacked.append(len(each)) or stack(each))
+    convert(records)
+    assert [[("a", i), ("b", i)] for i in range(3)] == [[*r.values.items()] for r in records]
+    assert [3] == stacked
 
 
 def test_the_store_is_opened_when_there_is_something_to_write():
