@@ -18,19 +18,17 @@ N_EPOCHS = 20
 def make_curves(n_steps, seed=0):
     """Return curves of a loss with noise, a gradient norm, and values of each epoch."""
     rng = random.Random(seed)
+    losses = [math.exp(-3 * i / n_steps) + 0.05 * rng.random() for i in range(n_steps)]
     curves = Curves()
-    for step in range(1, n_steps + 1):
-        value = math.exp(-3 * step / n_steps) + 0.05 * rng.random()
-        curves.add("train/loss", "batch", step, 1, value)
-        if step % (n_steps // N_EPOCHS) == 0:
-            epoch = step * N_EPOCHS // n_steps
-            curves.add(
-                "train/grad-norm", "batch", step, 1, math.nan if epoch == 3 else rng.random()
-            )
-            curves.add("train/loss", "epoch", step, epoch, value)
-            curves.add("valid/loss", "epoch", step, epoch, value + 0.1)
-            curves.add("valid/gain", "epoch", step, epoch, epoch - 10)
-            curves.add(f"valid/{HOSTILE}", "epoch", step, epoch, 1.0)
+    curves.extend("train/loss", "batch", [(loss, i + 1, 1) for i, loss in enumerate(losses)])
+    for epoch in range(1, N_EPOCHS + 1):
+        step = epoch * n_steps // N_EPOCHS
+        norm = math.nan if epoch == 3 else rng.random()
+        curves.extend("train/grad-norm", "batch", [(norm, step, epoch)])
+        loss = losses[step - 1]
+        values = {"train/loss": loss, "valid/loss": loss + 0.1, "valid/gain": epoch - 10}
+        for name, value in {**values, f"valid/{HOSTILE}": 1.0}.items():
+            curves.extend(name, "epoch", [(value, step, epoch)])
     return curves
 
 

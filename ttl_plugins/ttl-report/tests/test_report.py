@@ -146,7 +146,8 @@ def test_a_run_that_was_stopped(make_loop, document, page, options):
     stopping = use("early-stopping", monitor="valid/loss", patience=1)
     loop = make_loop(stopping)
     loop.train(**options)
-    assert [("train", "stopped")] == status(document())
+    loop.test([0])
+    assert [("train", "stopped"), ("test", "complete")] == status(document())
     reason = f"early-stopping: {loop.components['early-stopping'].reason}"
     assert reason == document()["runs"][0]["reason"]
     assert reason in page()
@@ -169,20 +170,21 @@ def test_a_run_that_failed(make_loop, document, page):
 
 
 @pytest.mark.parametrize(
-    ("exception", "reason"),
+    ("exception", "status", "reason"),
     [
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (SystemExit(128 + signal.SIGTERM), "SIGTERM: SystemExit: 143"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (SystemExit(1), "interrupted", "SystemExit: 1"),
+        (SystemExit(128 + signal.SIGTERM), "preempted", "SIGTERM: SystemExit: 143"),
     ],
-    ids=["ctrl-C", "SIGTERM"],
+    ids=["ctrl-C", "exit", "SIGTERM"],
 )
-def test_a_run_that_was_interrupted(make_loop, document, exception, reason):
+def test_a_run_that_was_interrupted(make_loop, document, exception, status, reason):
     """What was logged until then is on the page."""
     loop = make_loop(raising("on_batch_end", exception, lambda loop: loop.global_step == 5))
     with pytest.raises(type(exception)):
         loop.train(n_epochs=5)
     (run,) = document()["runs"]
-    assert ("interrupted", reason) == (run["status"], run["reason"].splitlines()[0])
+    assert (status, reason) == (run["status"], run["reason"].splitlines()[0])
     assert [1, 2, 3, 4, 5] == document()["series"][0]["steps"]
 
 

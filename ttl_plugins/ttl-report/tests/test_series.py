@@ -13,8 +13,7 @@ from ttl_report.series import Curves, Series
 def make_series(values):
     """Return a series of values at the steps from 0."""
     series = Series("train/loss", "batch")
-    for step, value in enumerate(values):
-        series.add(step, step // 100, value)
+    series.extend([(value, step, step // 100) for step, value in enumerate(values)])
     return series
 
 
@@ -56,7 +55,7 @@ def test_values_that_are_not_finite_are_gaps_and_are_listed():
         series.n_non_finite,
         [(step, str(value)) for step, value in series.non_finite],
     )
-    assert (1.0, 2.0) == (series.lowest.value, series.highest.value)
+    assert (1.0, 2.0) == (series.lowest[0], series.highest[0])
 
 
 def test_values_that_are_not_finite_do_not_spoil_their_neighbours():
@@ -72,27 +71,25 @@ def test_values_that_are_not_finite_do_not_spoil_their_neighbours():
 def test_huge_numbers_are_no_error():
     """An integer that no float holds counts as infinite; a mean may overflow."""
     curves = Curves()
-    for value in (10**400, -(10**400), 1.7e308, -1.7e308):
-        curves.add("a", "batch", 0, 0, value)
+    values = [10**400, -(10**400), 1.7e308, -1.7e308]
+    curves.extend("a", "batch", [(value, 0, 0) for value in values])
     (series,) = curves
-    assert (2, [None, None]) == (series.n_non_finite, series.columns()["values"][:2])
-    columns = thinned(series.columns(), 2)
+    columns = series.columns()
+    assert (2, [None, None]) == (series.n_non_finite, columns["values"][:2])
+    columns = thinned(columns, 2)
     assert [-1.7e308] == columns["low"][1:]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2047, 2048, 2049, 7000])
 def test_a_series_continues_from_its_state(n, tmp_path):
     """With the same values after it, it is the same to the last bit."""
-    values = [math.sin(i) for i in range(n)]
-    curves = Curves()
-    for step, value in enumerate(values):
-        curves.add("a", "batch", step, 0, value)
+    logged = [(math.sin(step), step, 0) for step in range(n + 3000)]
+    curves, again = Curves(), Curves()
+    curves.extend("a", "batch", logged[:n])
     torch.save(curves.state_dict(), tmp_path / "state.pt")
-    again = Curves()
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    for step in range(n, n + 3000):
-        curves.add("a", "batch", step, 0, 1 / (1 + step))
-        again.add("a", "batch", step, 0, 1 / (1 + step))
+    curves.extend("a", "batch", logged[n:])
+    again.extend("a", "batch", logged[n:])
     (one,), (other,) = curves, again
     assert one.columns() == other.columns()
     assert (one.lowest, one.highest, one.count) == (other.lowest, other.highest, other.count)
@@ -119,3 +116,16 @@ def test_a_page_may_have_room_for_fewer_buckets():
         "high": [3.0, 5.0],
     }
     assert expected == series.columns(2) == thinned(series.columns(), 2)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 3000])
+def test_values_may_come_in_parts_of_any_size(size):
+    """The buckets are the same."""
+    values = [math.sin(i) for i in range(7001)]
+    expected, series = make_series(values), Series("train/loss", "batch")
+    for start in range(0, len(values), size):
+        part = values[start : start + size]
+        series.extend([(value, start + i, (start + i) // 100) for i, value in enumerate(part)])
+    assert expected.columns() == series.columns()
+    assert (expected.lowest, expected.highest) == (series.lowest, series.highest)
+    assert (expected.count, expected.last) == (series.count, series.last)

@@ -6,38 +6,47 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+Logged = tuple[float, int, int]
+"""A value, and the step and the epoch in which it was logged."""
+
 
 class Bucket(NamedTuple):
-    """One or several neighbouring values.
+    """One or several neighbouring values; none by default.
 
     Attributes:
         step: the step of the last one.
         n_finite: how many of them are finite.
-        mean: their mean, without those that are not finite.
+        mean: the mean of the finite ones.
         low: the lowest one; infinity where none is finite.
         high: the highest one; minus infinity where none is finite.
     """
 
-    step: int
-    n_finite: int
-    mean: float
-    low: float
-    high: float
+    step: float = 0
+    n_finite: float = 0
+    mean: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
 
 
-def halved(buckets: Sequence[Bucket]) -> list[Bucket]:
-    """Return buckets with each two neighbours joined; one that is left over stays.
+def bucket_of(logged: Sequence[Logged]) -> Bucket:
+    """Return a bucket of values.
 
-    Example:
-        >>> halved([Bucket(1, 1, 2.0, 2.0, 2.0), Bucket(2, 1, 4.0, 4.0, 4.0)])
-        [Bucket(step=2, n_finite=2, mean=3.0, low=2.0, high=4.0)]
+    Args:
+        logged: the values, at least one.
     """
-    pairs = zip(buckets[::2], buckets[1::2], strict=False)
-    joined = [_join(first, second) for first, second in pairs]
-    return [*joined, *buckets[2 * len(joined) :]]
+    step = logged[-1][1]
+    values = [value for value, _, _ in logged]
+    total = sum(values)
+    if not math.isfinite(total):
+        values = [value for value in values if math.isfinite(value)]
+        if not values:
+            return Bucket(step)
+        total = sum(values)
+    return Bucket(step, len(values), total / len(values), min(values), max(values))
 
 
-def _join(first: Bucket, second: Bucket) -> Bucket:
+def joined(first: Bucket, second: Bucket) -> Bucket:
+    """Return two neighbouring buckets as one."""
     n_finite = first.n_finite + second.n_finite
     share = second.n_finite / n_finite if n_finite else 0.0
     return Bucket(
@@ -47,6 +56,17 @@ def _join(first: Bucket, second: Bucket) -> Bucket:
         min(first.low, second.low),
         max(first.high, second.high),
     )
+
+
+def halved(buckets: Sequence[Bucket]) -> list[Bucket]:
+    """Return buckets with each two neighbours joined; one that is left over stays.
+
+    Example:
+        >>> halved([Bucket(1, 1, 2.0, 2.0, 2.0), Bucket(2, 1, 4.0, 4.0, 4.0)])
+        [Bucket(step=2, n_finite=2, mean=3.0, low=2.0, high=4.0)]
+    """
+    pairs = list(map(joined, buckets[::2], buckets[1::2]))
+    return [*pairs, *buckets[2 * len(pairs) :]]
 
 
 def as_columns(buckets: Sequence[Bucket], limit: int, *, has_bands: bool) -> dict[str, list[Any]]:
@@ -64,7 +84,7 @@ def as_columns(buckets: Sequence[Bucket], limit: int, *, has_bands: bool) -> dic
     while len(buckets) > max(limit, 2):
         buckets, has_bands = halved(buckets), True
     columns: dict[str, list[Any]] = {
-        "steps": [bucket.step for bucket in buckets],
+        "steps": [int(bucket.step) for bucket in buckets],
         "values": [_rounded(bucket.mean) if bucket.n_finite else None for bucket in buckets],
     }
     if has_bands:

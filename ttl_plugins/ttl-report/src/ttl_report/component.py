@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ttl_report.environment import describe_environment
 from ttl_report.page import write
 from ttl_report.phase_times import PhaseTimes
 from ttl_report.report import make_document, render_report
-from ttl_report.runs import Run, Runs, reasons_to_stop, target
+from ttl_report.runs import Run, Runs, reasons_to_stop
 from ttl_report.series import Curves
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ class Report(Logger):
         self._runs = Runs()
         self._data_names: list[str] = []  # of validation sets
         self._run = Run()
-        self._target: tuple[int | None, int | None] = (None, None)
         self._ended_phase = ""  # of the epoch that has ended last
         self._next_page = 0.0  # a value of time.monotonic()
         self._has_warned = False
@@ -67,23 +67,26 @@ class Report(Logger):
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Record the run and how it ends, and write the page then."""
-        self.path, self._target, self._next_page = None, (None, None), 0.0
+        self.path, self._next_page = None, 0.0
         self._run = self._runs.begin()
+        was_stopped = loop.is_stopped  # an earlier train(), before a test()
         try:
             result = yield from super().around_run(loop)
         except BaseException as exception:
             self._run.fail(exception)
             raise
         else:
-            self._end_run(loop)
+            if loop.is_stopped and not was_stopped:
+                self._run.end("stopped", reasons_to_stop(loop))
+            else:
+                self._run.end("complete")
             return result
         finally:
             self._write_page(loop)
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Find the folder, and note with which epoch or step training is complete."""
+        """Find the folder before there is anything to lose."""
         self._prepare(loop, "train")
-        self._target = target(loop)
 
     def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Write what the run has failed with, including the notes that it has by now."""
@@ -96,14 +99,6 @@ class Report(Logger):
             self.path = directory_or_run_folder(self.directory, loop, "report") / FILE
             self._run.phase = phase
             self._environment = self._environment or describe_environment()
-
-    def _end_run(self, loop: TrainTestLoop) -> None:
-        epoch, step = self._target
-        is_short = epoch is not None and loop.epoch_num < epoch
-        if is_short or (step is not None and loop.optim_step_num < step):
-            self._run.end("stopped", reasons_to_stop(loop))
-        else:
-            self._run.end("complete")
 
     # -- epochs -----------------------------------------------------------------------------
 
@@ -137,12 +132,19 @@ class Report(Logger):
     def write(self, records: Sequence[LogRecord]) -> None:
         """Add values to their curves."""
         in_training = self._run.phase == "train"
+        logged: dict[str, dict[str, list[tuple[float, int, int]]]] = {
+            level: defaultdict(list) for level in ("batch", "epoch")
+        }
         for record in records:
+            of_level, step = logged[record.level], record.step
             epoch = record.epoch + in_training  # how many have begun, which is how people count
             for name, value in record.values.items():
-                self._curves.add(name, record.level, record.step, epoch, value)
+                of_level[name].append((value, step, epoch))
             for name in record.others:
                 self.skip(name, "a report shows single numbers only")
+        for level, of_level in logged.items():
+            for name, values in of_level.items():
+                self._curves.extend(name, level, values)
 
     def position(self) -> dict[str, Any]:
         """Return all that was recorded."""

@@ -63,6 +63,7 @@ def series_as_json(series: Series, limit: int) -> dict[str, Any]:
         series: the series.
         limit: how many buckets a page has room for.
     """
+    columns = series.columns(limit)
     return {
         "name": series.name,
         "level": series.level,
@@ -72,7 +73,7 @@ def series_as_json(series: Series, limit: int) -> dict[str, Any]:
         "highest": series.highest,
         "n_non_finite": series.n_non_finite,
         "non_finite": [(step, str(value)) for step, value in series.non_finite],
-        **series.columns(limit),
+        **columns,
     }
 
 

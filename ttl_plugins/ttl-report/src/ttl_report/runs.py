@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-Status = Literal["running", "complete", "stopped", "failed", "interrupted"]
+Status = Literal["running", "complete", "stopped", "failed", "preempted", "interrupted"]
 
 _SIGNALS = {128 + signal: signal.name for signal in signal.Signals}
 """The signals by the exit status of a process that one of them has ended."""
@@ -48,12 +48,15 @@ class Run:
         """Record the exception with which the run ended, and the notes on it.
 
         Args:
-            exception: the exception; other ones than subclasses of Exception interrupt a run.
+            exception: the exception; one that is no Exception preempts or interrupts the run.
         """
         text = "".join(traceback.format_exception_only(exception)).strip()
-        if isinstance(exception, SystemExit) and exception.code in _SIGNALS:
-            text = f"{_SIGNALS[exception.code]}: {text}"
-        self.end("failed" if isinstance(exception, Exception) else "interrupted", text)
+        if isinstance(exception, Exception):
+            self.end("failed", text)
+        elif isinstance(exception, SystemExit) and exception.code in _SIGNALS:
+            self.end("preempted", f"{_SIGNALS[exception.code]}: {text}")
+        else:
+            self.end("interrupted", text)
 
 
 class Runs:
@@ -85,17 +88,6 @@ class Runs:
         if current and earlier and earlier[-1].started == current[-1].started:
             earlier.pop()  # it went back to an earlier state of itself
         self._runs = earlier + current
-
-
-def target(loop: TrainTestLoop) -> tuple[int | None, int | None]:
-    """Return the `epoch_num` and `optim_step_num` with which a train() is complete.
-
-    Args:
-        loop: the loop, in on_train_begin.
-    """
-    if loop.n_epochs is not None:
-        return loop.epoch_num + loop.n_epochs, None
-    return None, loop.n_optim_steps
 
 
 def reasons_to_stop(loop: TrainTestLoop) -> str:
