@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         UnsetVariableError,
     )
     from ttl_core.hookspecs import hookimpl, hookspec
-    from ttl_core.logger import Logger, LogRecord
+    from ttl_core.log_record import LogRecord
+    from ttl_core.logger import Logger
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, missing_metric_error
     from ttl_core.state.format import check_state
@@ -69,7 +70,7 @@ __all__ = [
 
 _HOMES = {
     "DataWrapper": "state.protocol",
-    "LogRecord": "logger",
+    "LogRecord": "log_record",
     "Logger": "logger",
     "LoopComponent": "components.component",
     "Monitor": "monitor",

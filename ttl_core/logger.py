@@ -6,22 +6,19 @@ import json
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import torch
 
 from ttl_core.arguments import one_of, whole_number
 from ttl_core.components.component import LoopComponent, own_name
 from ttl_core.hookspecs import hookimpl
+from ttl_core.log_record import LogRecord, convert
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
 
 _log = logging.getLogger(__name__)
 
-_NUMBERS = (int, float)  # a tuple: `int | float` would be created for each value
 _MAX_PENDING = 1000  # records; as many tensors are kept alive
 _MAX_KEPT = 100_000  # records that wait for a store that fails
 _SECONDS = 0.5  # between two writes: a process that is killed loses what was logged since
@@ -29,64 +26,6 @@ _MAX_WAIT = 60.0  # seconds, before a store that has failed is tried again
 
 Status = Literal["complete", "failed", "interrupted"]
 """How a run has ended: an exception is a failure, SystemExit and KeyboardInterrupt are not."""
-
-
-class LogRecord:
-    """The values of one call of `loop.log`, at one step.
-
-    All loggers of a loop share it, so that its values are converted once.
-
-    Attributes:
-        step: the value of `loop.global_step`.
-        epoch: the value of `loop.epoch_num`.
-        level: "batch" or "epoch".
-        time: when it was logged, in seconds since 1970.
-        values: the values that are single numbers, by name, as int or float.
-        others: the other values by name, such as texts, images and None, as they were logged.
-    """
-
-    __slots__ = ("_logged", "epoch", "level", "others", "step", "time", "values")
-
-    def __init__(
-        self, logged: Mapping[str, Any], level: str, step: int, epoch: int, seconds: float
-    ) -> None:
-        self.level = level
-        self.step = step
-        self.epoch = epoch
-        self.time = seconds
-        self.values: dict[str, int | float] = {}
-        self.others: dict[str, Any] = {}
-        self._logged: Mapping[str, Any] | None = logged  # until it is converted
-
-
-def convert(records: Iterable[LogRecord]) -> None:
-    """Convert the values of records to Python numbers, waiting for each device once.
-
-    Args:
-        records: the records; those that are converted already stay as they are.
-    """
-    waiting: dict[Any, list[tuple[LogRecord, str, torch.Tensor]]] = defaultdict(list)
-    for record in records:
-        logged, record._logged = record._logged, None
-        for name, value in (logged or {}).items():
-            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-                if value.is_cpu:  # reading each costs less than stacking them
-                    record.values[name] = +value.item()
-                else:
-                    record.values[name] = 0  # keeps the order of names
-                    waiting[value.device, value.dtype].append((record, name, value))
-                continue
-            number = value
-            if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
-                number = value.item()
-            if isinstance(number, _NUMBERS):
-                record.values[name] = +number  # a bool as 0 or 1
-            else:
-                record.others[name] = value
-    for found in waiting.values():
-        numbers = torch.stack([value.reshape(()) for _, _, value in found]).tolist()
-        for (record, name, _), number in zip(found, numbers, strict=True):
-            record.values[name] = +number
 
 
 class Logger(LoopComponent, ABC):

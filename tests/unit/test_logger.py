@@ -11,7 +11,7 @@ from loops import act_at
 from states import make_data, make_step_loop
 
 from ttl_core import ArgumentError, Logger, LoopComponent
-from ttl_core.logger import LogRecord, convert
+from ttl_core.log_record import LogRecord, convert
 
 
 class Rows(Logger):
