@@ -23,6 +23,14 @@ def test_every_wheel_is_typed(wheels):
         assert {package} == {name.split("/")[0] for name in names if "dist-info" not in name}
 
 
+def test_every_wheel_of_a_plugin_holds_all_files_of_its_package(wheels):
+    """Those that are no Python too, such as the templates of pages."""
+    held = {name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()}
+    sources = [path for path in ROOT.glob("ttl_plugins/*/src/**/*") if path.is_file()]
+    files = {path.relative_to(ROOT).as_posix().split("/src/")[1] for path in sources}
+    assert set() == {name for name in files if "__pycache__" not in name} - held
+
+
 def test_the_example_runs_from_wheels_with_only_what_they_require(wheels, tmp_path):
     """Outside the repository, the wheels and their declared requirements run the example."""
     declared = {text for wheel in wheels for text in requirements_of(wheel)}

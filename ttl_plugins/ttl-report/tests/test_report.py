@@ -1,5 +1,6 @@
 """What the report of a run says, and when it is written."""
 
+import hashlib
 import logging
 import os
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import ttl_report
 from loops import act_at
 from recording import StateRecorder
 
@@ -329,6 +331,19 @@ def test_the_page_allows_no_scripts_but_its_own(make_loop, page):
     assert policy.startswith("default-src &#39;none&#39;; script-src &#39;sha256-")
     assert "unsafe" not in policy
     assert not re.search(r"(src|href)=\"(?!data:|https://pypi\.org/project/)", html)
+
+
+def test_the_vendored_files_are_those_of_the_release():
+    """Their digests are those that were taken of the package on npm."""
+    folder = Path(ttl_report.__file__).parent / "static" / "uplot"
+    digests = dict(
+        re.findall(
+            r"^\| `(.+)` \| `(\w{64})` \|$", (folder / "README.md").read_text(), re.MULTILINE
+        )
+    )
+    assert {"uPlot.iife.min.js", "uPlot.min.css", "LICENSE"} == digests.keys()
+    for name, digest in digests.items():
+        assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest()
 
 
 def test_logging_is_quiet(make_loop, caplog):
