@@ -236,6 +236,26 @@ def test_a_new_model_is_compiled(make_loop, backend):
     assert (2, 8) == (backend.n_graphs, backend.n_calls)
 
 
+def test_a_model_that_is_exchanged_in_a_forward_pass_is_left_as_it_was(make_loop, backend):
+    """A validation of another model inside a forward pass compiles that one, and both are left."""
+
+    class Exchange(LoopComponent):
+        def on_forward_pass(self, loop):
+            if loop.is_training:
+                own, loop.model = loop.model, Blocks()
+                loop.validate(VALID)
+                own, loop.model = loop.model, own
+                models.append(own)
+
+    models = []
+    loop = make_loop(Compile(backend=backend, loss=False), Exchange())
+    loop.train(1)
+    n_calls = backend.n_calls
+    for model in [loop.model, *models]:
+        model(VALID[0][0])
+    assert n_calls == backend.n_calls
+
+
 # -- regions ------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,7 @@ class Compile(LoopComponent):
         try:
             return (yield)
         finally:
-            self._restore(previous)
+            _restore(previous)
 
     @hookimpl(wrapper=True)
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -130,7 +130,7 @@ class Compile(LoopComponent):
         try:
             return (yield)
         finally:
-            self._restore(previous)
+            _restore(previous)
             if compiled is not None and loop.loss_func is compiled:
                 loop.loss_func = loss_func
 
@@ -198,17 +198,13 @@ class Compile(LoopComponent):
             self._first_batch = (_position(loop), time.monotonic())
             _log.warning("compile: compiling for %s, so that the first batch takes longer", kind)
 
-    def _install(self) -> list[Any]:
-        """Let modules be compiled, and return what they were."""
+    def _install(self) -> list[tuple[torch.nn.Module, Call | None]]:
+        """Let modules be compiled, and return them with what their calls were."""
         # It is what Module.compile() sets, and what copies and pickles of a module leave out.
-        previous = [vars(module).get("_compiled_call_impl") for module, _ in self._calls]
+        previous = [(module, module._compiled_call_impl) for module, _ in self._calls]
         for module, call in self._calls:
             vars(module)["_compiled_call_impl"] = call
         return previous
-
-    def _restore(self, previous: list[Any]) -> None:
-        for (module, _), call in zip(self._calls, previous, strict=True):
-            vars(module)["_compiled_call_impl"] = call
 
     def _compiled_loss(self, loss_func: Any) -> Any:
         """Return a loss function compiled; None if there is none, or it is compiled already."""
@@ -219,6 +215,11 @@ class Compile(LoopComponent):
             compiled = compiled_function(loss_func, self.options)
             self._loss_func = (loss_func, compiled)
         return compiled
+
+
+def _restore(previous: list[tuple[torch.nn.Module, Call | None]]) -> None:
+    for module, call in previous:
+        vars(module)["_compiled_call_impl"] = call
 
 
 def _kind(loop: TrainTestLoop) -> str:
