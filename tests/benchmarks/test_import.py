@@ -6,9 +6,10 @@ from programs import python_output
 pytestmark = pytest.mark.bench
 
 
-def seconds_to(statement):
-    """Return how long an import takes in a new interpreter, without the start of that."""
-    program = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+def seconds_to(statement, before="time"):
+    """Return how long an import computes in a new interpreter, after another module's."""
+    clock = "time.process_time()"
+    program = f"import time, {before}; t = {clock}; {statement}; print({clock} - t)"
     return float(python_output(program))
 
 
@@ -23,6 +24,23 @@ def test_import_against_pluggy(assert_ratio, statement):
         "import pluggy",
         lambda: seconds_to("import pluggy"),
         limit=3.0,
+        unit="ms",
+    )
+
+
+EVERYDAY = ("supervised", "metrics", "precision", "progress", "optim", "checkpoint")
+
+
+def test_import_of_the_everyday_set_against_torch(assert_ratio):
+    """After torch, the components that people use every day are imported in no time."""
+    packages = ", ".join(f"ttl_{name}" for name in EVERYDAY)
+    assert_ratio(
+        "import of the everyday set, after torch",
+        lambda: seconds_to(f"from ttl_core import TrainTestLoop; import {packages}", "torch"),
+        "import torch",
+        lambda: seconds_to("import torch"),
+        limit=0.25,
+        repeats=5,
         unit="ms",
     )
 
