@@ -7,7 +7,7 @@ import importlib
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from importlib_metadata import Distribution, EntryPoint
@@ -93,7 +93,7 @@ def distributions() -> Iterable[Distribution]:
     """Return all installed distributions, shadowed ones too."""
     from importlib_metadata import Distribution
 
-    return cast("Iterable[Distribution]", Distribution.discover())
+    return Distribution.discover()
 
 
 def installed_distribution(name: str) -> Distribution | None:
@@ -101,7 +101,7 @@ def installed_distribution(name: str) -> Distribution | None:
     from importlib_metadata import Distribution, PackageNotFoundError
 
     try:
-        return cast("Distribution", Distribution.from_name(name))
+        return Distribution.from_name(name)
     except PackageNotFoundError:
         return None
 
