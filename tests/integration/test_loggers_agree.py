@@ -1,0 +1,124 @@
+"""All loggers record the same values, also of a run that was killed and has resumed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import logged_run
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from programs import python_output
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trackio.sqlite_storage import SQLiteStorage
+from ttl_wandb.offline import read_rows
+
+from ttl_core import Logger
+
+KILL_STEP = 5  # one step after the last checkpoint
+
+
+class Triples(Logger):
+    """The (step, name, value) triples that are logged, in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def write(self, records):
+        self.found.update(
+            (record.step, name, np.float32(value))
+            for record in records
+            for name, value in record.values.items()
+        )
+
+
+def read_tensorboard(directory):
+    """Yield the triples in the event files."""
+    events = EventAccumulator(str(directory / "tensorboard"), {"scalars": 0}).Reload()
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            yield event.step, name, event.value
+
+
+def read_mlflow(directory):
+    """Yield the triples in the store of MLflow, which has one run."""
+    client = MlflowClient(f"sqlite:///{directory / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ttl")
+    (run,) = client.search_runs([experiment.experiment_id])
+    for name in run.data.metrics:
+        for metric in client.get_metric_history(run.info.run_id, name):
+            yield metric.step, name, metric.value
+
+
+def read_wandb(directory):
+    """Yield the triples in the offline files of wandb, whose rows have numbers that grow."""
+    files = sorted(directory.glob("wandb/offline-run-*/*.wandb"))
+    rows = [row for file in files for row in read_rows(file)]
+    assert list(range(len(rows))) == [number for number, _ in rows]
+    for _, values in rows:
+        step = json.loads(values["global_step"])
+        for name, value in values.items():
+            if "/" in name:
+                yield step, name, json.loads(value)
+
+
+def read_trackio(directory):
+    """Yield the triples in the store of Trackio, which has one run."""
+    (record,) = SQLiteStorage.get_run_records("agree")
+    for row in SQLiteStorage.get_logs("agree", run_id=record["id"]):
+        for name, value in row.items():
+            if "/" in name:
+                yield row["step"], name, value
+
+
+READERS = {
+    "mlflow": read_mlflow,
+    "tensorboard": read_tensorboard,
+    "trackio": read_trackio,
+    "wandb": read_wandb,
+}
+
+
+@pytest.fixture(scope="module")
+def logged():
+    """Return the triples of a run that nothing disturbs."""
+    triples = Triples()
+    logged_run.make_loop(triples).train(3)
+    return triples.found
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Return the directory of a run that was killed, and has resumed in another process."""
+    directory = tmp_path_factory.mktemp("killed")
+    environment = {name: value for name, value in os.environ.items() if "WANDB" not in name}
+    environment |= {
+        "TRACKIO_DIR": str(directory / "trackio"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "WANDB_CONFIG_DIR": str(directory / "config"),
+        "WANDB_CACHE_DIR": str(directory / "cache"),
+    }
+    for kill_step, status in ((KILL_STEP, -9), (0, 0)):
+        command = [sys.executable, logged_run.__file__, str(directory), str(kill_step)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert status == done.returncode, done.stderr
+    return directory
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_killed_run_has_the_values_of_a_whole_one(logged, killed, monkeypatch, name):
+    """Each (step, name, value) that is logged is in each store once, in single precision."""
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", killed / "trackio")
+    found = READERS[name](killed)
+    assert logged == Counter((step, each, np.float32(value)) for step, each, value in found)
+
+
+def test_the_components_import_their_libraries_when_a_run_needs_them():
+    """To import the components is cheap."""
+    names = ("mlflow", "tensorboard", "trackio", "wandb")
+    imports = "; ".join(f"import ttl_{name}" for name in names)
+    code = f"import sys; {imports}; print({{*{names}}} & {{*sys.modules}})"
+    assert "set()\n" == python_output(code)

@@ -1,0 +1,15 @@
+"""The requirements on the component."""
+
+import pytest
+
+from ttl_core import use
+from ttl_core.testing import ComponentConformance, Step
+
+
+class TestWandb(ComponentConformance):
+    @pytest.fixture(autouse=True)
+    def _options(self, tmp_path, settings):
+        self.options = {"directory": tmp_path, "settings": settings}
+
+    def make_components(self):
+        return [Step(), use("wandb", project="conformance", **self.options)]
