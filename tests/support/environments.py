@@ -110,15 +110,17 @@ def requirements_of(wheel):
 
 def link_requirements(folder, requirements):
     """Link the distributions that requirements name, and those that these require in turn."""
-    names, waiting = set(), [Requirement(text) for text in requirements]
+    found, waiting = set(), [(Requirement(text), {""}) for text in requirements]
     while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        is_needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if is_needed and name not in names:
-            names.add(name)
-            waiting += map(Requirement, distribution(name).requires or ())
-    files = {file.parts[0] for name in names for file in distribution(name).files}
+        requirement, extras = waiting.pop()
+        name, marker = canonicalize_name(requirement.name), requirement.marker
+        is_needed = marker is None or any(marker.evaluate({"extra": e}) for e in extras)
+        key = name, frozenset(requirement.extras)
+        if is_needed and key not in found:
+            found.add(key)
+            own_extras = {"", *requirement.extras}
+            waiting += [(Requirement(r), own_extras) for r in distribution(name).requires or ()]
+    files = {file.parts[0] for name, _ in found for file in distribution(name).files}
     for name in files - {"..", "__pycache__"}:
         (folder / name).symlink_to(SITE_PACKAGES / name)
 

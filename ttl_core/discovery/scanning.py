@@ -105,6 +105,8 @@ def installed_distribution(name: str) -> Distribution | None:
         found: Distribution = Distribution.from_name(name)
     except PackageNotFoundError:
         return None
+    except UnicodeDecodeError:  # in versions that prefer those with readable metadata
+        return next(iter(Distribution.discover(name=name)), None)
     return found
 
 

@@ -95,7 +95,6 @@ def test_refuses_an_unusable_interval(every):
     ("config", "text"),
     [
         ({"directory": ""}, "directory is '', but has to be a path, as 'runs/a'"),
-        ({"directory": None}, "directory is None, but has to be a path, as 'runs/a'"),
         *[
             (
                 {"keep": keep},
