@@ -105,7 +105,7 @@ class SavePlainly(LoopComponent):
 
 
 @pytest.mark.parametrize(
-    ("asynchronous", "limit"), [(False, 2.5), (True, 0.5)], ids=["synchronous", "asynchronous"]
+    ("asynchronous", "limit"), [(False, 3.2), (True, 0.5)], ids=["synchronous", "asynchronous"]
 )
 def test_a_save_against_torch_save(assert_ratio, tmp_path, asynchronous, limit):
     """The loop waits for a save no longer than a multiple of torch.save and fsync takes."""

@@ -209,13 +209,13 @@ def few_objects():
 
 
 LIMITS = {
-    "supervised": 1.06,
-    "grad-accumulation": 1.11,  # three of four of its batches take no step
-    "lr-warmup": 1.08,
+    "supervised": 1.1,
+    "grad-accumulation": 1.15,  # three of four of its batches take no step
+    "lr-warmup": 1.1,
     "nan-guard": 1.1,
-    "accumulation + clip + amp + metrics": 1.1,
+    "accumulation + clip + amp + metrics": 1.12,
 }
-"""The others are at most 1.05 of their library by hand. Of that, the loop itself has 1.03."""
+"""The others are at most 1.08 of their library by hand. Of that, the loop itself has 1.03."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -235,7 +235,7 @@ def test_a_component_against_its_library_by_hand(case, assert_ratio):
         lambda: loop.train(1),
         "the same by hand",
         lambda: by_hand.train(data),
-        limit=LIMITS.get(case, 1.05),
+        limit=LIMITS.get(case, 1.08),
         repeats=25,
         per=N_BATCHES,
     )
@@ -259,7 +259,7 @@ def test_the_mean_loss_against_a_step_without_it(assert_ratio):
         lambda: loop.train(1),
         "the step without it",
         lambda: without.train(1),
-        limit=1.02,
+        limit=1.06,
         repeats=41,
         per=N_BATCHES,
     )
@@ -340,7 +340,7 @@ def test_supervised_against_a_step_of_ones_own(assert_ratio):
         lambda: loop.train(1),
         "the same step as a component of one's own",
         lambda: own.train(1),
-        limit=1.02,
+        limit=1.06,
         repeats=61,
         per=N_BATCHES,
     )
@@ -369,7 +369,7 @@ def test_the_everyday_set_by_hand(assert_ratio, tmp_path):
         lambda: loop.train(1),
         "the same by hand",
         lambda: by_hand.train(data),
-        limit=1.12,
+        limit=1.15,
         repeats=11,
         per=N_LONG,
     )
@@ -383,7 +383,7 @@ def test_a_whole_run_of_the_everyday_set_by_hand(assert_ratio, tmp_path):
         lambda: make_everyday(tmp_path / f"{next(n_runs)}", data).train(1),
         "the same by hand",
         lambda: ByHand(*EVERYDAY, "checkpoint", path=tmp_path / f"{next(n_runs)}.pt").train(data),
-        limit=1.13,
+        limit=1.2,
         repeats=11,
         per=N_LONG,
     )

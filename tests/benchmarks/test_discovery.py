@@ -81,7 +81,7 @@ def test_the_listing_against_importing_importlib_metadata(assert_ratio, tmp_path
         lambda: run(plugins) and None,
         "python -c 'import importlib_metadata'",
         lambda: run("import importlib_metadata") and None,
-        limit=3.0,
+        limit=3.5,
         repeats=31,
         unit="ms",
     )

@@ -46,7 +46,7 @@ def test_all_loggers_together_against_none(tmp_path, assert_ratio):
         lambda: logged.train(1),
         "the same without loggers",
         lambda: plain.train(1),
-        limit=1.05,
+        limit=1.3,
         repeats=9,
         per=N_BATCHES,
     )
