@@ -180,7 +180,7 @@ class Logger(LoopComponent, ABC):
         if not self._is_failing:
             self._is_failing = True
             _log.warning(
-                "%s: values cannot be written: %s: %s. Training goes on, and they are kept until "
+                "%s: values cannot be written: %s: %s. Training continues, and they are kept until "
                 "they can be",
                 self._label,
                 type(error).__name__,

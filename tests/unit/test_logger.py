@@ -165,7 +165,7 @@ def test_a_store_that_fails_does_not_end_training(caplog):
     assert [*range(1, 10)] == [step for step, level, _ in rows if level == "batch"]
     (message,) = caplog.messages
     assert (
-        "rows: values cannot be written: OSError: disk full. Training goes on, and they are kept "
+        "rows: values cannot be written: OSError: disk full. Training continues, and they are kept "
         "until they can be"
     ) == message
 

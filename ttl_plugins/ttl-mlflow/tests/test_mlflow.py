@@ -170,7 +170,7 @@ def test_a_resumed_run_has_each_value_once(store):
 
 
 def test_a_second_run_of_a_loop_is_the_same_run(store):
-    """Its steps go on."""
+    """Its steps continue."""
     logger = Mlflow(store)
     loop = make_step_loop(Log(), logger, step=LoopComponent)
     loop.train(1)

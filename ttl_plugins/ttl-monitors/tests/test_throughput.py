@@ -68,7 +68,7 @@ def test_what_counts_is_the_time_of_batches_and_of_waiting_for_them(run, clock):
 
 
 def test_time_for_which_it_is_disabled_does_not_count(run, clock):
-    """What is measured goes on where it was."""
+    """What is measured continues where it was."""
 
     def toggle(loop):
         if loop.batch_num == 2:

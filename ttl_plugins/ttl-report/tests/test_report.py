@@ -239,7 +239,7 @@ def test_a_page_that_cannot_be_written_does_not_end_training(make_loop, page, tm
     assert loop.epoch_num == 3
     (message,) = caplog.messages
     assert message.startswith("report: the page cannot be written: ")
-    assert message.endswith("Training goes on, and it is tried again")
+    assert message.endswith("Training continues, and it is tried again")
     assert "<h1>run</h1>" in page()
 
 

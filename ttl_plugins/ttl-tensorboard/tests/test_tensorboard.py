@@ -214,7 +214,7 @@ def test_the_graph_of_the_model_is_traced(tmp_path):
 
 
 def test_a_model_that_cannot_be_traced_is_said(tmp_path, caplog):
-    """Training goes on."""
+    """Training continues."""
     train(tmp_path, graph=torch.zeros(2, 3))
     (message,) = caplog.messages
     assert "tensorboard: 'graph' is not written: the model cannot be traced: " in message

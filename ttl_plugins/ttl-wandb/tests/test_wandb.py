@@ -192,7 +192,7 @@ def test_a_resumed_run_has_each_value_once(make_logger):
 
 
 def test_a_second_run_of_a_loop_is_the_same_run(make_logger):
-    """Its rows go on."""
+    """Its rows continue."""
     logger = make_logger()
     loop = make_step_loop(Log(), logger, step=LoopComponent)
     loop.train(1)

@@ -131,7 +131,7 @@ class Profiler(LoopComponent):
 
     @hookimpl(trylast=True)
     def on_batch_end(self, loop: TrainTestLoop) -> None:
-        """Go on to the next step of the schedule; after the last cycle, end the profile."""
+        """Begin the next step of the schedule; after the last cycle, end the profile."""
         if self._profile is not None and loop.is_training:
             self._n_batches += 1
             self._profile.step()

@@ -100,7 +100,7 @@ class Epoch:
         Args:
             loop: the loop.
             seconds: how long the epoch has taken.
-            is_under_way: whether it goes on, so that values of its batches are shown too.
+            is_under_way: whether it continues, so that values of its batches are shown too.
         """
         count = f"{self.n_done}"
         if not self.is_complete and loop.n_batches is not None:

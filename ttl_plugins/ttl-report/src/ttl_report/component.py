@@ -169,7 +169,7 @@ class Report(Logger):
     # -- the page ---------------------------------------------------------------------------
 
     def _write_page(self, loop: TrainTestLoop) -> None:
-        """Write the page; training goes on where that fails, and it is tried again later."""
+        """Write the page; training continues where that fails, and it is tried again later."""
         if self.path is None:  # the run has ended before it began
             return
         started = time.monotonic()
@@ -188,7 +188,7 @@ class Report(Logger):
         except OSError as error:
             if not self._has_warned:
                 _log.warning(
-                    "%s: the page cannot be written: %s. Training goes on, and it is tried again",
+                    "%s: the page cannot be written: %s. Training continues, and it is tried again",
                     self._label,
                     error,
                 )

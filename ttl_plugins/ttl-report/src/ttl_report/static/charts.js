@@ -123,7 +123,7 @@ zoom, the fewer values a point stands for. Zooming is shared: all charts show th
     }
 
     /* Return all lines on one axis of steps, as uPlot draws them. At steps that a line has no value
-    of it is undefined, and the line goes on; where a value was not finite it is null, a gap. */
+    of it is undefined, and the line continues; where a value was not finite it is null, a gap. */
     points() {
       const tables = this.lines.map(({ data, isBanded }) => {
         const { steps, values, low, high } = reduced(data);
