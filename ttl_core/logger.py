@@ -32,8 +32,8 @@ class Logger(LoopComponent, ABC):
     """A base class of components that write logged values to a store, such as a file or a server.
 
     It collects what is logged in training, and what is logged for whole epochs, converts it to
-    Python numbers a few times a second, and hands it to `write()`. If that fails, training goes
-    on, and what was not written is written later. When a run is resumed, `seek()` removes what
+    Python numbers a few times a second, and hands it to `write()`. If that fails, training
+    continues, and what was not written is written later. When a run is resumed, `seek()` removes what
     was written after the state was taken, as it will be logged again.
 
     A subclass implements `write()`, and `position()` and `seek()` if its store can be shortened;
