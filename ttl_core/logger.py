@@ -33,8 +33,8 @@ class Logger(LoopComponent, ABC):
 
     It collects what is logged in training, and what is logged for whole epochs, converts it to
     Python numbers a few times a second, and hands it to `write()`. If that fails, training
-    continues, and what was not written is written later. When a run is resumed, `seek()` removes what
-    was written after the state was taken, as it will be logged again.
+    continues, and what was not written is written later. When a run is resumed, `seek()` removes
+    what was written after the state was taken, as it will be logged again.
 
     A subclass implements `write()`, and `position()` and `seek()` if its store can be shortened;
     `open()` and `close()` where it has something to open or close.

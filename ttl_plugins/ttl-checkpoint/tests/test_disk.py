@@ -25,7 +25,6 @@ from ttl_checkpoint import Checkpoint, CheckpointError, errors
 from ttl_checkpoint.__main__ import main
 from ttl_checkpoint.files import check_free_space
 from ttl_checkpoint.lock import DirectoryLock
-from ttl_checkpoint.lock import _held as locks
 
 from ttl_core import LoopComponent, RunError, TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
@@ -604,14 +603,14 @@ def test_a_forked_process_does_not_keep_the_lock(directory):
     try:
         assert locked_from_outside(directory)  # the child has not released what the parent holds
         lock.release()
-        DirectoryLock(directory).acquire()
+        lock = DirectoryLock(directory)
+        lock.acquire()
     finally:
         os.write(writing, b"x")
         os.waitpid(pid, 0)
         os.close(reading)
         os.close(writing)
-        for held in list(locks.values()):
-            held.release()
+        lock.release()
 
 
 def test_a_kernel_without_locks_of_open_files_has_the_others(directory, monkeypatch):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from importlib import metadata
@@ -17,6 +15,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ttl_core.files import write_atomically
 from ttl_report import formats
 from ttl_report.environment import documentation_url
 
@@ -116,15 +115,8 @@ def write(path: Path, html: str) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        # a name that was logged may hold half a character, which no encoding takes
-        temporary.write_bytes(html.encode("utf-8", "backslashreplace"))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    # a name that was logged may hold half a character, which no encoding takes
+    write_atomically(path, html.encode("utf-8", "backslashreplace"))
 
 
 def read(path: Path) -> dict[str, Any]:

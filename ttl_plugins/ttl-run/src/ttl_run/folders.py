@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ttl_core import RunError
-from ttl_run.lock import FolderLock
+from ttl_core.files import DirectoryLock
 from ttl_run.record import is_unfinished, read_record
+
+_LOCK_FILE = ".run-lock"
 
 _started: set[Path] = set()
 """The folders that runs of this process have started in: no other loop of it continues there."""
@@ -24,7 +26,7 @@ class RunPlace(NamedTuple):
     """
 
     folder: Path
-    lock: FolderLock
+    lock: DirectoryLock
 
 
 def fixed_folder(folder: Path) -> RunPlace:
@@ -35,7 +37,7 @@ def fixed_folder(folder: Path) -> RunPlace:
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder)
+    lock = DirectoryLock(folder, _LOCK_FILE)
     if not lock.acquire():
         raise RunError(
             f"run-folder: another run, which is under way, has the folder {folder}. Wait for it, "
@@ -69,7 +71,7 @@ def _unfinished(root: Path, name: str) -> RunPlace | None:
             continue
         if not is_unfinished(record):
             return None
-        lock = FolderLock(folder)
+        lock = DirectoryLock(folder, _LOCK_FILE)
         if lock.acquire():
             record = read_record(folder)
             if record is not None and is_unfinished(record):  # not since it was read
@@ -101,7 +103,7 @@ def _new(root: Path, name: str) -> RunPlace:
             folder.mkdir()  # fails where another process makes the same one
         except FileExistsError:
             continue
-        lock = FolderLock(folder)
+        lock = DirectoryLock(folder, _LOCK_FILE)
         if lock.acquire():
             _started.add(folder)
             return RunPlace(folder, lock)

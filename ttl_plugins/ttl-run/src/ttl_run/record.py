@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_core.arguments import user_stacklevel
+from ttl_core.files import write_atomically
 from ttl_run.ending import end_of
 from ttl_run.surroundings import machine, surroundings
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 RECORD_FILE = "run.json"
-_TEMPORARY = ".run.json.tmp"
 _FINISHED = ("complete", "stopped")
 
 
@@ -39,13 +39,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = folder / _TEMPORARY
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / RECORD_FILE)
+    write_atomically(folder / RECORD_FILE, f"{json.dumps(record, indent=2)}\n".encode())
 
 
 def is_unfinished(record: Mapping[str, Any]) -> bool:

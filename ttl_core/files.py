@@ -1,0 +1,146 @@
+"""Files that components write: replaced as a whole, in directories that belong to one run.
+
+Like the checks of arguments, these are public, so that every package does alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import struct
+import sys
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["DirectoryLock", "write_atomically"]
+
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+_held: dict[str, DirectoryLock] = {}
+"""The locks of this process, by their files. Some systems would grant it the same lock twice."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file, so that at any time it has the content from before or all of the new one.
+
+    Args:
+        path: the file.
+        data: its new content.
+
+    Raises:
+        OSError: it cannot be written; it is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure may leave neither
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+class DirectoryLock:
+    """A lock on a directory, which the system releases when the process ends, however it ends.
+
+    On Linux it survives that other code in this process opens and closes the file, as a copy of
+    the directory does. Elsewhere that releases it. Forked processes do not hold it.
+
+    Args:
+        directory: the directory.
+        name: the name of the file in it that is locked.
+
+    Attributes:
+        unsupported: why the file system has no locks, so that only this process respects it; None
+            where it has them.
+    """
+
+    def __init__(self, directory: Path, name: str = ".lock") -> None:
+        self.unsupported: OSError | None = None
+        self._path = directory / name
+        self._descriptor: int | None = None
+        self._resolved = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self) -> bool:
+        """Take the lock, and return whether that was possible: else another object holds it.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        resolved = os.path.join(os.path.realpath(self._path.parent), self._path.name)
+        if resolved in _held:  # not even opened: closing the file may release the other's lock
+            return False
+        descriptor = os.open(self._path, _FLAGS, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EEXIST, f"{self._path.name} in it is no regular file")
+            _lock(descriptor)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                os.close(descriptor)
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    return False
+                raise
+            self.unsupported = error
+        self._descriptor, self._resolved = descriptor, resolved
+        _held[resolved] = self
+        return True
+
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        if self._descriptor is not None:
+            _held.pop(self._resolved, None)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Close the file, of which a forked process has a copy that is not its own."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file, not waiting for it.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    if fcntl is None:
+        return
+    if sys.platform == "linux":
+        # a lock of the open file, not of the process, which loses the latter when it closes the
+        # file anywhere; struct flock, with the padding that the platform needs
+        request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of an old kernel
+                raise
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _forget_in_child() -> None:
+    """Close the locks in a process that was forked, as a worker, which may outlive the run."""
+    for lock in _held.values():
+        lock._forget()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
