@@ -72,13 +72,20 @@ class Weights(torch.nn.Module):
 
 
 class SafePointClock(LoopComponent):
-    """A clock of the times at which safe points reach this position in the list."""
+    """A clock of the times at which safe points reach this position in the list.
+
+    Args:
+        clock: returns the time.
+    """
+
+    def __init__(self, clock=time.perf_counter):
+        self.clock = clock
 
     def on_epoch_begin(self, loop):
         self.times = []
 
     def on_safe_point(self, loop):
-        self.times.append(time.perf_counter())
+        self.times.append(self.clock())
 
 
 class SavePlainly(LoopComponent):
@@ -136,16 +143,6 @@ def test_a_save_against_torch_save(assert_ratio, tmp_path, asynchronous, limit):
     )
 
 
-class SaveClock(LoopComponent):
-    """A clock of the processor time at which safe points reach this position in the list."""
-
-    def on_epoch_begin(self, loop):
-        self.times = []
-
-    def on_safe_point(self, loop):
-        self.times.append(time.process_time())
-
-
 class SaveByHand(LoopComponent):
     """A saver of all that a script needs to resume, with torch.save and fsync, and a clock of it.
 
@@ -175,7 +172,8 @@ class SaveByHand(LoopComponent):
 @pytest.mark.usefixtures("one_thread")
 def test_a_save_of_a_tiny_model_by_hand(assert_ratio, tmp_path):
     """Of a tiny model, a save takes a few times the processor time of torch.save and fsync."""
-    by_hand, before, after = SaveByHand(tmp_path / "plain.pt"), SaveClock(), SaveClock()
+    by_hand = SaveByHand(tmp_path / "plain.pt")
+    before, after = (SafePointClock(time.process_time) for _ in range(2))
     saving = use("checkpoint", directory=tmp_path / "a", every=1)
     data = ComponentConformance.make_data(20)
     model = ComponentConformance.make_model()

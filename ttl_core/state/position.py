@@ -91,11 +91,11 @@ def position_of(loop: TrainTestLoop, progress: TrainingProgress, order: Order | 
     counters = {name: getattr(loop, name) for name in _COUNTERS}
     position = {**asdict(progress), **counters, "epoch": None}
     position["is_within_safe_point"] = loop.is_validating
-    training = loop._interrupted or vars(loop)
-    if training["is_training"]:  # inside an epoch, a safe point follows a step
+    data = training_data(loop)
+    if data is not None:  # inside an epoch, a safe point follows a step
         position["has_stepped"] = True
-        n_batches = training["batch_num"] + 1
-        position["epoch"] = state_in_epoch(training["_data"], order or {}, n_batches)
+        n_batches = (loop._interrupted or vars(loop))["batch_num"] + 1
+        position["epoch"] = state_in_epoch(data, order or {}, n_batches)
     return position
 
 

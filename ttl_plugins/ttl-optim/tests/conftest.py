@@ -2,21 +2,10 @@
 
 import pytest
 import torch
+from recording import Recorder
 
-from ttl_core import LoopComponent, TrainTestLoop
+from ttl_core import TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
-
-
-class Recorder(LoopComponent):
-    """A component that records what a function of the loop returns at one callback point."""
-
-    def __init__(self, point, function):
-        self.seen = []
-
-        def record(loop):
-            self.seen.append(function(loop))
-
-        setattr(self, point, record)
 
 
 @pytest.fixture
