@@ -138,24 +138,29 @@ def absolute_path(name: str, value: Any) -> Path:
         raise ArgumentError(f"{name} is {value!r}: {error}") from None
 
 
-def directory_or_run_folder(directory: Path | None, loop: Any, component: str) -> Path:
-    """Return the directory of a component: its own, or else the folder of the run.
+def directory_or_run_folder(
+    directory: Path | None, loop: Any, component: str, *, subfolder: str = ""
+) -> Path:
+    """Return the directory of a component: its own, or else one in the folder of the run.
 
     Args:
         directory: the directory that was given, if one was.
         loop: the loop, whose variable `run_folder` the component `run-folder` sets.
         component: the name of the component, for the error.
+        subfolder: the name of a folder in that of the run; by default it is that one itself.
 
     Raises:
         ArgumentError: no directory was given, and there is no folder of the run.
     """
-    folder: Path | None = directory or vars(loop).get("run_folder")
+    if directory is not None:
+        return directory
+    folder: Path | None = vars(loop).get("run_folder")
     if folder is None:
         raise ArgumentError(
             f"{component} has no directory: write use({component!r}, directory=...), or put "
             "'run-folder' before it in the list"
         )
-    return folder
+    return folder / subfolder
 
 
 def describe(value: Any) -> str:

@@ -166,7 +166,7 @@ class Checkpoint(LoopComponent):
             ArgumentError: there is no folder of the run.
         """
         if self.directory is None:
-            self._save_in(directory_or_run_folder(None, loop, "checkpoint") / _SUBFOLDER)
+            self._save_in(directory_or_run_folder(None, loop, "checkpoint", subfolder=_SUBFOLDER))
         return self._store.directory
 
     def _reset(self) -> None:

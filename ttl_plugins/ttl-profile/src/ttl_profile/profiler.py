@@ -108,8 +108,9 @@ class Profiler(LoopComponent):
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Start the profile."""
-        folder = directory_or_run_folder(self.directory, loop, "profiler")
-        self._folder = folder if self.directory else folder / _SUBFOLDER
+        self._folder = directory_or_run_folder(
+            self.directory, loop, "profiler", subfolder=_SUBFOLDER
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._n_batches = self._n_cycles = 0
         self._profile = profile(

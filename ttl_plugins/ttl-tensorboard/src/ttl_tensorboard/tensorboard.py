@@ -95,9 +95,10 @@ class Tensorboard(Logger):
         self._find_directory(loop)
 
     def _find_directory(self, loop: TrainTestLoop) -> Path:
-        if self.directory is None:  # for the whole life of the component
-            folder = directory_or_run_folder(None, loop, "tensorboard")
-            self.directory = folder / "tensorboard"
+        # for the whole life of the component
+        self.directory = directory_or_run_folder(
+            self.directory, loop, "tensorboard", subfolder="tensorboard"
+        )
         return self.directory
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
