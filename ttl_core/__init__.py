@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ttl_core.log_record import LogRecord
     from ttl_core.logger import Logger
     from ttl_core.loop import TrainTestLoop
-    from ttl_core.monitor import Monitor, missing_metric_error
+    from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
     from ttl_core.state.format import check_state
     from ttl_core.state.protocol import DataWrapper
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
@@ -61,6 +61,7 @@ __all__ = [
     "check_state",
     "hookimpl",
     "hookspec",
+    "likely_mode",
     "map_nested",
     "missing_metric_error",
     "optimizer_parameters",
@@ -81,6 +82,7 @@ _HOMES = {
     "check_state": "state.format",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
+    "likely_mode": "monitor",
     "map_nested": "batches",
     "missing_metric_error": "monitor",
     "optimizer_parameters": "variables.loop_variables",

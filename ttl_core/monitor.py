@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ttl_core.arguments import did_you_mean, number, one_of
 from ttl_core.errors import ArgumentError, RunError
 
-__all__ = ["Monitor", "missing_metric_error"]
+__all__ = ["Monitor", "likely_mode", "missing_metric_error"]
+
+_LESS_IS_BETTER = re.compile(
+    "bpb|bpc|cer|cost|divergence|err|error|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer"
+)
+_MORE_IS_BETTER = re.compile(
+    "acc|accuracy|ap|auc|auroc|bleu|dice|f1|fscore|iou|kappa|map|mrr|ndcg|precision|psnr|r2|recall|"
+    "rouge|score|specificity|ssim"
+)
+
+
+def likely_mode(metric: str) -> Literal["min", "max"] | None:
+    """Return whether less or more of a metric is better, as far as its name tells.
+
+    It is for what is shown. What is decided by a metric takes a mode that is given.
+
+    Args:
+        metric: its name.
+
+    Returns:
+        "min" or "max"; None where the name does not tell.
+
+    Example:
+        >>> from ttl_core import likely_mode
+        >>> likely_mode("valid/loss"), likely_mode("test/top5_accuracy"), likely_mode("grad-norm")
+        ('min', 'max', None)
+    """
+    for word in reversed(re.findall(r"[a-z]+\d?", metric.lower())):  # "accuracy-loss" is a loss
+        if _LESS_IS_BETTER.fullmatch(word):
+            return "min"
+        if _MORE_IS_BETTER.fullmatch(word):
+            return "max"
+    return None
 
 
 class Monitor:

@@ -40,6 +40,7 @@ def test_the_public_names_are_these():
         "check_state",
         "hookimpl",
         "hookspec",
+        "likely_mode",
         "map_nested",
         "missing_metric_error",
         "optimizer_parameters",

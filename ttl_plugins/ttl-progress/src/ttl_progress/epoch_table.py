@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-_LESS_IS_BETTER = re.compile(r"loss|err(or)?|perplexity|ppl|nll|m[as]e|rmse|cer|wer|divergence")
-_MORE_IS_BETTER = re.compile(
-    r"acc(uracy)?|f1|auc|auroc|precision|recall|dice|iou|m?ap|bleu|rouge|r2|score|psnr|ssim"
-)
+from ttl_core import likely_mode
+
 _MAX_ROWS = 20
 
 
@@ -30,15 +27,11 @@ def best_epoch(name: str, values: Mapping[int, float]) -> int | None:
         >>> best_epoch("lr", {1: 0.5, 2: 0.3}) is None
         True
     """
-    words = re.split(r"[^a-z0-9]+", name.lower())
     finite = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
     if len(set(finite.values())) < 2:
         return None
-    if any(_LESS_IS_BETTER.fullmatch(word) for word in words):
-        return min(finite, key=finite.__getitem__)
-    if any(_MORE_IS_BETTER.fullmatch(word) for word in words):
-        return max(finite, key=finite.__getitem__)
-    return None
+    choose = {"min": min, "max": max}.get(likely_mode(name) or "")
+    return choose(finite, key=finite.__getitem__) if choose else None
 
 
 def epoch_table(values: Mapping[str, Mapping[int, float]], width: int) -> Table:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ttl_core import likely_mode
 from ttl_report.buckets import thinned
 from ttl_report.charts import numbered, section_of, split_name
-from ttl_report.formats import UNKNOWN, better, setting
+from ttl_report.formats import UNKNOWN, setting
 from ttl_report.page import FORMAT, render
 from ttl_report.report import summary_of
 
@@ -127,12 +128,12 @@ def value_columns(
     )
     columns = []
     for name in sorted(names, key=lambda name: name.startswith("train/")):
-        direction = better(name)
-        key = {"low": "lowest", "high": "highest", None: "last"}[direction]
+        mode = likely_mode(name)
+        key = {"min": "lowest", "max": "highest", None: "last"}[mode]
         found = [run[name][key] if name in run else None for run in runs]
         values = [value[0] if isinstance(value, list) else value for value in found]
         known = [value for value in values if isinstance(value, int | float)]
-        choose = {"low": min, "high": max}.get(direction or "")
+        choose = {"min": min, "max": max}.get(mode or "")
         best = choose(known) if choose and known else None
         columns.append({"name": name, "which": key, "values": values, "best": best})
     return columns

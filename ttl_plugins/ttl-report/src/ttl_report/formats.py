@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime
 from typing import Any
 
@@ -13,14 +12,6 @@ UNKNOWN = "\N{EN DASH}"
 
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 """Units of time in seconds, each with the one that is shown behind it."""
-
-_HIGHER_IS_BETTER = re.compile(
-    "acc|accuracy|ap|auc|auroc|bleu|dice|f1|fscore|iou|kappa|map|mrr|ndcg|precision|psnr|r2|recall|"
-    "rouge|score|specificity|ssim"
-)
-_LOWER_IS_BETTER = re.compile(
-    "bpb|bpc|cer|cost|err|error|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer"
-)
 
 
 def number(value: float | str | None) -> str:
@@ -78,24 +69,3 @@ def setting(value: Any) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def better(name: str) -> str | None:
-    """Return which values of a metric are better, as far as its name says.
-
-    Args:
-        name: its name.
-
-    Returns:
-        "low", "high", or None where it is not known.
-
-    Example:
-        >>> better("valid/loss"), better("test/top5_accuracy"), better("train/grad-norm")
-        ('low', 'high', None)
-    """
-    for word in reversed(re.findall(r"[a-z]+\d?", name.lower())):  # "accuracy-loss" is a loss
-        if _LOWER_IS_BETTER.fullmatch(word):
-            return "low"
-        if _HIGHER_IS_BETTER.fullmatch(word):
-            return "high"
-    return None

@@ -59,7 +59,6 @@ def _environment() -> jinja2.Environment:
         "uplot_license": Markup(_static("uplot/LICENSE")),
         "version": metadata.version("ttl-report"),
         "documentation_url": documentation_url,
-        "better": formats.better,
     }
     environment.filters |= {
         "number": formats.number,

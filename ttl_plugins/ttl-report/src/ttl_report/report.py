@@ -6,8 +6,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ttl_core import likely_mode
 from ttl_report.charts import charts_of, numbered
-from ttl_report.formats import better
 from ttl_report.page import FORMAT, render
 from ttl_report.series import Series
 
@@ -127,7 +127,7 @@ def values_table(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     for one in series:
         if one["level"] == "batch" and one["name"] in of_epochs:
             continue
-        which = {"low": "lowest", "high": "highest", None: None}[better(one["name"])]
+        which = {"min": "lowest", "max": "highest", None: None}[likely_mode(one["name"])]
         rows.append({**one, "best": which and one[which], "which": which})
     return sorted(rows, key=lambda row: (row["level"] != "epoch", row["name"].startswith("train/")))
 
