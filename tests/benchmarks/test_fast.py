@@ -2,7 +2,6 @@
 
 import functools
 import io
-import time
 
 import pytest
 import torch
@@ -19,13 +18,6 @@ N_STEPS = 20
 N_BATCHES = 100
 EVERY = 2
 cross_entropy = torch.nn.functional.cross_entropy
-
-
-def processor_seconds(run):
-    """Return how much time of the processor a call takes: the machine may be shared."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 class StepAlone(LoopComponent):
@@ -69,9 +61,9 @@ def test_a_step(assert_ratio, what, make, shapes, limit):
     )
     assert_ratio(
         f"fast-optimizer, {what}",
-        lambda: processor_seconds(lambda: fast.train(1)),
+        lambda: fast.train(1),
         "torch's default",
-        lambda: processor_seconds(lambda: default.train(1)),
+        lambda: default.train(1),
         limit=limit,
         per=N_STEPS,
     )
@@ -156,9 +148,9 @@ def test_the_everyday_set(assert_ratio, tmp_path):
         loop = TrainTestLoop(make_model(), [*everyday, saving, *more], data)
         assert_ratio(
             what,
-            lambda loop=loop: processor_seconds(lambda: loop.train(1)),
+            lambda loop=loop: loop.train(1),
             "by hand, torch's defaults",
-            lambda: processor_seconds(lambda: by_hand.train(data)),
+            lambda: by_hand.train(data),
             limit=limit,
             repeats=9,
             per=N_BATCHES,

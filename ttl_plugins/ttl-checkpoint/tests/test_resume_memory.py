@@ -22,9 +22,13 @@ class Large(torch.nn.Module):
 
 
 def memory(kind):
-    """Return the memory of this process in bytes: "VmRSS" for now, "VmHWM" for the peak."""
+    """Return the memory of this process in bytes, less its libraries: "VmRSS", or "VmHWM" (peak).
+
+    How much of a library is mapped depends on the kernel, and on what else has read it.
+    """
     status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) * 1024
+    kib = {key: int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) for key in (kind, "RssFile")}
+    return (kib[kind] - kib["RssFile"]) * 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
@@ -45,8 +49,10 @@ def test_resuming_holds_the_state_once(tmp_path):
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is used now
             before = memory("VmRSS")
             loop.train(1)
+            taken = (memory("VmHWM") - before) / SIZE
+            print(f"besides the model: {taken:.2f} of its size")
             is_restored = bool((loop.model.values == 1).all())
-            status = 0 if is_restored and memory("VmHWM") - before < 1.6 * SIZE else 2
+            status = 0 if is_restored and taken < 1.5 else 2
         finally:
             os._exit(status)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
