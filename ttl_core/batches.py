@@ -115,9 +115,7 @@ def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, A
         one_of("level", level, ("batch", "epoch"))
     return {
         # detaching one that has no graph would take longer than all else here
-        prefix + name: value.detach()
-        if isinstance(value, torch.Tensor) and value.requires_grad
-        else value
+        prefix + name: value.detach() if getattr(value, "requires_grad", False) else value
         for name, value in metrics.items()
     }
 

@@ -48,19 +48,23 @@ def convert(records: Iterable[LogRecord]) -> None:
     waiting: dict[Any, list[tuple[LogRecord, str, torch.Tensor]]] = defaultdict(list)
     for record in records:
         logged, record._logged = record._logged, None
+        values = record.values
         for name, value in (logged or {}).items():
-            if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-                if value.is_cpu:  # reading each costs less than stacking them
-                    record.values[name] = +value.item()
+            # most are of this type; asking whether it is an instance of it takes torch longer
+            if type(value) is torch.Tensor or isinstance(value, torch.Tensor):
+                if value.numel() != 1 or value.is_complex():
+                    record.others[name] = value
+                elif value.is_cpu:  # reading each costs less than stacking them
+                    values[name] = +value.item()
                 else:
-                    record.values[name] = 0  # keeps the order of names
+                    values[name] = 0  # keeps the order of names
                     waiting[value.device, value.dtype].append((record, name, value))
                 continue
             number = value
             if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
                 number = value.item()
             if isinstance(number, _NUMBERS):
-                record.values[name] = +number  # a bool as 0 or 1
+                values[name] = +number  # a bool as 0 or 1
             else:
                 record.others[name] = value
     for found in waiting.values():
