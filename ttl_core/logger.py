@@ -7,22 +7,19 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ttl_core.arguments import one_of, whole_number
 from ttl_core.components.component import LoopComponent, own_name
 from ttl_core.hookspecs import hookimpl
 from ttl_core.log_record import LogRecord, convert
+from ttl_core.write_queue import WriteQueue
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
 
 _log = logging.getLogger(__name__)
-
-_MAX_PENDING = 1000  # records; as many tensors are kept alive
-_MAX_KEPT = 100_000  # records that wait for a store that fails
-_SECONDS = 0.5  # between two writes: a process that is killed loses what was logged since
-_MAX_WAIT = 60.0  # seconds, before a store that has failed is tried again
 
 Status = Literal["complete", "failed", "interrupted"]
 """How a run has ended: an exception is a failure, SystemExit and KeyboardInterrupt are not."""
@@ -44,6 +41,11 @@ class Logger(LoopComponent, ABC):
             both by default.
         every: write the values of batches at each so many steps.
 
+    Attributes:
+        in_background: a subclass sets it to True if its store may take long, as a server that does
+            not answer. `open()`, `write()` and `close()` are called in a thread then, which lives
+            as long as a run, and training waits for it only when a state is taken and at the end.
+
     Raises:
         ArgumentError: an argument has an unusable value.
 
@@ -62,13 +64,12 @@ class Logger(LoopComponent, ABC):
         2 batch ['train/loss']
     """
 
+    in_background: ClassVar[bool] = False
+
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
         self.every = whole_number("every", every, minimum=1)
-        self._pending: list[LogRecord] = []
-        self._next_write = 0.0  # a value of time.monotonic(): the first record is written at once
-        self._wait = 0.0  # seconds after which a store that failed is tried again
-        self._is_failing = False
+        self._queue = WriteQueue(self._open_and_write, self.in_background)
         self._is_open = False
         self._loop: TrainTestLoop | None = None
         self._unwritable: set[str] = set()  # names of values that were left out
@@ -112,6 +113,7 @@ class Logger(LoopComponent, ABC):
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Write what is left when the run ends, and close the store."""
         self._loop = loop
+        self._queue.label = own_name(self)
         status: Status = "complete"
         try:
             return (yield)
@@ -119,12 +121,11 @@ class Logger(LoopComponent, ABC):
             status = "failed" if isinstance(exception, Exception) else "interrupted"
             raise
         finally:
-            self._wait = 0.0
-            self.flush()
-            self._give_up()
+            self._queue.flush()
             if self._is_open:
                 self._is_open = False
                 self._close(status)
+            self._queue.close()
             self._loop = None
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
@@ -145,68 +146,34 @@ class Logger(LoopComponent, ABC):
         Args:
             record: the record.
         """
-        self._pending.append(record)
-        is_full = len(self._pending) >= _MAX_PENDING and not self._wait
-        if is_full or time.monotonic() >= self._next_write:
-            self.flush()
+        self._queue.add(record)
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Write what was logged last, where nothing is logged for a while."""
-        if self._pending and time.monotonic() >= self._next_write:
-            self.flush()
+        self._queue.write_if_due()
 
     # -- writing ----------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what is pending, if the store takes it."""
-        if not self._pending:
-            return
-        convert(self._pending)
-        try:
-            if not self._is_open and self._loop is not None:
-                self.open(self._loop)
-                self._is_open = True
-            self.write(self._pending)
-        except Exception as error:
-            self._keep(error)
-        else:
-            self._pending = []
-            self._wait = 0.0
-            self._is_failing = False
-            self._next_write = time.monotonic() + _SECONDS
+        """Write what is pending, if the store takes it, and wait until it has."""
+        self._queue.label = own_name(self)
+        self._queue.flush()
 
-    def _keep(self, error: Exception) -> None:
-        """Keep what could not be written for another attempt."""
-        if not self._is_failing:
-            self._is_failing = True
-            _log.warning(
-                "%s: values cannot be written: %s: %s. Training continues, and they are kept until "
-                "they can be",
-                self._label,
-                type(error).__name__,
-                error,
-            )
-        self._wait = min(max(2 * self._wait, 1.0), _MAX_WAIT)
-        self._next_write = time.monotonic() + self._wait
-        if len(self._pending) > _MAX_KEPT:
-            n_dropped = len(self._pending) - _MAX_KEPT
-            del self._pending[:n_dropped]
-            _log.error("%s: the oldest %d records are dropped", self._label, n_dropped)
-
-    def _give_up(self) -> None:
-        if self._pending:
-            _log.error(
-                "%s: %d records could not be written before the run ended",
-                self._label,
-                len(self._pending),
-            )
+    def _open_and_write(self, records: Sequence[LogRecord]) -> None:
+        if not self._is_open and self._loop is not None:
+            self.open(self._loop)
+            self._is_open = True
+        self.write(records)
 
     def _close(self, status: Status) -> None:
         try:
-            self.close(status)
+            self._queue.call(partial(self.close, status))
         except Exception as error:  # what is lost is no reason for a run to fail in the end
             _log.error(
-                "%s: the store cannot be closed: %s: %s", self._label, type(error).__name__, error
+                "%s: the store cannot be closed: %s: %s",
+                own_name(self),
+                type(error).__name__,
+                error,
             )
 
     def skip(self, name: str, reason: str) -> None:
@@ -218,7 +185,7 @@ class Logger(LoopComponent, ABC):
         """
         if name not in self._unwritable:
             self._unwritable.add(name)
-            _log.warning("%s: %r is not written: %s", self._label, name, reason)
+            _log.warning("%s: %r is not written: %s", own_name(self), name, reason)
 
     @staticmethod
     def configuration(loop: TrainTestLoop) -> dict[str, Any]:
@@ -240,18 +207,18 @@ class Logger(LoopComponent, ABC):
         }
         return {"components": names, **flat}
 
-    @property
-    def _label(self) -> str:
-        return own_name(self)
-
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return how much has been written, after writing what is pending, and what is not."""
-        self.flush()
+        self._queue.settle()
+        if self._queue.is_failing:  # trying again might take long
+            convert(self._queue.records)
+        else:
+            self.flush()
         kept = [
             {"level": r.level, "step": r.step, "epoch": r.epoch, "time": r.time, "values": r.values}
-            for r in self._pending
+            for r in self._queue.records
         ]
         return {"position": self.position(), "pending": kept}
 
@@ -262,7 +229,7 @@ class Logger(LoopComponent, ABC):
             state: what `state_dict()` returned.
         """
         self.seek(state["position"])
-        self._pending = [
+        self._queue.records = [
             LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])
             for r in state["pending"]
         ]

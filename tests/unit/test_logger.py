@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,6 +205,88 @@ def test_what_a_failing_store_has_not_taken_is_part_of_the_state():
     loop.load_state_dict(states[-1])
     loop.train(1)
     assert [1, 2, 3, 3] == [step for step, *_ in again.rows]
+
+
+class Slow(Rows):
+    """A logger whose store answers when it is told to, in a thread."""
+
+    in_background = True
+
+    def __init__(self):
+        super().__init__()
+        self.answers = threading.Event()
+        self.threads = set()
+
+    def open(self, loop):
+        super().open(loop)
+        self.threads.add(threading.current_thread())
+
+    def write(self, records):
+        assert self.answers.wait(10)
+        super().write(records)
+        self.threads.add(threading.current_thread())
+
+    def close(self, status):
+        super().close(status)
+        self.threads.add(threading.current_thread())
+
+
+def test_training_does_not_wait_for_a_store_in_the_background():
+    """All of the first epoch is trained while the first value is written."""
+    logger = Slow()
+    rows = train(logger, act_at("on_epoch_end", lambda loop: logger.answers.set()), n_epochs=2)
+    assert [*range(1, 7)] == [step for step, level, _ in rows if level == "batch"]
+    assert ["open", "complete"] == logger.events
+
+
+def test_a_store_in_the_background_is_used_by_one_thread_that_ends_with_the_run():
+    """That of the main thread is not, so that a connection may belong to one thread."""
+    logger = Slow()
+    logger.answers.set()
+    train(logger)
+    (thread,) = logger.threads
+    assert thread is not threading.main_thread()
+    assert not thread.is_alive()
+
+
+def test_a_state_has_what_a_store_in_the_background_has_taken():
+    """It waits until what is under way is written."""
+    states = []
+    keep = act_at("on_safe_point", lambda loop: states.append(loop.state_dict()))
+    logger = Slow()
+    logger.answers.set()
+    whole = list(train(logger, keep))
+    positions = [state["components"]["slow"]["position"] for state in states]
+    assert [1, 2, len(whole)] == positions
+
+
+def test_a_store_that_fails_is_not_tried_again_for_each_state():
+    """It may be a server that takes seconds not to answer."""
+    n_attempts = []
+
+    class Dead(Rows):
+        def write(self, records):
+            n_attempts.append(1)
+            raise OSError("no answer")
+
+    train(Dead(), act_at("on_safe_point", lambda loop: loop.state_dict()))
+    assert 2 == len(n_attempts)  # at the first value, and at the end of the run
+
+
+def test_what_is_being_written_when_training_is_interrupted_is_not_lost():
+    """It is written when the run ends."""
+
+    class Interrupted(Rows):
+        def write(self, records):
+            if not self.rows and not self.events.count("ctrl-C"):
+                self.events.append("ctrl-C")
+                raise KeyboardInterrupt
+            super().write(records)
+
+    logger = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        train(logger)
+    assert [1] == [step for step, *_ in logger.rows]
 
 
 def test_a_store_that_cannot_be_closed_does_not_fail_the_run(caplog):

@@ -44,6 +44,8 @@ class Mlflow(Logger):
         ArgumentError: an argument has an unusable value.
     """
 
+    in_background = True
+
     def __init__(
         self,
         tracking_uri: str | None = None,
@@ -106,10 +108,9 @@ class Mlflow(Logger):
 
     @hookimpl(optionalhook=True)  # for where `checkpoint` is not in the list
     def checkpoint_saved(self, loop: TrainTestLoop, path: Path) -> None:
-        """Upload the checkpoint, if requested."""
+        """Upload the checkpoint with the next values, if requested."""
         if self.checkpoints:
             self._uploads.append((path, f"checkpoints/{path.name}"))
-            self._upload()
 
     def _upload(self) -> None:
         """Upload what can be; the rest is kept until the next time."""
@@ -135,6 +136,7 @@ class Mlflow(Logger):
         """
         assert self._run is not None  # since open()
         self._run.write([value for record in records for value in self._values(record)])
+        self._upload()
 
     def _values(self, record: LogRecord) -> Iterator[Value]:
         from ttl_mlflow.store import Value
