@@ -112,7 +112,7 @@ class LoopVariables:
         self.is_testing = phase == "test"
         self.is_predicting = phase == "predict"
         self.data_name = data_name
-        self._log_prefix = ""
+        self._log_prefix: str | None = ""  # None where nothing is logged
         if phase is not None:
             self.epoch_desc = phase
             self._log_prefix = f"{phase}/{data_name}/" if data_name else f"{phase}/"
