@@ -50,7 +50,8 @@ class Member:
         key: its entry point's name, by which hints and callback points refer to it.
         own_name: the name that it is given where that is free.
         find_distribution: returns the name and version of its distribution, if it has one.
-        config: the configuration that it was created with, by name.
+        config: the configuration that it was created with, by name; of a component that was not
+            created from a name, what is known of it.
         hints: what its author declares about its place.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
