@@ -43,11 +43,12 @@ def gather(
     Raises:
         StateError: something in it is of a type that `torch.load(weights_only=True)` refuses.
     """
-    components = {}
+    components, versions = {}, {}
     for member in members:
         if has_state(member.component):
             with noting_component(member, "state_dict"):
                 components[member.name] = member.component.state_dict()
+            versions[member.name] = member.component.state_version
     variables = {name: value.state_dict() for name, value in stateful.items()}
     hidden = {name: hidden_state(stateful[name]) for name, state in variables.items() if not state}
     variables = {name: its_state for name, its_state in variables.items() if its_state}
@@ -59,6 +60,7 @@ def gather(
         "hidden": {name: its_state for name, its_state in hidden.items() if its_state},
         "metrics": dict(loop.metrics),
         "components": components,
+        "state_versions": versions,
         "random": random_state(),
         "generators": generator_states(loop, members),
         "data": {
