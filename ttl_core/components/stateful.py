@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import PurePath
 from typing import Any
 
 from ttl_core.arguments import describe
 from ttl_core.errors import ComponentRejectedError
 
+_PLAIN = bool | int | float | str | PurePath
 _PAIR = {"state_dict": "self", "load_state_dict": "self, state"}
 
 
@@ -38,9 +40,10 @@ def check_state_methods(component: object, owner: object) -> None:
 
 
 def kept_arguments(component: object) -> dict[str, Any]:
-    """Return the numbers and texts among a constructor's arguments, as attributes of their names.
+    """Return what a component keeps of its arguments: numbers, texts and paths.
 
-    The name in a list is not among them, as it is recorded by itself.
+    Such an argument is kept where there is an attribute of its name, which may be private. The
+    name in a list is not among them, as it is recorded by itself.
 
     Args:
         component: the component. Properties are not read, as they may run code.
@@ -48,7 +51,7 @@ def kept_arguments(component: object) -> dict[str, Any]:
     Example:
         >>> class Average:
         ...     def __init__(self, decay, model=None):
-        ...         self.decay, self._model = decay, model
+        ...         self._decay, self.model = decay, model
         >>> kept_arguments(Average(0.9))
         {'decay': 0.9}
     """
@@ -57,8 +60,5 @@ def kept_arguments(component: object) -> dict[str, Any]:
     except (TypeError, ValueError):  # as of some classes that are not written in Python
         return {}
     own = getattr(component, "__dict__", {})
-    return {
-        name: own[name]
-        for name in parameters
-        if name != "name" and isinstance(own.get(name), bool | int | float | str)
-    }
+    kept = {name: own.get(name, own.get(f"_{name}")) for name in parameters if name != "name"}
+    return {name: value for name, value in kept.items() if isinstance(value, _PLAIN)}

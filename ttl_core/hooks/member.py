@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pluggy
@@ -113,7 +114,7 @@ def _qualified_name(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Return JSON values as they are and others by qualified name."""
+    """Return JSON values as they are, paths as text, and others by qualified name."""
     match value:
         case None | bool():
             return value
@@ -121,6 +122,8 @@ def _as_json(value: Any) -> Any:
             return int(value)
         case str():
             return str.__str__(value)
+        case PurePath():
+            return str(value)
         case float():
             return float(value) if math.isfinite(value) else str(float(value))
         case list() | tuple():

@@ -158,8 +158,8 @@ class LoopVariables:
         Returns:
             For each component its position, name, class, distribution and version (None if it
             comes from no package), whether it is enabled, and its configuration. That of one that
-            was created by hand is what it keeps of its arguments: numbers and texts, as attributes
-            of the same names.
+            was created by hand is what it keeps of its arguments: numbers, texts and paths, as
+            attributes of the same names.
         """
         return self._components.manifest()
 
