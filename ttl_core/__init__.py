@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
     from ttl_core.state.format import check_state
-    from ttl_core.state.protocol import DataWrapper
+    from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
     from ttl_core.variables.loop_variables import optimizer_parameters
 
@@ -52,6 +52,7 @@ __all__ = [
     "SeededSampler",
     "SeededSamples",
     "StateError",
+    "Stateful",
     "TTLError",
     "TrainTestLoop",
     "UnknownNameError",
@@ -77,6 +78,7 @@ _HOMES = {
     "Monitor": "monitor",
     "SeededSampler": "state.sampler",
     "SeededSamples": "state.sampler",
+    "Stateful": "state.protocol",
     "TrainTestLoop": "loop",
     "arrange": "components.arrange",
     "check_state": "state.format",

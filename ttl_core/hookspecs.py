@@ -69,7 +69,7 @@ class CallbackPoints:
 
     @hookspec
     def on_forward_pass(self, loop: TrainTestLoop) -> object:
-        """Compute `loop.scores` from `loop.batch`. Fires in each batch."""
+        """Compute `loop.scores` from `loop.batch`. Fires in each batch, and in recompute()."""
         return None
 
     @hookspec

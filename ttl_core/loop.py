@@ -33,6 +33,7 @@ from ttl_core.variables.data import (
     require_data,
 )
 from ttl_core.variables.loop_variables import LoopVariables, Phase
+from ttl_core.variables.recomputation import recomputing
 
 
 class TrainTestLoop(LoopVariables, ResumableLoop):
@@ -317,6 +318,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         """Run an epoch in the modes of its phase, inside around_epoch."""
         self._set_phase(phase, data_name)
         self.data = data
+        vars(self).pop("batch", None)  # so that none of another epoch is computed again
         if self.is_training:
             self.model.train()
         else:
@@ -427,7 +429,55 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         on_log = self._hooks.on_log
         if on_log is noop and level == "batch" and isinstance(metrics, dict):
             return
+        if self._log_prefix is None:  # within recompute()
+            return
         named = prefixed(self._log_prefix, metrics, level)
         if level == "epoch":
             self._unread_metrics.update(named)
         on_log(self, named, level)
+
+    def recompute(self, batch: Any = None) -> Any:
+        """Compute the loss of a training batch once more, with the parameters as they are now.
+
+        For components that step by several passes. It calls on_forward_pass and on_loss_compute,
+        in which `log` has no effect; loop variables are afterwards what they were. What these
+        points need of a batch they find in it: a component that changes batches, such as one that
+        mixes their samples, keeps all that belongs to a batch in `loop.batch`.
+
+        Modules and random numbers are used as in every forward pass: running statistics are
+        updated again, and dropout draws other numbers.
+
+        Args:
+            batch: an earlier batch, as `loop.batch` was; the current one by default.
+
+        Returns:
+            The loss, with its graph.
+
+        Raises:
+            RunError: no training batch is under way, or its loss has not been computed yet.
+            UnsetVariableError: no component sets `loss` in these points.
+
+        Example:
+            >>> from ttl_core.testing import ComponentConformance, Step
+            >>> class QuasiNewton(Step):
+            ...     def on_train_begin(self, loop):
+            ...         super().on_train_begin(loop)
+            ...         loop.optimizer = torch.optim.LBFGS(loop.model.parameters(), max_iter=5)
+            ...
+            ...     def on_optim_step(self, loop):
+            ...         def closure():
+            ...             loop.optimizer.zero_grad()
+            ...             loss = loop.recompute()
+            ...             loss.backward()
+            ...             return loss
+            ...         loop.optimizer.step(closure)
+            >>> loop = TrainTestLoop(ComponentConformance.make_model(), [QuasiNewton()],
+            ...                      ComponentConformance.make_data())
+            >>> loop.train(n_epochs=1)
+            >>> loop.global_step
+            3
+        """
+        with recomputing(self, batch):
+            self._hooks.on_forward_pass(self)
+            self._hooks.on_loss_compute(self)
+            return self.loss

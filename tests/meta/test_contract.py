@@ -31,6 +31,7 @@ def test_the_public_names_are_these():
         "SeededSampler",
         "SeededSamples",
         "StateError",
+        "Stateful",
         "TTLError",
         "TrainTestLoop",
         "UnknownNameError",

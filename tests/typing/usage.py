@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
+from ttl_core import LoopComponent, Stateful, TrainTestLoop, hookimpl, use
 
 
 class Typed(LoopComponent):
@@ -24,6 +24,34 @@ class Typed(LoopComponent):
         return (yield from super().around_epoch(loop))
 
 
+class Counting(LoopComponent):
+    """A component with state."""
+
+    state_version = 2
+
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Compute the loss once more."""
+        loop.recompute().backward()
+        loop.recompute(loop.batch)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the state."""
+        return {"count": 0}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Restore a state."""
+
+    def upgrade_state(self, state: dict[str, int], from_version: int) -> dict[str, int]:
+        """Return the state in this version."""
+        return state
+
+
+stateful: list[Stateful] = [Counting(), torch.nn.Linear(2, 1)]
+for component in [Counting(), Typed()]:
+    if isinstance(component, Stateful):
+        assert_type(component.state_dict(), dict[str, Any])
+        component.load_state_dict({})
+
 loop = TrainTestLoop(torch.nn.Identity(), ["metrics", use("progress"), Typed()], [1, 2], None)
 loop.train(3)
 loop.train(n_optim_steps=10)
@@ -38,3 +66,5 @@ del loop.components["ema"]
 loop.components += ["ema"]
 loop.components = [Typed()]
 assert_type(loop.manifest(), list[dict[str, Any]])
+loop.load_state_dict({}, ignore=["ema"])
+loop.drop_loaded_state()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from loops import make_component, make_loop, named
 
-from ttl_core import use
+from ttl_core import LoopComponent, use
 
 
 def test_the_manifest_is_what_runs_as_data(configurable):
@@ -113,15 +113,27 @@ class AnyAttribute:
         (numpy.float32(0.5), "numpy.float32"),
         (numpy.int64(3), "numpy.int64"),
         (numpy.ones(2), "numpy.ndarray"),
-        (Path("a"), f"{type(Path()).__module__}.{type(Path()).__name__}"),
+        (Path("a"), "a"),
         (object(), "builtins.object"),
     ],
     ids=lambda value: f"{type(value).__name__}",
 )
 def test_configuration_in_the_manifest_is_json(configurable, value, expected):
-    """JSON values are kept, and all others are replaced by their qualified names."""
+    """JSON values are kept, paths are texts, and all others are replaced by qualified names."""
     (entry,) = make_loop(use(configurable, option=value)).manifest()
     assert {"option": expected} == json.loads(json.dumps(entry, allow_nan=False))["config"]
+
+
+def test_of_a_component_made_by_hand_what_it_keeps_of_its_arguments_is_listed():
+    """These are numbers, texts and paths, as attributes of the same names, which may be private."""
+
+    class Part(LoopComponent):
+        def __init__(self, rate, path, *, text, other=None, lost=1, name="part"):
+            self.rate, self.path, self._text, self.other, self.name = rate, path, text, other, name
+            self.more = 3
+
+    (entry,) = make_loop(Part(0.5, Path("a"), text="b", other=torch.ones(2))).manifest()
+    assert {"rate": 0.5, "path": "a", "text": "b"} == entry["config"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [{"x": math.nan}]], ids=repr)

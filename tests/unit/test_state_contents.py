@@ -32,6 +32,7 @@ def test_a_state_holds_these_things():
         "variables",
         "metrics",
         "components",
+        "state_versions",
         "random",
         "data",
         "environment",

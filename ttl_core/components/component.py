@@ -24,6 +24,8 @@ class LoopComponent(CallbackPoints):
         after: names of components that this one is placed after, where they are present.
         before: names of components that this one is placed before, where they are present.
         requires: names of components that have to be present and enabled.
+        state_version: the version of the state that this component returns and loads. Where an
+            older one is loaded, it goes through `upgrade_state(state, from_version)`.
 
     Example:
         >>> class CountBatches(LoopComponent):
@@ -39,6 +41,7 @@ class LoopComponent(CallbackPoints):
     after: ClassVar[str | Sequence[str]] = ()
     before: ClassVar[str | Sequence[str]] = ()
     requires: ClassVar[str | Sequence[str]] = ()
+    state_version: ClassVar[int] = 1
 
     def wrap_hookimpl(
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool

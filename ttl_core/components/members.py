@@ -14,6 +14,7 @@ from ttl_core.components.component import Item, LoopComponent, check_is_componen
 from ttl_core.components.hints import read_hints
 from ttl_core.components.names import free_name
 from ttl_core.components.order import constraints_of
+from ttl_core.components.stateful import check_state_methods, kept_arguments
 from ttl_core.discovery import InstalledComponent, Spec, use
 from ttl_core.errors import OrderWarning, PluginError, RequirementError
 from ttl_core.hooks.hook_methods import hook_methods
@@ -69,6 +70,7 @@ def create_member(item: Item) -> Member:
         key=name,
         own_name=name,
         find_distribution=lambda: discovery.distribution_of(type(item)),
+        config=kept_arguments(item),
     )
     return _read_declarations(member, type(item))
 
@@ -101,6 +103,7 @@ def _member_of_origin(component: LoopComponent, origin: _Origin) -> Member:
 
 def _read_declarations(member: Member, declared_on: object) -> Member:
     member.hints = read_hints(declared_on, member)
+    check_state_methods(member.component, member)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
     own = type(member.component).wrap_hookimpl

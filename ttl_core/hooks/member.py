@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pluggy
@@ -50,7 +51,8 @@ class Member:
         key: its entry point's name, by which hints and callback points refer to it.
         own_name: the name that it is given where that is free.
         find_distribution: returns the name and version of its distribution, if it has one.
-        config: the configuration that it was created with, by name.
+        config: the configuration that it was created with, by name; of a component that was not
+            created from a name, what is known of it.
         hints: what its author declares about its place.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
@@ -112,7 +114,7 @@ def _qualified_name(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Return JSON values as they are and others by qualified name."""
+    """Return JSON values as they are, paths as text, and others by qualified name."""
     match value:
         case None | bool():
             return value
@@ -120,6 +122,8 @@ def _as_json(value: Any) -> Any:
             return int(value)
         case str():
             return str.__str__(value)
+        case PurePath():
+            return str(value)
         case float():
             return float(value) if math.isfinite(value) else str(float(value))
         case list() | tuple():

@@ -74,6 +74,9 @@ state_dict() returned
         _check_types("position", position, _POSITION)
         if position.get("epoch") is not None:
             _check_types("position['epoch']", position["epoch"], _EPOCH)
+    versions = state.get("state_versions", {})  # not in states of older versions of ttl-core
+    _check_types("", {"state_versions": versions}, {"state_versions": Mapping})
+    _check_types("state_versions", versions, dict.fromkeys(versions, int))
     for i, record in enumerate(state["manifest"]):
         _check_types(f"manifest[{i}]", record, _RECORD)
     nameless = state["components"].keys() - {record["name"] for record in state["manifest"]}

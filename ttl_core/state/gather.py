@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
+from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
@@ -17,7 +19,7 @@ from ttl_core.state.data_order import state_between_epochs
 from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
-from ttl_core.state.protocol import State, has_state
+from ttl_core.state.protocol import PAIR, State, has_state
 from ttl_core.state.random_numbers import random_state
 
 if TYPE_CHECKING:
@@ -41,11 +43,12 @@ def gather(
     Raises:
         StateError: something in it is of a type that `torch.load(weights_only=True)` refuses.
     """
-    components = {}
+    components, versions = {}, {}
     for member in members:
         if has_state(member.component):
             with noting_component(member, "state_dict"):
                 components[member.name] = member.component.state_dict()
+            versions[member.name] = member.component.state_version
     variables = {name: value.state_dict() for name, value in stateful.items()}
     hidden = {name: hidden_state(stateful[name]) for name, state in variables.items() if not state}
     variables = {name: its_state for name, its_state in variables.items() if its_state}
@@ -57,6 +60,7 @@ def gather(
         "hidden": {name: its_state for name, its_state in hidden.items() if its_state},
         "metrics": dict(loop.metrics),
         "components": components,
+        "state_versions": versions,
         "random": random_state(),
         "generators": generator_states(loop, members),
         "data": {
@@ -100,12 +104,38 @@ def stateful_variables(loop: TrainTestLoop, members: Sequence[Member]) -> dict[s
         loop: the loop.
         members: the members of its list, whose components are no variables.
     """
+    return {n: v for n, v in _candidates(loop, members).items() if has_state(v)}
+
+
+def warn_of_half_pairs(loop: TrainTestLoop, members: Sequence[Member]) -> None:
+    """Warn of loop variables that have one of the two methods of state, and so are not saved.
+
+    Args:
+        loop: the loop.
+        members: the members of its list, whose components are no variables.
+    """
+    lines = []
+    for name, value in _candidates(loop, members).items():
+        halves = {half: callable(getattr(value, half, None)) for half in PAIR}
+        if len({*halves.values()}) == 2:
+            there, missing = sorted(halves, key=lambda half: not halves[half])
+            lines.append(f"{name!r}, a {type(value).__name__}, has {there}() but no {missing}()")
+    if lines:
+        warnings.warn(
+            "loop variables are part of a state if they have both methods of state. Not saved: "
+            f"{'; '.join(lines)}",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+
+
+def _candidates(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
+    """Return the loop variables that may have state, each object once."""
     seen = {id(value) for value in (loop.model, loop.train_data, loop.valid_data, loop.data)}
     seen |= {id(member.component) for member in members}
     found: dict[str, Any] = {}
     for name, value in public_variables(loop).items():
-        is_candidate = name != "hook" and not isinstance(value, type) and id(value) not in seen
-        if is_candidate and has_state(value):
+        if name != "hook" and not isinstance(value, type) and id(value) not in seen:
             seen.add(id(value))
             found[name] = value
     return found

@@ -44,18 +44,22 @@ def generator_states(loop: TrainTestLoop, members: Sequence[Member]) -> State:
         loop: the loop.
         members: the members of its list.
     """
-    return {path: _state_of(generator) for path, generator in _found(loop, members).items()}
+    names = {member.name: member.name for member in members}
+    return {path: _state_of(generator) for path, generator in _found(loop, members, names).items()}
 
 
-def restore_generator_states(loop: TrainTestLoop, members: Sequence[Member], states: State) -> None:
+def restore_generator_states(
+    loop: TrainTestLoop, members: Sequence[Member], states: State, names: Mapping[str, str]
+) -> None:
     """Restore the generators that there are.
 
     Args:
         loop: the loop.
         members: the members of its list.
         states: what `generator_states` returned.
+        names: the names in the states of those members that are there.
     """
-    for path, generator in _found(loop, members).items():
+    for path, generator in _found(loop, members, names).items():
         if path in states:
             _set_state_of(generator, states[path])
 
@@ -125,7 +129,9 @@ def _may_draw(dataset: Any) -> bool:
 # -- finding them ---------------------------------------------------------------------------
 
 
-def _found(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
+def _found(
+    loop: TrainTestLoop, members: Sequence[Member], names: Mapping[str, str]
+) -> dict[str, Any]:
     roots: dict[str, Any] = {"model": loop.model}
     seen = {id(loop), id(loop.components)}
     for name, data in (("train_data", loop.train_data), ("valid_data", loop.valid_data)):
@@ -137,7 +143,8 @@ def _found(loop: TrainTestLoop, members: Sequence[Member]) -> dict[str, Any]:
             roots[f"{path}.batch_sampler"] = loader.batch_sampler
         if not loaders:
             roots[name] = unwrapped(data)
-    roots |= {f"components.{member.name}": member.component for member in members}
+    there = [member for member in members if member.name in names]
+    roots |= {f"components.{names[member.name]}": member.component for member in there}
     variables = {k: v for k, v in vars(loop).items() if k[0] != "_" and k not in _NO_ROOTS}
     roots |= {f"loop.{name}": value for name, value in variables.items()}
     found: dict[str, Any] = {}

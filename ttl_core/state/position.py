@@ -167,8 +167,9 @@ def check_reachable(
     """
     if position["train_num"] < train_num:
         raise RunError(
-            f"the state was taken in train() number {position['train_num']} of its loop, but this "
-            f"is number {train_num}. Load it before that one, in a new loop"
+            f"the state was taken in train() number {position['train_num']} of its loop, but was "
+            f"loaded in the middle of number {train_num}. Load it before train() is called, which "
+            "then resumes that one"
         )
     is_begun = position["epoch"] is not None or position["is_trained"]
     reached = {

@@ -11,12 +11,39 @@ from ttl_core.errors import StateError, TTLError
 State = dict[str, Any]
 """What `state_dict()` returns."""
 
+PAIR = ("state_dict", "load_state_dict")
+"""The methods of an object that has state."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object with state, as modules, optimizers, and components that implement this pair.
+
+    No base class is needed: the methods are what counts.
+
+    Example:
+        >>> import torch
+        >>> from ttl_core import Stateful
+        >>> isinstance(torch.nn.Linear(2, 1), Stateful), isinstance(torch.ones(2), Stateful)
+        (True, False)
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, without an effect on it."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Restore a state.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        ...
+
 
 def has_state(value: object) -> bool:
     """Return whether a value has the methods `state_dict()` and `load_state_dict()`."""
-    return callable(getattr(value, "state_dict", None)) and callable(
-        getattr(value, "load_state_dict", None)
-    )
+    return all(callable(getattr(value, method, None)) for method in PAIR)
 
 
 @contextlib.contextmanager

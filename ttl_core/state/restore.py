@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ttl_core.arguments import did_you_mean, user_stacklevel
+from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import prepare_epochs, restore_generators
@@ -21,6 +21,7 @@ from ttl_core.state.gather import (
 )
 from ttl_core.state.generators import restore_generator_states
 from ttl_core.state.hidden import load_hidden_state
+from ttl_core.state.matching import match_components, saved_names
 from ttl_core.state.model import check_model, load_model
 from ttl_core.state.optimizers import (
     check_class,
@@ -33,6 +34,7 @@ from ttl_core.state.protocol import State, has_state, reading
 from ttl_core.state.random_numbers import restore_random
 from ttl_core.state.settings import Difference, NewSettings
 from ttl_core.state.snapshot import snapshot
+from ttl_core.state.versions import is_readable, upgraded_states, version_in
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -65,14 +67,15 @@ def restore(
     with reading("list of loop variables"):
         variables = _matching_variables(loop, members, state, ignore)
     with reading("list of components"):
-        components = _matching_components(members, state, ignore)
+        components = match_components(members, state, ignore)
+    component_states = upgraded_states(components, state)
     with reading("model"):
         load_model(loop.model, state["model"])
     _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
     with reading("metrics"):
         loop.metrics.clear()
         loop.metrics.update(state["metrics"])
-    _load_components(components, state["components"])
+    _load_components(components, component_states)
     with reading("data"):
         _restore_data(loop, state)
     with reading("environment"):
@@ -80,7 +83,8 @@ def restore(
     with reading("random numbers"):
         for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
             restore_generators(data, state["data"][name])
-        restore_generator_states(loop, members, state.get("generators", {}))
+        names = saved_names(members, state["manifest"], ignore)
+        restore_generator_states(loop, members, state.get("generators", {}), names)
         restore_random(state["random"])
 
 
@@ -95,10 +99,11 @@ def restore_for_testing(
 ) -> None:
     """Restore the model and the components, for a test before training resumes."""
     check_model(loop.model, state["model"])
-    components = _matching_components(members, state, ignore)
+    components = match_components(members, state, ignore)
+    component_states = upgraded_states(components, state)
     load_model(loop.model, state["model"])
     # a copy, as it is loaded again after the components may have changed it
-    _load_components(components, snapshot(state["components"]))
+    _load_components(components, snapshot(component_states))
 
 
 def restore_skipped(
@@ -124,14 +129,16 @@ def restore_skipped(
             stacklevel=user_stacklevel(),
         )
     classes = {record["name"]: record["class"] for record in state["manifest"]}
+    names = saved_names(members, state["manifest"])
     there = {
-        member.name: member
+        names[member.name]: member
         for member in members
         if has_state(member.component)
-        and member.name in state["components"]
-        and classes[member.name] == member.record()["class"]
+        and names.get(member.name) in state["components"]
+        and classes[names[member.name]] == member.record()["class"]
+        and is_readable(member, version_in(state, names[member.name]))
     }
-    _load_components(there, snapshot(state["components"]))
+    _load_components(there, snapshot(upgraded_states(there, state)))
     restore_end_of_train(loop, state, train_num)
 
 
@@ -199,50 +206,6 @@ def _missing_variable(name: str, there: Collection[str]) -> StateError:
         f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
         f"the component that sets it, or resume without it: ignore=[{name!r}]"
     )
-
-
-def _matching_components(
-    members: Sequence[Member], state: State, ignore: Collection[str]
-) -> dict[str, Member]:
-    """Return the members to load, by name; warn of those of another version."""
-    saved, records = state["components"], {record["name"]: record for record in state["manifest"]}
-    there = {member.name: member for member in members if has_state(member.component)}
-    for name in saved.keys() - there.keys() - set(ignore):
-        raise StateError(
-            f"the state holds component {name!r} ({_origin(records[name])}), but no component of "
-            f"that name with state is in the list. {did_you_mean(name, there)}Add it, or "
-            f"resume without it: ignore=[{name!r}]"
-        )
-    for name, member in there.items():
-        if name in saved:
-            _warn_of_another_version(member, records[name])
-        elif name not in ignore and _class_of(records.get(name)) != _class_of(member.record()):
-            # of the same class, it was in the list when it had no state yet: before an upgrade
-            raise StateError(
-                f"{member} has state, but the state holds none for it: it was not in the list. To "
-                f"start it from scratch: ignore=[{name!r}]"
-            )
-    return {name: member for name, member in there.items() if name in saved}
-
-
-def _warn_of_another_version(member: Member, record: State) -> None:
-    now = member.record()
-    if (record["distribution"], record["version"]) != (now["distribution"], now["version"]):
-        warnings.warn(
-            f"{member} resumes from the state of {_origin(record)}. If that does not fit, install "
-            "that version",
-            UserWarning,
-            stacklevel=user_stacklevel(),
-        )
-
-
-def _class_of(record: State | None) -> object:
-    return record and record["class"]
-
-
-def _origin(record: State) -> str:
-    by = " ".join(filter(None, (record["distribution"], record["version"])))
-    return by or f"class {record['class']}"
 
 
 def _warn_of_another_environment(saved: State) -> None:

@@ -107,6 +107,9 @@ class ResumableLoop:
         its data are ready too. Before that, test(), validate() and predict() use the model and
         the states of components from it.
 
+        A loop that has run resumes as a new one does: train() is then the call in which the state
+        was taken, with its epochs and steps counted from where that one began.
+
         Args:
             state_dict: what `state_dict()` returned.
             ignore: names of components and loop variables whose state may be missing or unused.
@@ -131,6 +134,17 @@ class ResumableLoop:
         if settings is not None:
             one_of("settings", settings, ("saved", "new"))
         self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
+
+    def drop_loaded_state(self) -> None:
+        """Let the next train() start from here, not from a state that was loaded before.
+
+        What test() has restored of it stays. If no state waits for train(), this has no effect.
+
+        Raises:
+            RunError: the loop is running.
+        """
+        self._stage.check_idle("drop_loaded_state")
+        self._resumption.drop()
 
     @property
     def can_take_state(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ttl_core.errors import ArgumentError, StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import Order, iterate_from, order_of
-from ttl_core.state.gather import gather, stateful_variables
+from ttl_core.state.gather import gather, stateful_variables, warn_of_half_pairs
 from ttl_core.state.generators import warn_of_other_random_numbers
 from ttl_core.state.optimizers import structure_now, structure_of
 from ttl_core.state.position import (
@@ -48,6 +49,7 @@ class Resumption:
         self.progress = TrainingProgress()
         self._loop = loop
         self._list_members = list_members
+        self._before = self.progress, 0, 0  # this train() call: the progress and the counters
         self._earlier: list[State] = []
         self._has_warned = False
         self._order: Order | None = None
@@ -73,6 +75,7 @@ class Resumption:
         if not self._has_warned:
             self._has_warned = True
             warn_of_other_random_numbers(self._loop)
+            warn_of_half_pairs(self._loop, members)
         variables = stateful_variables(self._loop, members)
         begin = {} if position is None else self._structure  # what no run resumes from may differ
         return {
@@ -96,6 +99,10 @@ class Resumption:
         self._ignored = ignored
         self._choice = settings
 
+    def drop(self) -> None:
+        """Forget the state that was loaded, unless it is restored already."""
+        self._loaded = None
+
     @property
     def is_pending(self) -> bool:
         """Whether a state was loaded and is not restored yet."""
@@ -112,8 +119,12 @@ class Resumption:
     # -- in a run ---------------------------------------------------------------------------
 
     def begin_train(self) -> None:
-        """Begin the progress of the next train() call."""
-        self.progress = TrainingProgress(self.progress.train_num + 1)
+        """Begin the progress of the next train() call, or again that of the loaded state."""
+        self._before = self.progress, self._loop.epoch_num, self._loop.global_step
+        number = self.progress.train_num + 1
+        if self._loaded is not None:
+            number = min(number, self._loaded["position"]["train_num"])
+        self.progress = TrainingProgress(number)
         self._settings, self._structure, self._changed = {}, {}, []
 
     def begin_counting(self) -> None:
@@ -149,19 +160,24 @@ class Resumption:
         if self._loaded is None:
             return
         position = self._loaded["position"]
-        try:
+        with self._repeatable():
             with reading("position"):
                 check_reachable(position, self.progress.train_num, n_epochs, n_optim_steps)
             with reading("settings"):
                 self._choose_settings(self._loaded)
-        except (ArgumentError, StateError):
-            self.progress.train_num -= 1  # the same call can be made again, with what is missing
-            raise
         with reading("position"):
             restore_position(self._loop, self.progress, position)
-            self._earlier = list(self._loaded.get("earlier", ()))
         if position["epoch"] is None:
             self._restore()
+
+    @contextlib.contextmanager
+    def _repeatable(self) -> Iterator[None]:
+        """Let train() be called again, as if it had not been before, after an error in a block."""
+        try:
+            yield
+        except (ArgumentError, StateError):
+            self.progress, self._loop.epoch_num, self._loop.global_step = self._before
+            raise
 
     def _choose_settings(self, state: State) -> None:
         saved, structure = state.get("settings", {}), state.get("structure", {})
@@ -194,7 +210,10 @@ class Resumption:
     def _restore(self) -> None:
         if self._loaded is not None:
             members, new = self._list_members(), self._settings
-            restore(self._loop, members, self._loaded, self._ignored, self._changed, new)
+            with self._repeatable():
+                restore(self._loop, members, self._loaded, self._ignored, self._changed, new)
+                with reading("position"):
+                    self._earlier = list(self._loaded.get("earlier", ()))
             self._loaded = None
 
     def restore_for_testing(self) -> None:

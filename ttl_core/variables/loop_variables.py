@@ -112,7 +112,7 @@ class LoopVariables:
         self.is_testing = phase == "test"
         self.is_predicting = phase == "predict"
         self.data_name = data_name
-        self._log_prefix = ""
+        self._log_prefix: str | None = ""  # None where nothing is logged
         if phase is not None:
             self.epoch_desc = phase
             self._log_prefix = f"{phase}/{data_name}/" if data_name else f"{phase}/"
@@ -157,7 +157,9 @@ class LoopVariables:
 
         Returns:
             For each component its position, name, class, distribution and version (None if it
-            comes from no package), whether it is enabled, and its configuration.
+            comes from no package), whether it is enabled, and its configuration. That of one that
+            was created by hand is what it keeps of its arguments: numbers, texts and paths, as
+            attributes of the same names.
         """
         return self._components.manifest()
 
