@@ -21,7 +21,7 @@ from ttl_core.hooks.compilation import noop
 from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
 from ttl_core.hooks.tracebacks import shorten_traceback
-from ttl_core.state.position import Stage, check_length, check_steps_made
+from ttl_core.state.position import Stage, StopCause, check_length, check_steps_made
 from ttl_core.state.resumable_loop import ResumableLoop
 from ttl_core.state.resumption import Resumption
 from ttl_core.variables.data import (
@@ -401,14 +401,19 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
     # -- what components call ---------------------------------------------------------------
 
-    def stop(self) -> None:
+    def stop(self, reason: str | None = None) -> None:
         """End the run from any point.
 
         The rest of the point and of the epoch is skipped, the epoch does not count, and the end
         point fires: on_train_end, on_test_end or on_predict_end. In it, in on_exception and
         outside a run: no effect.
+
+        Args:
+            reason: why, for records of the run; `stopped_by` has it.
         """
         if self._stage.is_stoppable:
+            caller = self._manager.attribution.find_caller()
+            self._resumption.stopped_by = StopCause(caller.name if caller else None, reason)
             self._resumption.progress.is_stopped = True
             raise StopRun
 

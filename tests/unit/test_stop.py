@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from loops import make_component, make_loop
 from recording import Recorder
 
-from ttl_core import hookimpl
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 
 IN_TRAINING = [
     *("on_train_begin", "on_epoch_begin", "on_grads_reset", "on_batch_begin", "on_forward_pass"),
@@ -176,3 +177,35 @@ def test_a_loop_tells_whether_it_was_stopped():
     loop.components.remove(with_stop)
     loop.train(n_epochs=1)
     assert [False, True, False] == seen
+
+
+@pytest.mark.parametrize("how", ["hook", "wrapper", "validate", "function"])
+def test_what_has_stopped_a_run_is_known_with_its_reason(how):
+    """Also where it was called in a wrapper, a nested validation, or a function of a component."""
+
+    class Ending(LoopComponent):
+        @hookimpl(wrapper=True)
+        def on_batch_end(self, loop):
+            if how == "wrapper":
+                loop.stop("enough")
+            return (yield)
+
+        def on_safe_point(self, loop):
+            if how == "hook":
+                loop.stop("enough")
+            if how == "validate":
+                loop.validate([0])
+            if how == "function":
+                (lambda: loop.stop("enough"))()
+
+        def on_epoch_end(self, loop):
+            if how == "validate" and loop.is_validating:
+                loop.stop("enough")
+
+    loop = TrainTestLoop(torch.nn.Identity(), [LoopComponent(), Ending()], [0, 1])
+    assert loop.stopped_by is None
+    loop.train(1)
+    assert ("ending", "enough") == loop.stopped_by
+    loop.components.clear()
+    loop.train(1)
+    assert loop.stopped_by is None

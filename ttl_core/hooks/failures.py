@@ -13,7 +13,7 @@ import pluggy
 
 from ttl_core.errors import TTLError
 from ttl_core.hooks.compilation import find_running
-from ttl_core.hooks.member import Plugin
+from ttl_core.hooks.member import Member, Plugin
 
 if TYPE_CHECKING:
     from ttl_core.hooks.manager import HookManager
@@ -85,6 +85,14 @@ class Attribution:
             if position.batch_num is not None:
                 note += f", {'' if impl else 'after '}batch_num={position.batch_num}"
         add_note(exception, note)
+
+    def find_caller(self) -> Member | None:
+        """Return the component that calls what calls this; None if none does."""
+        with contextlib.suppress(Exception):  # knowing it is worth no failure
+            stack = list(traceback.walk_stack(sys._getframe(1)))
+            caller = self._find_deepest(reversed(stack))
+            return None if caller is None else _member(caller)
+        return None
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[None]:
@@ -172,6 +180,6 @@ def _where(impl: pluggy.HookImpl) -> str:
     return f"{_member(impl)} in {impl.opts['specname']}"
 
 
-def _member(impl: pluggy.HookImpl) -> object:
+def _member(impl: pluggy.HookImpl) -> Member:
     assert isinstance(impl.plugin, Plugin)
     return impl.plugin.member

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttl_core.arguments import describe, whole_number
 from ttl_core.errors import ArgumentError, ConfigurationError, RunError
@@ -50,6 +50,18 @@ class Stage(enum.Enum):
             raise RunError(
                 f"{method}() was called while this loop is running. Only validate() can be"
             )
+
+
+class StopCause(NamedTuple):
+    """Why a run was stopped.
+
+    Attributes:
+        component: the name of the component that has called stop(); None if it was none.
+        reason: the reason that was given.
+    """
+
+    component: str | None
+    reason: str | None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.format import check_state
-from ttl_core.state.position import Stage, training_data
+from ttl_core.state.position import Stage, StopCause, training_data
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.snapshot import snapshot
 
@@ -165,6 +165,14 @@ class ResumableLoop:
     def is_stopped(self) -> bool:
         """Whether stop() has ended a run, since train() was last called."""
         return self._resumption.progress.is_stopped
+
+    @property
+    def stopped_by(self) -> StopCause | None:
+        """The component that has called stop(), and its reason, since train() was last called.
+
+        Each is None where it is not known, and all of it after resuming a run that was stopped.
+        """
+        return self._resumption.stopped_by
 
     def check_resumable(self) -> None:
         """Check that a run can resume inside the current training epoch, if there is one.

@@ -13,6 +13,7 @@ from ttl_core.state.gather import gather, stateful_variables, warn_of_half_pairs
 from ttl_core.state.generators import warn_of_other_random_numbers
 from ttl_core.state.optimizers import structure_now, structure_of
 from ttl_core.state.position import (
+    StopCause,
     TrainingProgress,
     check_reachable,
     end_of_train,
@@ -43,10 +44,12 @@ class Resumption:
 
     Attributes:
         progress: the progress of the current train() call, or of the last one.
+        stopped_by: what has stopped it, and why.
     """
 
     def __init__(self, loop: TrainTestLoop, list_members: Callable[[], Sequence[Member]]) -> None:
         self.progress = TrainingProgress()
+        self.stopped_by: StopCause | None = None
         self._loop = loop
         self._list_members = list_members
         self._before = self.progress, 0, 0  # this train() call: the progress and the counters
@@ -125,6 +128,7 @@ class Resumption:
         if self._loaded is not None:
             number = min(number, self._loaded["position"]["train_num"])
         self.progress = TrainingProgress(number)
+        self.stopped_by = None
         self._settings, self._structure, self._changed = {}, {}, []
 
     def begin_counting(self) -> None:

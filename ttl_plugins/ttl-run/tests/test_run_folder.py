@@ -28,11 +28,8 @@ class At(LoopComponent):
 
 
 class Stopping(LoopComponent):
-    reason = None
-
     def on_safe_point(self, loop):
-        self.reason = "it is enough"
-        loop.stop()
+        loop.stop("it is enough")
 
 
 def make_loop(*components):
@@ -203,12 +200,15 @@ def raising(exception):
     ("components", "expected"),
     [
         ([], {"ended": "complete"}),
-        ([At(lambda loop: loop.stop())], {"ended": "stopped", "stopped_by": []}),
+        (
+            [At(lambda loop: loop.stop())],
+            {"ended": "stopped", "stopped_by": {"component": "at", "reason": None}},
+        ),
         (
             [Stopping()],
             {
                 "ended": "stopped",
-                "stopped_by": [{"component": "stopping", "reason": "it is enough"}],
+                "stopped_by": {"component": "stopping", "reason": "it is enough"},
             },
         ),
         ([raising(ValueError("bad"))], {"ended": "failed", "exception": "ValueError: bad"}),

@@ -91,7 +91,7 @@ class EarlyStopping(LoopComponent):
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Stop a run resumed from a state in which the decision to stop was taken."""
         if self.reason and loop.is_training:
-            loop.stop()
+            loop.stop(self.reason)
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Keep each value as it is: reading it would wait for the device."""
@@ -119,7 +119,7 @@ class EarlyStopping(LoopComponent):
             self._warn_of_missing(loop)
         if self.reason:
             _log.info("early-stopping: %s", self.reason)
-            loop.stop()
+            loop.stop(self.reason)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been counted so far, as plain Python values."""

@@ -174,7 +174,7 @@ class NanGuard(LoopComponent):
         _log.warning("nan-guard: %s: %s", self.action, self.reason)
         if self.action == "stop":
             # not at the next safe point: only a step would lead to one
-            loop.stop()
+            loop.stop(self.reason)
         self.n_skipped += 1
         loop.is_stepping = False
         loop.model.zero_grad()

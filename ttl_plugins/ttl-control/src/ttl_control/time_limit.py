@@ -90,7 +90,7 @@ class TimeLimit(LoopComponent):
         if monotonic() >= self._deadline:
             self.reason = f"the time limit of {self.limit} is reached"
             _log.info("time-limit: %s", self.reason)
-            loop.stop()
+            loop.stop(self.reason)
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
         """Stop the clock."""

@@ -16,7 +16,7 @@ from ttl_report.environment import describe_environment
 from ttl_report.page import write
 from ttl_report.phase_times import PhaseTimes
 from ttl_report.report import make_document, render_report
-from ttl_report.runs import Run, Runs, reasons_to_stop
+from ttl_report.runs import Run, Runs, cause_of_stop
 from ttl_report.series import Curves
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Report(Logger):
             raise
         else:
             if loop.is_stopped and not was_stopped:
-                self._run.end("stopped", reasons_to_stop(loop))
+                self._run.end("stopped", cause_of_stop(loop))
             else:
                 self._run.end("complete")
             return result
@@ -188,8 +188,8 @@ class Report(Logger):
         except OSError as error:
             if not self._has_warned:
                 _log.warning(
-                    "%s: the page cannot be written: %s. Training continues, and it is tried again",
-                    self._label,
+                    "report: the page cannot be written: %s. Training continues, and it is tried "
+                    "again",
                     error,
                 )
             self._has_warned = True

@@ -90,8 +90,6 @@ class Runs:
         self._runs = earlier + current
 
 
-def reasons_to_stop(loop: TrainTestLoop) -> str:
-    """Return why components have stopped a run: what those that say so have in `reason`."""
-    names = zip(loop.components.names(), loop.components, strict=True)
-    given = [(name, getattr(component, "reason", None)) for name, component in names]
-    return "\n".join(f"{name}: {reason}" for name, reason in given if isinstance(reason, str))
+def cause_of_stop(loop: TrainTestLoop) -> str:
+    """Return which component has stopped a run, and why; "" where that is not known."""
+    return ": ".join(filter(None, loop.stopped_by or ()))

@@ -23,7 +23,8 @@ def end_of(loop: TrainTestLoop, exception: BaseException | None) -> dict[str, An
     """
     details: dict[str, Any] = {"ended": "complete"}
     if exception is None and loop.is_stopped:
-        details = {"ended": "stopped", "stopped_by": _reasons(loop)}
+        cause = loop.stopped_by
+        details = {"ended": "stopped", "stopped_by": cause and cause._asdict()}
     elif isinstance(exception, Exception):
         details = {"ended": "failed", "exception": _described(exception)}
     elif isinstance(exception, SystemExit) and (name := _signal_of(exception)):
@@ -31,16 +32,6 @@ def end_of(loop: TrainTestLoop, exception: BaseException | None) -> dict[str, An
     elif exception is not None:
         details = {"ended": "interrupted", "exception": _described(exception)}
     return {**details, "epoch": loop.epoch_num, "step": loop.global_step}
-
-
-def _reasons(loop: TrainTestLoop) -> list[dict[str, str]]:
-    """Return the components that say, by their attribute `reason`, why they have stopped."""
-    names = loop.components.names()
-    return [
-        {"component": name, "reason": reason}
-        for name, component in zip(names, loop.components, strict=True)
-        if isinstance(reason := getattr(component, "reason", None), str) and reason
-    ]
 
 
 def _signal_of(exit_: SystemExit) -> str | None:
