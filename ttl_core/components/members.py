@@ -106,13 +106,12 @@ def _member_of_origin(component: LoopComponent, origin: _Origin) -> Member:
         config=spec.config,
         is_enabled=spec.is_enabled,
     )
-    # of a class, what the component itself says is as much
-    factory = [] if isinstance(origin.factory, type) else [origin.factory]
-    return _read_declarations(member, *factory, component)
+    if isinstance(origin.factory, type):  # what its instance says includes what the class says
+        return _read_declarations(member, component)
+    return _read_declarations(member, origin.factory, component)
 
 
-def _read_declarations(member: Member, *declared_on: object) -> Member:
-    named, *others = declared_on
+def _read_declarations(member: Member, named: object, *others: object) -> Member:
     member.hints = read_hints(named, member, *others)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
