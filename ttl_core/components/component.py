@@ -24,6 +24,8 @@ class LoopComponent(CallbackPoints):
         after: names of components that this one is placed after, where they are present.
         before: names of components that this one is placed before, where they are present.
         requires: names of components that have to be present and enabled.
+        conflicts: names of components that must not be enabled beside this one.
+        only_once: whether no second component of its class or name may be enabled beside it.
         state_version: the version of the state that this component returns and loads. Where an
             older one is loaded, it goes through `upgrade_state(state, from_version)`.
 
@@ -38,9 +40,11 @@ class LoopComponent(CallbackPoints):
 
     name: str | None = None
     hookspecs: ClassVar[Any] = None
-    after: ClassVar[str | Sequence[str]] = ()
-    before: ClassVar[str | Sequence[str]] = ()
-    requires: ClassVar[str | Sequence[str]] = ()
+    after: str | Sequence[str] = ()
+    before: str | Sequence[str] = ()
+    requires: str | Sequence[str] = ()
+    conflicts: str | Sequence[str] = ()
+    only_once: bool = False
     state_version: ClassVar[int] = 1
 
     def wrap_hookimpl(

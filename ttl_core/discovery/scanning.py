@@ -7,16 +7,23 @@ import importlib
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ttl_core.arguments import kebab_case
 
 if TYPE_CHECKING:
     from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
+BUNDLES = "ttl.bundles"
+RENAMED = "ttl.renamed"
+"""The group of former names of components: each with the new one, in which `-` is `_`."""
+
+Kind = Literal["component", "bundle"]
 
 
 class InstalledComponent(NamedTuple):
-    """An entry point of the group, with the distribution that declares it.
+    """An entry point of a component, or of a bundle, with the distribution that declares it.
 
     Attributes:
         name: the name of the entry point.
@@ -25,6 +32,7 @@ class InstalledComponent(NamedTuple):
         summary: its summary.
         requires: its requirements, one line each.
         entry_point: the entry point.
+        former_names: the names that it had in earlier versions.
     """
 
     name: str
@@ -33,6 +41,12 @@ class InstalledComponent(NamedTuple):
     summary: str
     requires: tuple[str, ...]
     entry_point: EntryPoint
+    former_names: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is a component or a bundle."""
+        return "bundle" if self.entry_point.group == BUNDLES else "component"
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
@@ -43,12 +57,25 @@ class Scan:
 
     Attributes:
         components: the installed components, by name.
+        bundles: the installed bundles, by name.
+        former: the installed components, by their former names.
         broken: the distributions that cannot be read, by path, with the reason.
     """
 
     def __init__(self) -> None:
         self.components: dict[str, list[InstalledComponent]] = {}
+        self.bundles: dict[str, list[InstalledComponent]] = {}
+        self.former: dict[str, list[InstalledComponent]] = {}
         self.broken: dict[str, str] = {}
+
+    def add(self, found: InstalledComponent) -> None:
+        """Add a component or a bundle, unless its distribution was found before."""
+        by_name = self.bundles if found.kind == "bundle" else self.components
+        several = by_name.setdefault(found.name, [])
+        if found.distribution not in {other.distribution for other in several}:
+            several.append(found)
+            for name in found.former_names:
+                self.former.setdefault(name, []).append(found)
 
     @functools.cached_property
     def core_version(self) -> str | None:
@@ -80,10 +107,8 @@ def _scan() -> Scan:
     result = Scan()
     for dist in distributions():
         try:
-            for component in _components_of(dist):
-                several = result.components.setdefault(component.name, [])
-                if component.distribution not in {other.distribution for other in several}:
-                    several.append(component)
+            for found in _declared_by(dist):
+                result.add(found)
         except Exception as error:  # whatever is wrong with it, the others have to be found
             result.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
     return result
@@ -110,9 +135,10 @@ def installed_distribution(name: str) -> Distribution | None:
     return found
 
 
-def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
+def _declared_by(dist: Distribution) -> Iterator[InstalledComponent]:
     # Most distributions declare none; this tells without parsing their metadata.
-    if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+    text = dist.read_text("entry_points.txt") or ""
+    if f"[{GROUP}]" not in text and f"[{BUNDLES}]" not in text:
         return
     metadata = dist.metadata  # parsed again by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
@@ -120,9 +146,22 @@ def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
     if metadata_path(dist).name.startswith("~") or not _is_first(dist, name):
         return
     requires = tuple(metadata.get_all("Requires-Dist") or ())
+    about = name, version, metadata.get("Summary") or "", requires
+    former: dict[str, list[str]] = {}
+    for renamed in dist.entry_points.select(group=RENAMED):
+        former.setdefault(kebab_case(renamed.value), []).append(renamed.name)
     for entry_point in dist.entry_points.select(group=GROUP):
-        summary = metadata.get("Summary") or ""
-        yield InstalledComponent(entry_point.name, name, version, summary, requires, entry_point)
+        former_names = tuple(former.get(entry_point.name, ()))
+        yield InstalledComponent(entry_point.name, *about, entry_point, former_names)
+    for entry_point in dist.entry_points.select(group=BUNDLES):
+        yield InstalledComponent(entry_point.name, *about, entry_point)
+
+
+def is_same_name(distribution: str, other: str) -> bool:
+    """Return whether two names of distributions are spellings of one."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(distribution) == canonicalize_name(other)
 
 
 def metadata_path(dist: Distribution) -> Path:
@@ -144,3 +183,8 @@ def _is_first(dist: Distribution, name: str) -> bool:
 def installed_components() -> dict[str, list[InstalledComponent]]:
     """Return the installed components, by name."""
     return scan().components
+
+
+def installed_bundles() -> dict[str, list[InstalledComponent]]:
+    """Return the installed bundles, by name."""
+    return scan().bundles
