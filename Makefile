@@ -36,7 +36,7 @@ check: $(SETUP)  ## lint, format, types, import contracts, tests of the document
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
 
-peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/cost.md
+peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/explanation/cost.md
 	OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks --write
 
 $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
