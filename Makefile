@@ -27,8 +27,8 @@ docs: $(SETUP)  ## build the documentation site into the folder `site`
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
-test: $(SETUP)  ## run every test but the benchmarks and the soak
-	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak"
+test: $(SETUP)  ## run every test but the benchmarks, the soak and those of the site
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not site"
 
 check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation, its site
 	$(BIN)/ruff check .
@@ -37,6 +37,7 @@ check: $(SETUP)  ## lint, format, types, import contracts, tests of the document
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q README.md docs ttl_core ttl_plugins/*/README.md
 	$(BIN)/sphinx-build -q --builder html --fail-on-warning --keep-going --fresh-env docs site
+	$(BIN)/python -m pytest -q -m site tests/integration/test_site.py
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks

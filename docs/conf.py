@@ -29,6 +29,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = "ttl"
+pygments_dark_style = "a11y-high-contrast-dark"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

@@ -204,7 +204,7 @@ def _documented(module: str, names: Iterable[str]) -> str:
     sections, own_errors = [], []
     for name in names:
         kind = _kind(getattr(sys.modules[module], name))
-        options = ("members:", "inherited-members:") if name in _WITH_MEMBERS else ()
+        options = _MEMBERS if kind == "class" else ()
         text = _autodoc(kind, f"{module}.{name}", *options)
         if kind == "exception":
             own_errors.append(text)
@@ -215,7 +215,8 @@ def _documented(module: str, names: Iterable[str]) -> str:
     return "\n".join(sections)
 
 
-_WITH_MEMBERS = ("TrainTestLoop", "Logger", "Monitor")  # whose methods are called, or written
+# callback points have a page of their own
+_MEMBERS = ("members:", "inherited-members: CallbackPoints, LoopComponent")
 
 
 def _kind(documented: object) -> str:

@@ -1,14 +1,14 @@
-"""The documentation site in a real browser, served as a web server would."""
+"""The documentation site, as `make check` has built it, in a real browser."""
 
 import functools
 import http.server
-import subprocess
-import sys
 import threading
 
 import pytest
 from browser import open_browser
 from environments import ROOT
+
+pytestmark = pytest.mark.site
 
 PAGES = [
     "index",
@@ -29,18 +29,15 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Start a browser before anything is built, which is skipped without one."""
+    """Start a browser."""
     with open_browser() as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
-def site(browser, tmp_path_factory):
-    """Build the site, serve it, and return its address."""
-    folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "sphinx", "-q", "-b", "html", ROOT / "docs", folder]
-    subprocess.run(build, check=True)
-    handler = functools.partial(QuietHandler, directory=folder)
+def site():
+    """Serve the site that was built, and return its address."""
+    handler = functools.partial(QuietHandler, directory=ROOT / "site")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -54,7 +51,7 @@ def test_pages_fit_into_narrow_and_wide_windows(browser, site, scheme):
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("requestfailed", lambda request: said.append(request.url))
-    page.on("response", lambda response: response.ok or said.append(response.url))
+    page.on("response", lambda got: got.status < 400 or said.append(got.url))
     too_wide = []
     for name in PAGES:
         page.goto(f"{site}/{name}.html")

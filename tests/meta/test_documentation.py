@@ -60,6 +60,28 @@ def test_every_public_name_is_on_the_page_of_the_api():
     assert set() == names - documented
 
 
+@pytest.mark.parametrize(
+    "name", sorted({*ttl_core.__all__} - {*errors.__all__, "hookimpl", "hookspec"})
+)
+def test_every_argument_of_a_public_name_is_documented(name):
+    """Docstrings explain all arguments of functions, classes and their methods, but of hooks."""
+    public = getattr(ttl_core, name)
+    methods = inspect.getmembers(public, inspect.isfunction) if isinstance(public, type) else []
+    own = [method for name, method in methods if name[0] != "_" and name not in POINTS]
+    assert [] == [
+        argument for documented in [public, *own] for argument in undocumented(documented)
+    ]
+
+
+def undocumented(function):
+    """Return the arguments of a function or class that its docstring does not explain."""
+    if inspect.getmodule(function).__name__.startswith("ttl_core"):
+        names = set(inspect.signature(function).parameters) - {"self", "loop", "args", "kwargs"}
+        text = inspect.getdoc(function)
+        return [name for name in names if not re.search(rf"(?m)^ +\**{name}\b.*:", text)]
+    return []
+
+
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_every_component_has_a_page_with_all_its_arguments(name):
     """The page of a component explains each argument, as its docstring does."""
