@@ -14,12 +14,14 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from recorded_run import record
 
@@ -41,10 +43,9 @@ _PROVIDED = "points-that-components-provide"  # a heading
 _COMMENT = re.compile(r"<!-- generated: ([\w-]+) -->(?:(?:(?!<!--).)*<!-- end -->)?", re.DOTALL)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register what this extension does."""
     app.connect("source-read", lambda _, page, source: source.append(expand(page, source.pop())))
-    return {"parallel_read_safe": True}
 
 
 def expand(page: str, text: str) -> str:
@@ -69,7 +70,8 @@ def navigation(text: str) -> str:
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         caption = section.partition("\n")[0]
         pages = dict.fromkeys(re.findall(r"\]\(([\w/-]+)\.md\)", section))
-        lines += ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"]
+        if pages:
+            lines += ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"]
     return "\n".join([*lines, ""])
 
 
@@ -149,7 +151,7 @@ def component_reference(name: str) -> str:
 
 
 def _installed() -> Iterator[tuple[InstalledComponent, Any]]:
-    """Yield the components that can be loaded, by name, and the object of each entry point."""
+    """Yield the installed components, by name, and the object that each entry point names."""
     found = discovery.installed_components()
     for name in sorted(found):
         for component in found[name]:
@@ -194,7 +196,11 @@ def command_helps() -> dict[str, str]:
 def _help(*command: str) -> str:
     """Return what `ttl` prints for a subcommand and --help."""
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+    with (
+        mock.patch.dict(os.environ, COLUMNS="80"),
+        contextlib.redirect_stdout(output),
+        contextlib.suppress(SystemExit),
+    ):
         main([*command, "--help"])
     return output.getvalue()
 
