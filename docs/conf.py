@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project = "ttl"
 release = importlib.metadata.version("ttl-core")
 language = "en"
+smartquotes = False  # quotes are those of code, in many places
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_ext", "examples", "pictures"]
 

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Generator
 from typing import Any
 
+import torch
+
 from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 from ttl_core.hookspecs import POINTS
-from ttl_core.testing import ComponentConformance, Step
 from ttl_core.variables.declarations import VARIABLES
 
 _WATCHED = [
@@ -25,6 +26,7 @@ class Recording(LoopComponent):
         lines: a line for each call, indented by what surrounds it, with phase and batch.
         changed: for each point, the variables that the loop had set since the point before it,
             at any call.
+        known: the values of the loop variables at the last point, or before the run.
     """
 
     name = "recording"
@@ -33,13 +35,18 @@ class Recording(LoopComponent):
         self.lines: list[str] = []
         self.changed: dict[str, dict[str, None]] = {point: {} for point in POINTS}
         self._depth = 1
-        self._before: dict[str, object] = {}
+        self.known: dict[str, object] = {}
         for point in POINTS:
             wraps = point.startswith("around_")
             setattr(self, point, self._wrapper(point) if wraps else self._plain(point))
 
     def _plain(self, point: str) -> Callable[[TrainTestLoop], None]:
-        return lambda loop: self._record(point, loop)
+        def hook(loop: TrainTestLoop) -> None:
+            self._record(point, loop)
+            if point == "on_loss_compute":
+                loop.log({"loss": 0.0})
+
+        return hook
 
     def _wrapper(self, point: str) -> Callable[[TrainTestLoop], Generator[None, Any, Any]]:
         @hookimpl(wrapper=True)
@@ -53,9 +60,9 @@ class Recording(LoopComponent):
         return around
 
     def _record(self, point: str, loop: TrainTestLoop) -> None:
-        now = {name: _value(loop, name) for name in _WATCHED}
-        self.changed[point] |= {n: None for n in now if now[n] != self._before.get(n)}
-        self._before = now
+        now = _values(loop)
+        self.changed[point] |= {name: None for name in now if now[name] != self.known[name]}
+        self.known = now
         text = "  " * self._depth + point
         if point == "around_epoch":
             self.lines.append(f"{text:<28}{loop.epoch_desc}")
@@ -65,25 +72,22 @@ class Recording(LoopComponent):
             self.lines.append(text)
 
 
-def _value(loop: TrainTestLoop, name: str) -> object:
-    """Return what stands for the value of a loop variable: numbers and texts, or its identity."""
-    try:
-        value = getattr(loop, name)
-    except AttributeError:
-        return None
-    return value if value is None or isinstance(value, int | str) else id(value)
+def _values(loop: TrainTestLoop) -> dict[str, object]:
+    """Return the variables that the loop sets: numbers and texts, of others the identity."""
+    values = {name: getattr(loop, name, None) for name in _WATCHED}
+    return {n: v if v is None or isinstance(v, int | str) else id(v) for n, v in values.items()}
 
 
 @functools.cache
 def record() -> Recording:
     """Return the record of a train(), a test() and a predict()."""
     recording = Recording()
-    data = ComponentConformance.make_data(2)
-    loop = TrainTestLoop(ComponentConformance.make_model(), [recording, Step()], data, data[:1])
+    loop = TrainTestLoop(torch.nn.Identity(), [recording], [0, 1], [0])
+    recording.known = _values(loop)
     recording.lines.append("loop.train(n_epochs=1)")
     loop.train(n_epochs=1)
     recording.lines.append("loop.test(...)")
-    loop.test(data[:1])
+    loop.test([0])
     recording.lines.append("loop.predict(...)")
-    loop.predict(data[:1])
+    loop.predict([0], collect=False)
     return recording
