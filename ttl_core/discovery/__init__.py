@@ -1,10 +1,11 @@
 """Discovery: from entry points to components, importing nothing before its name is used."""
 
-from ttl_core.discovery.diagnosis import find_incompatibility, stale_checkouts
+from ttl_core.discovery.diagnosis import find_incompatibility, is_editable, stale_checkouts
 from ttl_core.discovery.loading import Created, create, distribution_of, find, find_provider, load
 from ttl_core.discovery.scanning import (
     GROUP,
     InstalledComponent,
+    Kind,
     distributions,
     installed_components,
     installed_distribution,
@@ -18,6 +19,7 @@ __all__ = [
     "GROUP",
     "Created",
     "InstalledComponent",
+    "Kind",
     "Spec",
     "create",
     "distribution_of",
@@ -27,6 +29,7 @@ __all__ = [
     "find_provider",
     "installed_components",
     "installed_distribution",
+    "is_editable",
     "is_shadowed",
     "load",
     "metadata_path",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.discovery.diagnosis import explain_unknown, find_incompatibility
-from ttl_core.discovery.scanning import InstalledComponent, Scan, installed_components, scan
+from ttl_core.discovery.scanning import (
+    InstalledComponent,
+    Kind,
+    Scan,
+    installed_components,
+    scan,
+)
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
 
@@ -33,11 +39,12 @@ class Created(NamedTuple):
     installed: InstalledComponent
 
 
-def find(plugin: str) -> InstalledComponent:
+def find(plugin: str, kind: Kind = "component") -> InstalledComponent:
     """Return the installed component of a name.
 
     Args:
         plugin: its name, or "distribution/name".
+        kind: what else it may be the name of.
 
     Raises:
         UnknownNameError: it is not installed, or several distributions declare it.
@@ -49,7 +56,7 @@ def find(plugin: str) -> InstalledComponent:
     def matching(scanned: Scan) -> list[InstalledComponent]:
         return [
             component
-            for component in scanned.components.get(name, [])
+            for component in scanned.entries[kind].get(name, [])
             if not distribution
             or canonicalize_name(distribution) == canonicalize_name(component.distribution)
         ]
@@ -69,29 +76,30 @@ def load(origin: InstalledComponent) -> Factory:
     """Import what an entry point names.
 
     Args:
-        origin: the installed component.
+        origin: the installed component, or something of another kind.
 
     Raises:
         PluginError: it needs another version of the core, cannot be imported, or cannot be called.
     """
+    what, value = f"{origin.kind} {origin}", origin.entry_point.value
     incompatibility = find_incompatibility(origin)
     if incompatibility:
         raise PluginError(
-            f"component {origin} cannot be loaded: {origin.distribution} {incompatibility}. "
+            f"{what} cannot be loaded: {origin.distribution} {incompatibility}. "
             f"Run: pip install --upgrade ttl-core {origin.distribution}"
         )
     try:
         factory = origin.entry_point.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"component {origin} cannot be loaded: importing its entry point "
-            f"{origin.entry_point.value!r} raised {type(error).__name__}: {error}. Run: "
+            f"{what} cannot be loaded: importing its entry point "
+            f"{value!r} raised {type(error).__name__}: {error}. Run: "
             f"pip install --upgrade --force-reinstall {origin.distribution}; if that does not "
             "help, report it to its author"
         ) from error
     if not callable(factory):
         raise PluginError(
-            f"component {origin} cannot be created: its entry point {origin.entry_point.value!r} "
+            f"{what} cannot be created: its entry point {value!r} "
             f"is {factory!r}, not a class or function. Report it to the author of "
             f"{origin.distribution}"
         )

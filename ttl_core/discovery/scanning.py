@@ -7,16 +7,24 @@ import importlib
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
 
+Kind = Literal["component", "command", "conformance"]
+KINDS: dict[str, Kind] = {
+    GROUP: "component",
+    "ttl.commands": "command",
+    "ttl.conformance": "conformance",
+}
+"""What entry points of each group declare."""
+
 
 class InstalledComponent(NamedTuple):
-    """An entry point of the group, with the distribution that declares it.
+    """An entry point of a component, or of another kind, with the distribution that declares it.
 
     Attributes:
         name: the name of the entry point.
@@ -34,6 +42,11 @@ class InstalledComponent(NamedTuple):
     requires: tuple[str, ...]
     entry_point: EntryPoint
 
+    @property
+    def kind(self) -> Kind:
+        """What it declares."""
+        return KINDS[self.entry_point.group]
+
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
 
@@ -42,13 +55,19 @@ class Scan:
     """The result of one pass over the installed distributions.
 
     Attributes:
-        components: the installed components, by name.
+        entries: what is installed of each kind, by name.
         broken: the distributions that cannot be read, by path, with the reason.
     """
 
     def __init__(self) -> None:
-        self.components: dict[str, list[InstalledComponent]] = {}
+        self.entries: dict[Kind, dict[str, list[InstalledComponent]]]
+        self.entries = {kind: {} for kind in KINDS.values()}
         self.broken: dict[str, str] = {}
+
+    @property
+    def components(self) -> dict[str, list[InstalledComponent]]:
+        """The installed components, by name."""
+        return self.entries["component"]
 
     @functools.cached_property
     def core_version(self) -> str | None:
@@ -80,10 +99,10 @@ def _scan() -> Scan:
     result = Scan()
     for dist in distributions():
         try:
-            for component in _components_of(dist):
-                several = result.components.setdefault(component.name, [])
-                if component.distribution not in {other.distribution for other in several}:
-                    several.append(component)
+            for entry in _entries_of(dist):
+                several = result.entries[entry.kind].setdefault(entry.name, [])
+                if entry.distribution not in {other.distribution for other in several}:
+                    several.append(entry)
         except Exception as error:  # whatever is wrong with it, the others have to be found
             result.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
     return result
@@ -110,9 +129,9 @@ def installed_distribution(name: str) -> Distribution | None:
     return found
 
 
-def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
+def _entries_of(dist: Distribution) -> Iterator[InstalledComponent]:
     # Most distributions declare none; this tells without parsing their metadata.
-    if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+    if "[ttl." not in (dist.read_text("entry_points.txt") or ""):
         return
     metadata = dist.metadata  # parsed again by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
@@ -120,9 +139,12 @@ def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
     if metadata_path(dist).name.startswith("~") or not _is_first(dist, name):
         return
     requires = tuple(metadata.get_all("Requires-Dist") or ())
-    for entry_point in dist.entry_points.select(group=GROUP):
-        summary = metadata.get("Summary") or ""
-        yield InstalledComponent(entry_point.name, name, version, summary, requires, entry_point)
+    summary = metadata.get("Summary") or ""
+    for entry_point in dist.entry_points:
+        if entry_point.group in KINDS:
+            yield InstalledComponent(
+                entry_point.name, name, version, summary, requires, entry_point
+            )
 
 
 def metadata_path(dist: Distribution) -> Path:
