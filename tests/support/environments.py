@@ -58,7 +58,7 @@ def write_wheel(
         version: its version.
         requires: its requirements.
         summary: its summary.
-        groups: its other entry points: by group, the objects by name.
+        groups: further groups of entry points, each as those of its components.
     """
     stem = name.replace("-", "_")
     path = (module or stem).replace(".", "/")
@@ -66,8 +66,8 @@ def write_wheel(
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     metadata += [f"Summary: {summary}", *(f"Requires-Dist: {each}" for each in requires)]
     declared = []
-    for group, objects in {"ttl.components": entry_points, **(groups or {})}.items():
-        declared += [f"[{group}]", *(f"{k} = {v}" for k, v in objects.items())]
+    for group, values in {"ttl.components": entry_points, **(groups or {})}.items():
+        declared += [f"[{group}]", *(f"{k} = {v}" for k, v in values.items())]
     files = {
         f"{path}.py": MARK + dedent(source),
         f"{info}/METADATA": "\n".join([*metadata, ""]),

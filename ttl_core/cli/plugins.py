@@ -47,7 +47,18 @@ def _list(given: argparse.Namespace) -> int:
                 print(f"\n{row['name']} ({row['distribution']})\n{problem}")
     else:
         print(f"no components are installed for {sys.executable}")
+    if not given.json:
+        _print_bundles()
     return int(given.check and any(row["status"] in ("broken", "incompatible") for row in rows))
+
+
+def _print_bundles() -> None:
+    """Print the installed bundles, if there are any."""
+    bundles = discovery.installed_bundles()
+    found = [each for name in sorted(bundles) for each in bundles[name]]
+    lines = [[each.name, each.distribution, each.version, each.summary] for each in found]
+    if lines:
+        print("\n" + cut(table([["BUNDLE", "DISTRIBUTION", "VERSION", "SUMMARY"], *lines])))
 
 
 def all_components() -> list[InstalledComponent]:

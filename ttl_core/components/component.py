@@ -24,6 +24,8 @@ class LoopComponent(CallbackPoints):
         after: names of components that this one is placed after, where they are present.
         before: names of components that this one is placed before, where they are present.
         requires: names of components that have to be present and enabled.
+        conflicts: names of components that must not be enabled beside this one.
+        only_once: whether no second component of its class or name may be enabled beside it.
 
     Example:
         >>> class CountBatches(LoopComponent):
@@ -36,9 +38,11 @@ class LoopComponent(CallbackPoints):
 
     name: str | None = None
     hookspecs: ClassVar[Any] = None
-    after: ClassVar[str | Sequence[str]] = ()
-    before: ClassVar[str | Sequence[str]] = ()
-    requires: ClassVar[str | Sequence[str]] = ()
+    after: str | Sequence[str] = ()
+    before: str | Sequence[str] = ()
+    requires: str | Sequence[str] = ()
+    conflicts: str | Sequence[str] = ()
+    only_once: bool = False
 
     def wrap_hookimpl(
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool

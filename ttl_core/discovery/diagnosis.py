@@ -13,7 +13,9 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.discovery.scanning import (
     GROUP,
     InstalledComponent,
+    Kind,
     distributions,
+    installed_bundles,
     installed_components,
     scan,
 )
@@ -48,13 +50,17 @@ def _find_incompatibility(requires: tuple[str, ...], core_version: str | None) -
 _IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 
-def explain_unknown(plugin: str, name: str) -> str:
+def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
     """Return the error text for a name that is not installed, with the most likely reason."""
-    installed = sorted(installed_components())
-    text = f"no component {plugin!r} is installed. {did_you_mean(name, installed)}"
-    others = [component.distribution for component in installed_components().get(name, [])]
-    if others:
-        text += f"{name!r} is offered by {', '.join(others)}. "
+    known = scan().entries[kind]
+    others = {"component": installed_bundles(), "bundle": installed_components()}.get(kind, {})
+    installed = sorted(known)
+    text = f"no {kind} {plugin!r} is installed. {did_you_mean(name, installed)}"
+    if name in known:
+        text += f"{name!r} is offered by {', '.join(each.distribution for each in known[name])}. "
+    elif name in others:
+        write = f"*bundle({plugin!r})" if kind == "component" else f"use({plugin!r})"
+        text += f"There is a {others[name][0].kind} of that name: write {write}. "
     for checkout in stale_checkouts():
         if name in checkout.undeclared:
             return (
