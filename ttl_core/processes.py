@@ -8,6 +8,7 @@ import os
 import select
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -48,7 +49,10 @@ def call_forked(function: Callable[[], Any], seconds: float) -> Outcome:
     if not CAN_FORK:
         return Outcome(function())
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of a fork where there are threads; a hang has its time limit
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         _answer(function, writing)
     os.close(writing)

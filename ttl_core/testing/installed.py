@@ -58,7 +58,7 @@ def suite_of(
                     f"ComponentConformance. Report it to the author of {declared.distribution}"
                 )
     requires = read_hints(discovery.load(component), f"component {component}").requires
-    items: list[Item] = [*requires, *company, discovery.Spec(plugin, None, config)]
+    items: list[Item] = [*requires, *company, *discovery.from_config([{plugin: config}])]
 
     class DefaultSuite(ComponentConformance):
         def make_components(self) -> list[Item]:
@@ -168,7 +168,10 @@ class _Forking:
             if report.skipped:
                 # of a skipped test it is (path, line, reason)
                 reason = str(getattr(report, "wasxfail", cast(Any, report.longrepr)[2]))
-                return {"outcome": "opted out", "reason": reason.removeprefix("Skipped: ")}
+                return {
+                    "outcome": "opted out",
+                    "reason": reason.removeprefix("Skipped: ").removeprefix("opted out: "),
+                }
         return {"outcome": "passed", "reason": None}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
