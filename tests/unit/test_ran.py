@@ -52,14 +52,14 @@ def test_reads_runs_checkpoints_and_manifests(tmp_path, name, content, versions,
 def test_refuses_other_files(tmp_path, content):
     """Whatever they hold, the error is one of ttl with the name of the file."""
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(ArgumentError, match="run.json cannot be read"):
+    with pytest.raises(ArgumentError, match=r"run\.json cannot be read"):
         read_ran(tmp_path)
 
 
 def test_refuses_a_folder_without_a_record(tmp_path):
     """A folder, and a file that is missing, are refused in the same words."""
     for path in (tmp_path, tmp_path / "missing.json"):
-        with pytest.raises(ArgumentError, match="Give run.json"):
+        with pytest.raises(ArgumentError, match=r"Give run\.json"):
             read_ran(path)
 
 
