@@ -56,14 +56,17 @@ def call_forked(function: Callable[[], Any], seconds: float) -> Outcome:
     if not child:
         _answer(function, writing)
     os.close(writing)
-    deadline = time.monotonic() + seconds
-    said = _read_line(reading, deadline)
-    status = None if said.endswith(b"\n") else _status(child, deadline)
-    os.close(reading)
-    with contextlib.suppress(OSError):  # where there is nothing left to kill
-        os.killpg(child, _SIGKILL)
-    if status is None:
-        os.waitpid(child, 0)
+    deadline, status = time.monotonic() + seconds, None
+    try:
+        said = _read_line(reading, deadline)
+        if not said.endswith(b"\n"):
+            status = _status(child, deadline)
+    finally:  # also after ctrl-C, which does not reach the fork
+        os.close(reading)
+        with contextlib.suppress(OSError):  # where there is nothing left to kill
+            os.killpg(child, _SIGKILL)
+        if status is None:
+            os.waitpid(child, 0)
     if said.endswith(b"\n"):
         return Outcome(json.loads(said))
     if status is None:

@@ -153,31 +153,30 @@ class _Forking:
         return True
 
     def _run(self, item: pytest.Function) -> Row:
-        os.chdir(tempfile.mkdtemp(dir="."))
-        self._reports = []
+        os.chdir(tempfile.mkdtemp(dir=item.path.parent))
+        reports = self._reports = []
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-        for report in self._reports:
-            if report.failed:
-                crash = getattr(report.longrepr, "reprcrash", None)
-                reason = crash.message if crash else report.longreprtext
-                return {
-                    "outcome": "failed",
-                    "reason": reason,
-                    "traceback": report.longreprtext,
-                }
-            if report.skipped:
-                # of a skipped test it is (path, line, reason)
-                reason = str(getattr(report, "wasxfail", cast(Any, report.longrepr)[2]))
-                return {
-                    "outcome": "opted out",
-                    "reason": reason.removeprefix("Skipped: ").removeprefix("opted out: "),
-                }
-        return {"outcome": "passed", "reason": None}
+        self._reports = None
+        return next(filter(None, map(_problem_in, reports)), {"outcome": "passed", "reason": None})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the reports of a test, in the fork."""
         if self._reports is not None:
             self._reports.append(report)
+
+
+def _problem_in(report: pytest.TestReport) -> Row | None:
+    """Return what a report of a test says, unless it has passed."""
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = crash.message if crash else report.longreprtext
+        return {"outcome": "failed", "reason": reason, "traceback": report.longreprtext}
+    if report.skipped:
+        # of a skipped test it is (path, line, reason)
+        reason = str(getattr(report, "wasxfail", cast(Any, report.longrepr)[2]))
+        reason = reason.removeprefix("Skipped: ").removeprefix("opted out: ")
+        return {"outcome": "opted out", "reason": reason}
+    return None
 
 
 if __name__ == "__main__":
