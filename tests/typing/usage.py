@@ -27,7 +27,7 @@ class Typed(LoopComponent):
 loop = TrainTestLoop(torch.nn.Identity(), ["metrics", use("progress"), Typed()], [1, 2], None)
 TrainTestLoop(torch.nn.Identity(), [*bundle("baseline", lr=0.1), *from_config(["ema"])])
 TrainTestLoop(torch.nn.Identity(), from_config([{"ema": {"decay": 0.9}}, "metrics"]))
-use("wandb", {"name": "run-7"}, name="logger", project="x")
+use("acme-board", {"name": "run-7"}, name="board", project="x")
 loop.train(3)
 loop.train(n_optim_steps=10)
 loop.test([1])

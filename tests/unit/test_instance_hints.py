@@ -128,3 +128,10 @@ def test_a_hint_of_another_distribution_does_not_sort(installed):
     """A component of the same name of another distribution is not meant."""
     late = Late(after="other/a")
     assert [late, "a"] == arrange([late, "a"])
+
+
+def test_components_of_a_list_are_sorted_by_the_names_of_their_entry_points(installed):
+    """arrange() knows where a component came from, whatever its class is called."""
+    late = Late(after="free")
+    free = make_loop("free").components[0]
+    assert [free, late] == arrange([late, free])

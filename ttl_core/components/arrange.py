@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from ttl_core import discovery
-from ttl_core.components.component import Item, LoopComponent, check_is_component, own_name
-from ttl_core.components.hints import Key, read_hints
+from ttl_core.components.component import Item, LoopComponent
+from ttl_core.components.hints import Key, key_of, read_hints
+from ttl_core.components.members import create_member
 from ttl_core.components.order import Constraint, constraints, topological_order
 from ttl_core.discovery.spec import Spec, use
 from ttl_core.errors import OrderCycleError
@@ -28,6 +29,7 @@ def arrange(items: Iterable[Item]) -> list[Item]:
         A new list of the same items.
 
     Raises:
+        ComponentRejectedError: something is no component, or cannot be called.
         OrderCycleError: the hints contradict one another.
         UnknownNameError: a name is not installed.
 
@@ -64,9 +66,8 @@ def _declared_by(item: LoopComponent | Spec) -> tuple[Key, Hints]:
         origin = installed.distribution, installed.version
         key = Key(installed.name, lambda: origin, installed.former_names)
         return key, read_hints(discovery.load(installed), f"component {installed}")
-    check_is_component(item)
-    key = Key(own_name(item), lambda: discovery.distribution_of(type(item)))
-    return key, read_hints(item, f"component {key.name!r}")
+    member = create_member(item)
+    return key_of(member), member.hints
 
 
 def _describe_step(keys: Sequence[Key], found: Sequence[Constraint], first: int, then: int) -> str:

@@ -13,7 +13,6 @@ from ttl_core.components.members import (
     check_conditions,
     create_member,
     current_name,
-    has_conditions,
     warn_of_order,
 )
 from ttl_core.components.named_list import NamedList
@@ -47,10 +46,7 @@ class ComponentList(NamedList):
     """
 
     def __init__(
-        self,
-        items: Iterable[Item],
-        manager: HookManager,
-        previous: ComponentList | None = None,
+        self, items: Iterable[Item], manager: HookManager, previous: ComponentList | None = None
     ) -> None:
         super().__init__()
         self._manager = manager
@@ -293,7 +289,7 @@ class ComponentList(NamedList):
         for member in changed:
             member.is_enabled = to
         try:
-            if changed and any(map(has_conditions, self._members.values())):
+            if changed and any(member.has_conditions for member in self._members.values()):
                 check_conditions(self.current_members())
         except TTLError:
             for member in changed:

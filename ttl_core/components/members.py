@@ -112,7 +112,8 @@ def _member_of_origin(component: LoopComponent, origin: _Origin) -> Member:
 
 
 def _read_declarations(member: Member, named: object, *others: object) -> Member:
-    member.hints = read_hints(named, member, *others)
+    member.hints = hints = read_hints(named, member, *others)
+    member.has_conditions = bool(hints.requires or hints.conflicts or member.component.only_once)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
     own = type(member.component).wrap_hookimpl
@@ -165,16 +166,10 @@ def check_conditions(members: Sequence[Member]) -> None:
         RequirementError: one that a member requires is absent or disabled.
         ConflictError: two of them conflict.
     """
-    conditional = [member for member in members if member.is_active and has_conditions(member)]
-    for member in conditional:
-        _check_requirements(member, members)
-        _check_conflicts(member, members)
-
-
-def has_conditions(member: Member) -> bool:
-    """Return whether a member can be active only with or without certain others."""
-    hints = member.hints
-    return bool(hints.requires or hints.conflicts or member.component.only_once)
+    for member in members:
+        if member.has_conditions and member.is_active:
+            _check_requirements(member, members)
+            _check_conflicts(member, members)
 
 
 def _check_requirements(member: Member, members: Sequence[Member]) -> None:

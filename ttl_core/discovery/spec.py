@@ -67,8 +67,8 @@ def use(
     Example:
         >>> use("checkpoint", directory="runs/a", keep=3)
         use('checkpoint', directory='runs/a', keep=3)
-        >>> use("wandb", {"name": "run-7"}, name="logger")
-        use('wandb', {'name': 'run-7'}, name='logger')
+        >>> use("acme-board", {"name": "run-7"}, name="board")
+        use('acme-board', {'name': 'run-7'}, name='board')
     """
     if not isinstance(plugin, str):
         raise UnknownNameError(

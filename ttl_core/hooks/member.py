@@ -57,6 +57,7 @@ class Member:
         bundles: the bundles that it came from, outermost first, as the manifest lists them.
         config: the configuration that it was created with, by name.
         hints: what its author declares about its place.
+        has_conditions: whether it can be active only with or without certain others.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
         wraps_others: whether its `wrap_hookimpl` replaces the hook methods of other components.
@@ -77,6 +78,7 @@ class Member:
     bundles: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     hints: Hints = field(default_factory=Hints)
+    has_conditions: bool = False
     methods: HookMethods = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
     wraps_others: bool = False
