@@ -63,7 +63,7 @@ class Misnamed(Counter):
         self.n_seen = state.get("n_batches", 0)
 
 
-@found_by("resumes_exactly", "its state['best']")
+@found_by("resumes_its_own_state", "its state['best']")
 class HalfLoaded(Counter):
     """It saves two values and loads one."""
 
@@ -77,7 +77,7 @@ class HalfLoaded(Counter):
         return {"n_seen": self.n_seen, "best": self.best}
 
 
-@found_by("resumes_its_attributes", "its attribute n_seen is")
+@found_by("resumes_its_own_state", "its attribute n_seen is")
 class ForgottenAttribute(LoopComponent):
     """It counts batches for its user, who reads the attribute after a run."""
 

@@ -93,8 +93,7 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        is_copy = func is torch.Tensor.to and "cpu" in map(str, [*args[1:], *(kwargs or {}).values()])
-        if is_copy or func in _WAITING:
+        if func in _WAITING:
             self._waits.note(f"{func.__name__}()")
         return func(*args, **(kwargs or {}))
 

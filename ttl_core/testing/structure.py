@@ -71,7 +71,8 @@ def optimizer_structure(loop: TrainTestLoop) -> Facts:
             found[f"{method} of {what}"] = _written_at(getattr(optimizer, method))
         hooks = [len(getattr(optimizer, kind)) for kind in _OPTIMIZER_HOOKS]
         found[f"the number of hooks on {what}"] = str(sum(hooks))
-        found[f"the attributes of {what}"] = ", ".join(sorted(vars(optimizer)))
+        public = sorted(key for key in vars(optimizer) if key[0] != "_")
+        found[f"the attributes of {what}"] = ", ".join(public)
         for j, group in enumerate(optimizer.param_groups):
             settings = {k: v for k, v in group.items() if not isinstance(v, float | torch.Tensor)}
             number = len(settings.pop("params"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,6 +22,12 @@ def tiny_model() -> torch.nn.Module:
         >>> tiny_model()(torch.ones(6, 4)).shape
         torch.Size([6, 2])
     """
+    return copy.deepcopy(_model())
+
+
+@functools.cache
+def _model() -> torch.nn.Module:
+    # made once, as that takes longer than all the rest of a test
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return torch.nn.Sequential(

@@ -7,7 +7,6 @@ import functools
 import random
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -31,6 +30,17 @@ _CHECKS_OF = {
     "model": "test_leaves_the_model_as_it_was",
 }
 """The check by which each kind of what a run may leave behind is opted out of."""
+
+_TRAINING_POINTS = (
+    *("on_train_begin", "on_grads_reset", "on_backward_pass", "on_optim_step"),
+    *("on_safe_point", "on_train_end"),
+)
+_RUNS_WITH: dict[str | None, list[str]] = {
+    **dict.fromkeys(_TRAINING_POINTS, ["train"]),
+    **dict.fromkeys(("on_test_begin", "on_test_end"), ["test"]),
+    **dict.fromkeys(("on_predict_begin", "on_predict_end"), ["predict"]),
+}
+"""The runs that have a callback point, for those that not all have."""
 
 Result = TypeVar("Result")
 
@@ -117,19 +127,35 @@ class ComponentUnderTest:
         return TrainTestLoop(self.make_model(), items, self.make_data(), self.make_data(2))
 
     def _run_all(
-        self, loop: TrainTestLoop, tolerating: type[Exception] | tuple[()] = ()
+        self,
+        loop: TrainTestLoop,
+        tolerating: type[Exception] | tuple[()] = (),
+        *,
+        n_epochs: int = 2,
+        moment: str | None = None,
     ) -> list[BaseException]:
-        """Train, validate, test and predict; return what was raised and tolerated."""
-        caught: list[BaseException] = []
-        for run, arguments in (
-            (loop.train, [2]),
-            (loop.validate, []),
-            (loop.test, [self.make_data(1)]),
+        """Train, validate, test and predict.
+
+        Args:
+            loop: the loop.
+            tolerating: what the runs may raise.
+            n_epochs: how many epochs to train.
+            moment: runs without this callback point are left out; None for all.
+
+        Returns:
+            What they raised.
+        """
+        runs: dict[str, Callable[[], object]] = {
+            "train": lambda: loop.train(n_epochs),
+            "validate": loop.validate,
+            "test": lambda: loop.test(self.make_data(1)),
             # without scores to collect in a control run without a component that sets them
-            (partial(loop.predict, collect=False), [self.make_data(1)]),
-        ):
+            "predict": lambda: loop.predict(self.make_data(1), collect=False),
+        }
+        caught: list[BaseException] = []
+        for name in _RUNS_WITH.get(moment, runs):
             try:
-                run(*arguments)
+                runs[name]()
             except tolerating as error:
                 caught.append(error)
         return caught

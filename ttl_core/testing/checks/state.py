@@ -41,13 +41,13 @@ class _Reference(NamedTuple):
         taken: the states that were taken in it.
         end: what it came to.
         log: what was logged in it.
-        attributes: the public attributes of the component at its end.
+        own: the state and the public attributes of the component at its end.
     """
 
     taken: list[_Taken]
     end: Facts
     log: LogBook
-    attributes: Facts
+    own: Facts
 
     def end_after(self, n_logged: int) -> Facts:
         """Return what it came to, with what was logged after the first so many values."""
@@ -74,7 +74,7 @@ class StateChecks(ComponentUnderTest):
         loop.train(n_epochs=2)
         if not taken:
             raise AssertionError("the run came to no safe point at which a state can be taken")
-        return _Reference(taken, {**outcome(loop), **state_facts(it)}, log, public_facts(it))
+        return _Reference(taken, outcome(loop), log, _own(it))
 
     @once
     def _reference(self) -> _Reference:
@@ -84,7 +84,7 @@ class StateChecks(ComponentUnderTest):
     def _varying(self) -> set[str]:
         """Return the names of what differs between two runs that are not interrupted."""
         one, other = self._reference(), self._run_reference(self._loop)
-        ends = [{**r.end_after(0), **r.attributes} for r in (one, other)]
+        ends = [{**r.end_after(0), **r.own} for r in (one, other)]
         return set(differing(*ends))
 
     def _is_resumable(self, loop: TrainTestLoop) -> bool:
@@ -94,25 +94,31 @@ class StateChecks(ComponentUnderTest):
             return False
         return True
 
-    def _resume(self, loop: TrainTestLoop, taken: _Taken) -> Facts:
-        """Resume a run in a loop, and return what it came to."""
-        log, it = LogBook(), under_test(loop)
+    def _resume(
+        self, loop: TrainTestLoop, taken: _Taken, reference: _Reference | None = None
+    ) -> Facts:
+        """Resume a run in a loop, and return what it came to, as far as the reference goes."""
+        log = LogBook()
         loop.components.insert(0, log)
         with seeded():
             loop.load_state_dict(taken.state)
             loop.train(n_epochs=2)
-        n_expected = len(self._reference().log.entries) - taken.n_logged
+        n_expected = len((reference or self._reference()).log.entries) - taken.n_logged
         tail = log.entries[-n_expected:] if n_expected else []
         loop.components.remove(log)
-        return {**outcome(loop), **state_facts(it), **log.facts(tail)}
+        return outcome(loop) | log.facts(tail)
+
+    def _check_own(self, it: Any, reference: _Reference, what: str) -> None:
+        """Check that a component has at last the state and attributes that it had in a run."""
+        if "test_resumes_its_own_state" not in self.opted_out:
+            check_same(_own(it), reference.own, what=what, unstable=self._varying(), **_SAME)
 
     # -- resuming ---------------------------------------------------------------------------
 
     def test_resumes_exactly(self) -> None:
         """From any safe point a new loop comes to what an uninterrupted run comes to.
 
-        That is the weights and the metrics, everything that is logged from there on, and the
-        component's own state.
+        That is the weights, the metrics, and everything that is logged from there on.
         """
         reference = self._reference()
         for taken in reference.taken:
@@ -124,21 +130,14 @@ class StateChecks(ComponentUnderTest):
                 **_SAME,
             )
 
-    def test_resumes_its_attributes(self) -> None:
-        """A resumed run ends with the same public attributes of the component."""
+    def test_resumes_its_own_state(self) -> None:
+        """A resumed run ends with the same state, and public attributes, of the component."""
         reference = self._reference()
         taken = reference.taken[len(reference.taken) // 2]
         loop = self._loop()
         it = under_test(loop)
         self._resume(loop, taken)
-        check_same(
-            public_facts(it),
-            reference.attributes,
-            what=f"after a run that resumed at {taken.where}, an attribute differs: it is no part "
-            "of the state",
-            unstable=self._varying(),
-            **_SAME,
-        )
+        self._check_own(it, reference, f"after a run that resumed at {taken.where} it differs")
 
     def test_resumes_from_an_earlier_state(self) -> None:
         """A component that has run resumes from an earlier state as a new one does."""
@@ -147,18 +146,18 @@ class StateChecks(ComponentUnderTest):
         loop.train(n_epochs=2)
         used = under_test(loop)
         loop.components.remove(used)
-        taken = reference.taken[0]
         again = self._control()
         again.components.append(used)
+        taken = reference.taken[0]
+        what = "a component that has run before does not go back to an earlier state"
         check_same(
             self._resume(again, taken),
             reference.end_after(taken.n_logged),
-            what="a component that has run before does not go back to an earlier state. "
-            "load_state_dict() has to replace all that it has gathered",
-            first="with the used component",
-            second="in a run that was not interrupted",
+            what=what,
             unstable=self._varying(),
+            **_SAME,
         )
+        self._check_own(used, reference, what)
 
     def test_two_instances_resume_exactly(self) -> None:
         """Two instances in one list run and resume, each with a state of its own."""
@@ -168,21 +167,20 @@ class StateChecks(ComponentUnderTest):
             loop.components.append(self.make_components()[-1])
             return loop
 
-        reference, varying = self._run_reference(pair), self._varying()
         self._run_all(pair())
+        reference = self._run_reference(pair)
         taken = reference.taken[len(reference.taken) // 2]
         loop = pair()
-        first, second = loop.components[-2:]
-        loop.load_state_dict(taken.state)
-        loop.train(n_epochs=2)
-        end = {**outcome(loop), **state_facts(second)}
+        second = under_test(loop)
+        what = "with a second instance in the list, a run that resumes differs"
         check_same(
-            end,
-            reference.end,
-            what="with a second instance in the list, a run that resumes differs",
-            unstable=varying,
+            self._resume(loop, taken, reference),
+            reference.end_after(taken.n_logged),
+            what=what,
+            unstable=self._varying(),
             **_SAME,
         )
+        self._check_own(second, reference, what)
 
     # -- the state itself -------------------------------------------------------------------
 
@@ -219,10 +217,14 @@ class StateChecks(ComponentUnderTest):
 
         def trained(calls: bool) -> Facts:
             def call(*_: object) -> None:
-                one, other = state_facts(it), state_facts(it)
-                lines = changes(one, other)
-                if lines:
-                    raise AssertionError(f"called twice, state_dict() returns two states: {lines}")
+                check_same(
+                    state_facts(it),
+                    state_facts(it),
+                    what="called twice, state_dict() returns two states",
+                    first="the first time",
+                    second="the second time",
+                    unstable=self._varying(),
+                )
 
             loop, log = self._loop(), LogBook()
             it = under_test(loop)
@@ -281,6 +283,10 @@ class StateChecks(ComponentUnderTest):
             raise AssertionError(
                 "\n  ".join(["a run has changed what other instances share:", *lines[:3]])
             )
+
+
+def _own(component: Any) -> Facts:
+    return state_facts(component) | public_facts(component)
 
 
 def _without_tensors(state: Any) -> Facts:
