@@ -1,14 +1,16 @@
 """Bugs in runs that fail, stop, or in which a component is toggled: the kit finds each of them."""
 
 import contextlib
+import random
 
 import pytest
 from specimens import SPECIMENS, failure, found_by, kit_for, specimens_of
 
 from ttl_core import LoopComponent, hookimpl
+from ttl_core.testing import fake_distribution
 
 
-@found_by("survives_an_exception", "an exception of another component in on_train_begin was swall")
+@found_by("survives_an_exception", "an exception of another component in around_run was swallowed")
 class Swallows(LoopComponent):
     """It swallows whatever happens in a run."""
 
@@ -143,8 +145,6 @@ class ActsInInit(LoopComponent):
     """It acts when it is created."""
 
     def __init__(self):
-        import random
-
         random.seed(1)
 
     def on_batch_end(self, loop):
@@ -177,3 +177,11 @@ def test_finds(cls):
     """The check that is named finds the bug, and says so in words."""
     check, words = SPECIMENS[cls]
     assert words in failure(kit_for(cls), check)
+
+
+def test_finds_what_acts_where_it_is_disabled():
+    """A component that acts when it is created is not the same as an absent one, if disabled."""
+    with fake_distribution("acme-ttl", {"acme": ActsInInit}):
+        text = failure(kit_for(lambda: "acme"), "test_disabled_is_as_absent")
+    assert "disabled is not the same as absent" in text
+    assert "the global random stream of Python is" in text

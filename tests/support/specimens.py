@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,14 @@ def found_by(check: str, words: str) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+def names_in_specimens() -> set[str]:
+    """Return the names of checks in the modules of specimens."""
+    modules = Path(__file__).parents[1].glob("conformance/test_specimens_*.py")
+    text = "".join(module.read_text() for module in modules)
+    registered = {f"test_{name}" for name in re.findall(r'@?found_by\(\s*"(\w+)"', text)}
+    return registered | {name for name in checks() if f'"{name}"' in text}
 
 
 def specimens_of(module: str) -> list[type]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ttl_core.loop import TrainTestLoop
 Facts = dict[str, str]
 """What something is like: values as text in which every bit shows, by what they are the value of."""
 
+_MAX_RUNS = 2  # to tell what differs anyway
 _MAX_SHOWN = 3  # differences in a message
 _MAX_LENGTH = 90  # characters of a value in it
 _MAX_DEPTH = 5
@@ -120,6 +121,11 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
+def subject(name: str) -> str:
+    """Return what a fact is about: for a value that was logged, its name."""
+    return name.partition(" as logged ")[0].removeprefix("loop.metrics[").removesuffix("]")
+
+
 def check_same(
     one: Mapping[str, str],
     other: Mapping[str, str],
@@ -127,7 +133,7 @@ def check_same(
     what: str,
     first: str,
     second: str,
-    unstable: Collection[str] = (),
+    unstable: Callable[[], Collection[str]] = tuple,
 ) -> None:
     """Check that two runs came to the same.
 
@@ -137,12 +143,17 @@ def check_same(
         what: what the difference means.
         first: which run `one` is of, as "with it".
         second: which run `other` is of.
-        unstable: the names of what differs from run to run anyway.
+        unstable: returns the subjects of what differs from run to run anyway, by running once
+            more; more may do so in further runs.
 
     Raises:
         AssertionError: they did not.
     """
-    names = [name for name in differing(one, other) if name not in unstable]
+    names = differing(one, other)
+    for _ in range(_MAX_RUNS):
+        if names:
+            known = unstable()
+            names = [name for name in names if subject(name) not in known]
     if names:
         lines = list(describe_differences(one, other, names, first, second))
         more = f"\n  and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""

@@ -15,7 +15,14 @@ import torch
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.loop import TrainTestLoop
 from ttl_core.state.random_numbers import random_state, restore_random
-from ttl_core.testing.outcome import Facts, LogBook, outcome, random_facts
+from ttl_core.testing.outcome import (
+    Facts,
+    LogBook,
+    differing,
+    outcome,
+    random_facts,
+    subject,
+)
 from ttl_core.testing.structure import loop_structure, model_structure
 from ttl_core.testing.surroundings import changes, left_behind, surroundings
 from ttl_core.testing.tiny import tiny_data, tiny_model
@@ -174,10 +181,21 @@ class ComponentUnderTest:
         return self._outcome_of_all(self._control)
 
     @once
+    def _outcome(self) -> Facts:
+        return self._outcome_of_all(self._loop)
+
+    @once
+    def _known_unstable(self) -> set[str]:
+        return set()
+
     def _unstable(self) -> set[str]:
-        """Return the names of what differs between two runs that are the same, such as times."""
-        one, other = (self._outcome_of_all(self._loop) for _ in range(2))
-        return {name for name in {**one, **other} if one.get(name) != other.get(name)}
+        """Return the subjects of what differs between runs that are the same, such as times.
+
+        Each call runs once more, and adds what differs then.
+        """
+        found = differing(self._outcome(), self._outcome_of_all(self._loop))
+        self._known_unstable().update(map(subject, found))
+        return self._known_unstable()
 
     @once
     def _warm_up(self) -> bool:
@@ -186,14 +204,19 @@ class ComponentUnderTest:
         return True
 
     @contextlib.contextmanager
-    def _nothing_left_behind(self, loop: TrainTestLoop) -> Iterator[None]:
-        """Check that a with block leaves the process and the loop as they were."""
+    def _nothing_left_behind(self, loop: TrainTestLoop, after: str) -> Iterator[None]:
+        """Check that a with block leaves the process and the loop as they were.
+
+        Args:
+            loop: the loop.
+            after: what happens in the block, in words.
+        """
         before, found = surroundings(), _belongings(loop)
         yield
         left = {**left_behind(before), "model": changes(found, _belongings(loop))}
         lines = [line for kind in left for line in self._counting(kind, left[kind])]
         if lines:
-            raise AssertionError("\n  ".join(["after the run", *lines]))
+            raise AssertionError("\n  ".join([f"after {after}", *lines]))
 
     def _counting(self, kind: str, lines: list[str]) -> list[str]:
         """Return what counts of what was left behind: none where the author opted out."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.probes import MOMENTS, PlannedError, Probe
 from ttl_core.testing.under_test import ComponentUnderTest
 
-at_every_moment = pytest.mark.parametrize("moment", MOMENTS)
-on_either_side = pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+_EVERYWHERE = list(itertools.product(MOMENTS, (True, False)))
+"""Every moment, before and after the component."""
 
 
 _WHERE = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_forward_pass", "on_batch_end")
@@ -19,24 +21,28 @@ _WHERE = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_forward_pass
 class EndingChecks(ComponentUnderTest):
     """Checks of runs that are stopped, or fail."""
 
-    @at_every_moment
-    @on_either_side
-    def test_survives_stop(self, moment: str, first: bool) -> None:
+    def test_survives_stop(self) -> None:
         """stop() at any point ends the run cleanly, and the loop can train again."""
         self._warm_up()
+        for moment, first in _EVERYWHERE:
+            self._stop_at(moment, first)
+
+    def _stop_at(self, moment: str, first: bool) -> None:
         loop = self._loop()
-        with self._nothing_left_behind(loop):
+        with self._nothing_left_behind(loop, f"stop() in {moment}"):
             probe = Probe(lambda loop, _: loop.stop(), moment)
             loop.components.insert(0 if first else len(loop.components), probe)
             self._run_all(loop, n_epochs=1, moment=moment)
             loop.components.remove(probe)
         self._train_again(loop, f"after stop() in {moment}")
 
-    @at_every_moment
-    @on_either_side
-    def test_survives_an_exception(self, moment: str, first: bool) -> None:
+    def test_survives_an_exception(self) -> None:
         """An exception at any point passes unchanged, and the loop can train again."""
         self._warm_up()
+        for moment, first in _EVERYWHERE:
+            self._fail_at(moment, first)
+
+    def _fail_at(self, moment: str, first: bool) -> None:
         raised: list[BaseException] = []
 
         def fail(*_: object) -> None:
@@ -44,7 +50,7 @@ class EndingChecks(ComponentUnderTest):
             raise raised[-1]
 
         loop = self._loop()
-        with self._nothing_left_behind(loop):
+        with self._nothing_left_behind(loop, f"an exception in {moment}"):
             probe = Probe(fail, moment)
             loop.components.insert(0 if first else len(loop.components), probe)
             try:

@@ -144,7 +144,7 @@ class RunChecks(ComponentUnderTest):
             what="training is not the same with a validate() in mid-epoch",
             first="with it",
             second="without it",
-            unstable=self._unstable(),
+            unstable=self._unstable,
         )
 
     def test_lets_gradients_accumulate(self) -> None:
@@ -191,7 +191,7 @@ class RunChecks(ComponentUnderTest):
             what="its place among unrelated components matters",
             first="after one that logs a value at the end of each epoch",
             second="before it",
-            unstable=self._unstable(),
+            unstable=self._unstable,
         )
 
     # -- how they do it ---------------------------------------------------------------------

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.checks.endings import at_every_moment
 from ttl_core.testing.outcome import Facts, LogBook, check_same, outcome, random_facts
-from ttl_core.testing.probes import Probe
-from ttl_core.testing.structure import optimizer_structure
+from ttl_core.testing.probes import MOMENTS, Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
 
 
 class ToggleChecks(ComponentUnderTest):
     """Checks of enabling and disabling."""
 
-    @at_every_moment
-    @pytest.mark.parametrize("on", [True, False], ids=["enabled", "disabled"])
-    def test_can_be_toggled(self, moment: str, on: bool) -> None:
+    def test_can_be_toggled(self) -> None:
         """Toggled at any point, it raises only what ttl explains, and is undone at the end."""
         self._warm_up()
+        for moment, on in itertools.product(MOMENTS, (True, False)):
+            self._toggle_at(moment, on)
 
+    def _toggle_at(self, moment: str, on: bool) -> None:
         def toggle(*_: object) -> None:
             if loop.components.is_enabled(it):
                 loop.components.disable(it)
@@ -30,7 +29,7 @@ class ToggleChecks(ComponentUnderTest):
 
         loop = self._loop()
         it = under_test(loop)
-        with self._nothing_left_behind(loop):
+        with self._nothing_left_behind(loop, f"it was toggled in {moment}"):
             loop.components.append(Probe(toggle, moment))
             if not on:
                 loop.components.disable(it)
@@ -69,7 +68,7 @@ class ToggleChecks(ComponentUnderTest):
             loop.components.insert(0, log)
             with seeded():
                 self._run_all(loop)
-                return {**outcome(loop, log), **random_facts(), **optimizer_structure(loop)}
+                return {**outcome(loop, log), **random_facts()}
 
         check_same(
             second_run(used),
