@@ -6,7 +6,7 @@ import pytest
 import torch
 from specimens import SPECIMENS, failure, found_by, kit_for, specimens_of
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent
 
 
 @found_by("takes_batches_of_any_form", "KeyError: 0")
@@ -160,7 +160,9 @@ class ReplaceBatch(LoopComponent):
         loop.batch = inputs, 1 - targets
 
 
-@found_by("leaves_logged_tensors_alone", "what was logged as 'train/loss, in train epoch 0, batch 0'")
+@found_by(
+    "leaves_logged_tensors_alone", "what was logged as 'train/loss' in train epoch 0, batch 0"
+)
 class WritesToLogged(LoopComponent):
     """It scales the loss in place, which is logged already."""
 
@@ -169,7 +171,7 @@ class WritesToLogged(LoopComponent):
             loop.loss.detach().mul_(2)
 
 
-@found_by("leaves_logged_tensors_alone", "what was logged as 'train/total")
+@found_by("leaves_logged_tensors_alone", "what was logged as 'train/total'")
 class LogsItsTotal(LoopComponent):
     """It logs a tensor to which it adds the next loss."""
 

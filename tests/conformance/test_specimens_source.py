@@ -150,7 +150,10 @@ def test_finds(cls):
         ("pathlib.Path('bug').mkdir()", "made the folder 'bug'"),
         ("warnings.simplefilter('ignore')", "warnings.filters was"),
         ("os.chdir('/')", "the working directory was"),
-        ("logging.getLogger().addHandler(logging.NullHandler())", "the handlers of the root logger was"),
+        (
+            "logging.getLogger().addHandler(logging.NullHandler())",
+            "the handlers of the root logger was",
+        ),
         ("raise ImportError('no such library')", "fails: ImportError: no such library"),
     ],
 )
@@ -219,4 +222,3 @@ def test_accepts_an_import_without_side_effects():
         (folder / "acme_ttl.py").write_text(dedent(source))
         assert "" == failure(kit_for(lambda: "acme"), "test_imports_without_side_effects")
     del sys.modules["acme_ttl"]
-

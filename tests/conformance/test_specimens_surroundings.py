@@ -9,7 +9,6 @@ import random
 import signal
 import sys
 import threading
-import time
 import warnings
 
 import numpy
@@ -18,7 +17,6 @@ import torch
 from specimens import SPECIMENS, failure, found_by, kit_for, specimens_of
 
 from ttl_core import LoopComponent, hookimpl
-from ttl_core.testing.surroundings import surroundings
 
 
 @found_by("leaves_no_threads", "the thread 'prefetch' still runs")

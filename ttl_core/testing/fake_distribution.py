@@ -38,7 +38,8 @@ def fake_distribution(
         The folder that is on `sys.path`, where more can be written, as a module.
 
     Example:
-        >>> from ttl_core import LoopComponent, TrainTestLoop
+        >>> from ttl_core import LoopComponent
+        >>> from ttl_core.testing import tiny_loop
         >>> class Sam(LoopComponent):
         ...     pass
         >>> with fake_distribution("acme-ttl-sam", {"sam": Sam}):

@@ -13,7 +13,7 @@ from ttl_core.components.component import LoopComponent
 from ttl_core.loop import TrainTestLoop
 
 Facts = dict[str, str]
-"""What something is like: values as text in which every bit shows, by what they are the value of."""
+"""What something is like: values as text in which every bit shows, by what has them."""
 
 _MAX_RUNS = 2  # to tell what differs anyway
 _MAX_SHOWN = 3  # differences in a message

@@ -93,4 +93,6 @@ class HookRecorder(LoopComponent):
 
         if point.startswith("around_"):
             return around
-        return {"on_log": on_log, "on_exception": on_exception}.get(point, lambda loop: record(loop))
+        return {"on_log": on_log, "on_exception": on_exception}.get(
+            point, lambda loop: record(loop)
+        )

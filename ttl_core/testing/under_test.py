@@ -42,10 +42,10 @@ _TRAINING_POINTS = (
     *("on_train_begin", "on_grads_reset", "on_backward_pass", "on_optim_step"),
     *("on_safe_point", "on_train_end"),
 )
-_RUNS_WITH: dict[str | None, list[str]] = {
-    **dict.fromkeys(_TRAINING_POINTS, ["train"]),
-    **dict.fromkeys(("on_test_begin", "on_test_end"), ["test"]),
-    **dict.fromkeys(("on_predict_begin", "on_predict_end"), ["predict"]),
+_RUNS_WITH: dict[str | None, tuple[str, ...]] = {
+    **dict.fromkeys(_TRAINING_POINTS, ("train",)),
+    **dict.fromkeys(("on_test_begin", "on_test_end"), ("test",)),
+    **dict.fromkeys(("on_predict_begin", "on_predict_end"), ("predict",)),
 }
 """The runs that have a callback point, for those that not all have."""
 

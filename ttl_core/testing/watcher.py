@@ -88,6 +88,7 @@ class Watcher(LoopComponent):
         self.watched = watched
         self._owned = [*_OF_THE_LOOP, *owned]
         self._declared = declared
+        self._n_logged = 0
         self._logged: deque[tuple[str, torch.Tensor]] = deque(maxlen=_N_LOGGED)
         self._graphs: list[weakref.ref[_Sentinel]] = []
 
@@ -110,7 +111,7 @@ class Watcher(LoopComponent):
         for name, text in plain_facts(variables.get("batch"), "loop.batch").items():
             yield ("batch", name), text
         for name, tensor in self._logged:
-            yield ("logged", f"what was logged as {name!r}"), as_text(tensor)
+            yield ("logged", f"what was logged as {name},"), as_text(tensor)
         for name in self._owned:
             value = variables.get(name)
             is_plain = value is None or isinstance(value, int | float | str | torch.Tensor)
@@ -182,8 +183,11 @@ class Watcher(LoopComponent):
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Watch tensors that are logged."""
-        tensors = {n: v for n, v in metrics.items() if isinstance(v, torch.Tensor)}
-        self._logged.extend((f"{n}, {position(loop)}", tensor) for n, tensor in tensors.items())
+        for name, value in metrics.items():
+            if isinstance(value, torch.Tensor):
+                self._n_logged += 1
+                what = f"{name!r} {position(loop)}, as number {self._n_logged}"
+                self._logged.append((what, value))
 
     @hookimpl(tryfirst=True)
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
@@ -233,6 +237,7 @@ class _Parts:
             if len(self._facts) == 4:
                 before, entered, left, now = self._facts
                 self._watcher.compare(self._point, before, now, (entered, left))
+
 
 def _holder(component: object) -> str:
     """Return in words which attribute of a component holds a tensor with a graph."""

@@ -9,6 +9,9 @@ from ttl_core.testing.under_test import ComponentUnderTest, once, seeded, under_
 from ttl_core.testing.watcher import Watcher
 
 _MAX_SHOWN = 3
+_OF_OTHERS = ("loss", "scores", "loss_func", "optimizer", "scheduler")
+"""The loop variables that components share; those that the control run sets are of others."""
+
 _SPECIAL = ("batch", "logged", "random numbers", "modes", "torch")
 
 
@@ -20,9 +23,8 @@ class BatchChecks(ComponentUnderTest):
         """Watch every hook of the component in runs of all kinds."""
         control = self._control()
         self._run_all(control)
-        owned = [name for name in ("loss", "scores", "loss_func", "optimizer", "scheduler")]
         loop = self._loop()
-        of_others = [name for name in owned if name in vars(control)]
+        of_others = [name for name in _OF_OTHERS if name in vars(control)]
         watcher = Watcher(loop, under_test(loop), of_others, self.writes)
         loop.components.insert(0, watcher)
         with seeded():
@@ -36,7 +38,7 @@ class BatchChecks(ComponentUnderTest):
             raise AssertionError("\n  ".join([f"{rule}:", *lines[:_MAX_SHOWN], *more]))
 
     def test_writes_only_what_is_its_own(self) -> None:
-        """It changes weights, gradients and variables of others only where that is the point's job."""
+        """It changes weights, gradients and variables of others only at points that are for it."""
         kinds = {write.kind for write in self._watched().writes} - {*_SPECIAL}
         self._check_written(
             *kinds,

@@ -54,9 +54,7 @@ class EndingChecks(ComponentUnderTest):
             probe = Probe(fail, moment)
             loop.components.insert(0 if first else len(loop.components), probe)
             try:
-                caught = self._run_all(
-                    loop, tolerating=PlannedError, n_epochs=1, moment=moment
-                )
+                caught = self._run_all(loop, tolerating=PlannedError, n_epochs=1, moment=moment)
             except Exception as error:
                 if not raised:
                     raise
@@ -96,9 +94,7 @@ class EndingChecks(ComponentUnderTest):
             )
 
 
-def _check_passed(
-    raised: list[BaseException], caught: list[BaseException], moment: str
-) -> None:
+def _check_passed(raised: list[BaseException], caught: list[BaseException], moment: str) -> None:
     """Check that exceptions have left the runs as they were raised, and nothing failed since."""
     kinds = [[type(error).__name__ for error in errors] for errors in (raised, caught)]
     if len(raised) != len(caught):

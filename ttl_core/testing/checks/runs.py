@@ -15,7 +15,7 @@ from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.outcome import LogBook, as_text, check_same, outcome, weight_facts
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
 from ttl_core.testing.tiny import Stream
-from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
+from ttl_core.testing.under_test import ComponentUnderTest, seeded
 
 
 class RunChecks(ComponentUnderTest):
@@ -182,8 +182,7 @@ class RunChecks(ComponentUnderTest):
             loop.components.insert(len(loop.components) - is_first, MeanLoss())
             with seeded():
                 self._run_all(loop)
-            facts = {name: v for name, v in outcome(loop, log).items() if "mean-loss" not in name}
-            return facts
+            return {name: v for name, v in outcome(loop, log).items() if "mean-loss" not in name}
 
         check_same(
             trained(is_first=True),

@@ -29,14 +29,18 @@ class TraceChecks(ComponentUnderTest):
 
     def test_leaves_no_threads(self) -> None:
         """Every thread and process that it starts has ended when a run ends."""
-        self._check_left("threads", "End what was started, in finally: after the yield of around_run")
+        self._check_left(
+            "threads", "End what was started, in finally: after the yield of around_run"
+        )
 
     def test_leaves_no_open_files(self) -> None:
         """Every file that it opens is closed when a run ends."""
-        self._check_left("files", "Close what was opened, in finally: after the yield of around_run")
+        self._check_left(
+            "files", "Close what was opened, in finally: after the yield of around_run"
+        )
 
     def test_leaves_the_process_as_it_was(self) -> None:
-        """Signal handlers, working directory, environment, warning filters and so on are as found."""
+        """Signal handlers, working directory, environment, warning filters and more are as found."""
         self._check_left("process", "Restore it, in finally: after the yield of around_run")
 
     def test_leaves_torch_as_it_was(self) -> None:
