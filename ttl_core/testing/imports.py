@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import select
-import signal
 import sys
-import warnings
 from typing import Any
 
+from ttl_core.processes import call_forked
 from ttl_core.testing.outcome import random_facts
 from ttl_core.testing.surroundings import changes, left_behind, surroundings
 
@@ -37,42 +34,20 @@ def side_effects_of_import(module: str) -> list[str]:
 
     Raises:
         AssertionError: it cannot be imported a second time, or that takes too long.
-        OSError: this system cannot copy a process.
     """
-    read_end, write_end = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of copying a process that has threads
-        pid = os.fork()
-    if pid == 0:
-        _report(module, read_end, write_end)
-    os.close(write_end)
-    try:
-        is_ready = select.select([read_end], [], [], _TIMEOUT)[0]
-        if not is_ready:
-            os.kill(pid, signal.SIGKILL)
-            raise AssertionError(f"importing {module} takes more than {_TIMEOUT:.0f} seconds")
-        with os.fdopen(read_end, closefd=False) as stream:
-            answer: dict[str, Any] = json.loads(stream.read() or "{}")
-    finally:
-        os.close(read_end)
-        os.waitpid(pid, 0)
-    if "error" in answer or not answer:
-        raise AssertionError(f"importing {module} fails: {answer.get('error', 'it ends Python')}")
-    lines: list[str] = answer["lines"]
-    return lines
+    done = call_forked(lambda: _describe_import(module), _TIMEOUT)
+    if done.failure:
+        raise AssertionError(f"importing {module} {done.failure}")
+    if "error" in done.value:
+        raise AssertionError(f"importing {module} fails: {done.value['error']}")
+    return list(done.value["lines"])
 
 
-def _report(module: str, read_end: int, write_end: int) -> None:
-    """Import a module, write what that does to a pipe, and end the process."""
+def _describe_import(module: str) -> dict[str, Any]:
     try:
-        os.close(read_end)
-        answer: dict[str, Any] = {"lines": _import_again(module)}
+        return {"lines": _import_again(module)}
     except BaseException as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    try:
-        os.write(write_end, json.dumps(answer).encode())
-    finally:
-        os._exit(0)
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _import_again(module: str) -> list[str]:
