@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ttl_core.batches import map_nested
     from ttl_core.components.arrange import arrange
+    from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent
+    from ttl_core.discovery.configuration import from_config
     from ttl_core.discovery.spec import use
     from ttl_core.errors import (
         ArgumentError,
         ComponentRejectedError,
         ConfigurationError,
+        ConflictError,
         DuplicateComponentError,
         OrderCycleError,
         OrderWarning,
@@ -38,6 +41,7 @@ __all__ = [
     "ArgumentError",
     "ComponentRejectedError",
     "ConfigurationError",
+    "ConflictError",
     "DataWrapper",
     "DuplicateComponentError",
     "LogRecord",
@@ -58,7 +62,9 @@ __all__ = [
     "UnknownPointError",
     "UnsetVariableError",
     "arrange",
+    "bundle",
     "check_state",
+    "from_config",
     "hookimpl",
     "hookspec",
     "likely_mode",
@@ -79,7 +85,9 @@ _HOMES = {
     "SeededSamples": "state.sampler",
     "TrainTestLoop": "loop",
     "arrange": "components.arrange",
+    "bundle": "components.bundles",
     "check_state": "state.format",
+    "from_config": "discovery.configuration",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "likely_mode": "monitor",

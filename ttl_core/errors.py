@@ -6,6 +6,7 @@ __all__ = [
     "ArgumentError",
     "ComponentRejectedError",
     "ConfigurationError",
+    "ConflictError",
     "DuplicateComponentError",
     "OrderCycleError",
     "OrderWarning",
@@ -42,6 +43,10 @@ class DuplicateComponentError(TTLError, ValueError):
 
 class RequirementError(TTLError, ValueError):
     """A component requires another one that is absent or disabled."""
+
+
+class ConflictError(TTLError, ValueError):
+    """A component is enabled beside another one that it cannot work with."""
 
 
 class OrderCycleError(TTLError, ValueError):

@@ -13,6 +13,7 @@ from ttl_core.arguments import one_of, whole_number
 from ttl_core.components.component import LoopComponent, own_name
 from ttl_core.hookspecs import hookimpl
 from ttl_core.log_record import LogRecord, convert
+from ttl_core.references import MARKS
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -272,7 +273,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the single values in a value that JSON can hold, by their names in it."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _flat(f"{name}.{key}", part)
+            yield from _flat(name if key in MARKS else f"{name}.{key}", part)
     elif value is None or isinstance(value, int | float | str):
         yield name, value
     else:

@@ -58,6 +58,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         n_epochs: number of epochs in the current run; None if optimization steps are counted.
         n_batches: number of batches in the current epoch; None if its data have no length.
         n_optim_steps: number of optimization steps in the current train(), or None.
+        run_desc: what runs: "train", "valid", "test" or "predict"; None outside of runs.
         is_training: True in training epochs.
         is_validating: True in validation epochs.
         is_testing: True in test epochs.
@@ -137,7 +138,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self.n_optim_steps = n_epochs * length
         self.optim_step_num = 0
         if not self._resumption.is_ahead:
-            self._run(partial(self._train, n_epochs, n_optim_steps), "on_train_end")
+            self._run("train", partial(self._train, n_epochs, n_optim_steps))
         self._resumption.end_train()
 
     def validate(self, data: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None) -> None:
@@ -215,14 +216,16 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._run_evaluation("predict", data, partial(self._prediction_epoch, collected))
         return collected
 
-    def _run(self, body: Callable[[], None], end_point: str | None) -> None:
+    def _run(self, phase: Phase, body: Callable[[], None]) -> None:
         """Call the body of a run and the hook that ends it, inside around_run."""
+        end_point = None if phase == "valid" else f"on_{phase}_end"
 
         def whole() -> None:
             with contextlib.suppress(StopRun):
                 body()
             self._end(end_point)
 
+        self.run_desc = phase
         self._stage = Stage.STARTING
         try:
             with contextlib.suppress(StopRun):
@@ -236,6 +239,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             raise
         finally:
             self._stage = Stage.IDLE
+            self.run_desc = None
             self._set_phase(None)
             self._manager.end_run()
 
@@ -307,7 +311,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             for name, one in named_sets(data) if phase == "valid" else [(None, data)]:
                 self._run_epoch(phase, one, epoch, name)
 
-        self._run(body, None if phase == "valid" else f"on_{phase}_end")
+        self._run(phase, body)
 
     # -- epochs -----------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ def write_wheel(
     version="1.0",
     requires=(),
     summary="Try it out.",
+    groups=None,
 ):
     """Write the wheel of a distribution with one module, and return its path.
 
@@ -57,13 +58,16 @@ def write_wheel(
         version: its version.
         requires: its requirements.
         summary: its summary.
+        groups: further groups of entry points, each as those of its components.
     """
     stem = name.replace("-", "_")
     path = (module or stem).replace(".", "/")
     info = f"{stem}-{version}.dist-info"
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     metadata += [f"Summary: {summary}", *(f"Requires-Dist: {each}" for each in requires)]
-    declared = ["[ttl.components]", *(f"{k} = {v}" for k, v in entry_points.items())]
+    declared = []
+    for group, values in {"ttl.components": entry_points, **(groups or {})}.items():
+        declared += [f"[{group}]", *(f"{k} = {v}" for k, v in values.items())]
     files = {
         f"{path}.py": MARK + dedent(source),
         f"{info}/METADATA": "\n".join([*metadata, ""]),

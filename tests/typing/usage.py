@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
+from ttl_core import LoopComponent, TrainTestLoop, bundle, from_config, hookimpl, use
 
 
 class Typed(LoopComponent):
@@ -25,12 +25,18 @@ class Typed(LoopComponent):
 
 
 loop = TrainTestLoop(torch.nn.Identity(), ["metrics", use("progress"), Typed()], [1, 2], None)
+TrainTestLoop(torch.nn.Identity(), [*bundle("baseline", lr=0.1), *from_config(["ema"])])
+TrainTestLoop(torch.nn.Identity(), from_config([{"ema": {"decay": 0.9}}, "metrics"]))
+use("acme-board", {"name": "run-7"}, name="board", project="x")
 loop.train(3)
 loop.train(n_optim_steps=10)
 loop.test([1])
 assert_type(loop.components[0], LoopComponent)
 assert_type(loop.components[1:], list[LoopComponent])
 loop.components["metrics"].anything_of_its_own()
+assert_type(loop.components.get(Typed), Typed | None)
+loop.components.get("metrics").anything_of_its_own()
+assert_type(loop.run_desc, str | None)
 loop.components.append("ema")
 loop.components[0] = use("ema")
 loop.components[1:] = ["ema", Typed()]

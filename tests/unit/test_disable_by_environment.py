@@ -101,6 +101,23 @@ def test_the_name_of_an_entry_point_disables_all_instances(set_disabled, extra, 
     assert expected == [components.is_enabled(component) for component in components]
 
 
+@pytest.mark.parametrize("value", ["ttl-extra/extra", "Ttl_Extra/extra"])
+def test_a_name_with_its_distribution_disables_a_component(set_disabled, extra, value):
+    """TTL_DISABLE takes what use() takes, and does not say that it is not installed."""
+    set_disabled(value)
+    loops = []
+    assert [] == warnings_of(lambda: loops.append(make_loop(extra, named("extra"))))
+    assert [False, True] == [loops[0].components.is_enabled(c) for c in loops[0].components]
+    assert [] == warnings_of(lambda: make_loop(named("a")))
+
+
+def test_a_name_of_another_distribution_is_warned_of(set_disabled, extra):
+    """It disables nothing."""
+    set_disabled("other/extra")
+    with pytest.warns(UserWarning, match="TTL_DISABLE names 'other/extra', which is neither"):
+        assert make_loop(extra).components.is_enabled(extra)
+
+
 def test_a_requirement_that_the_environment_disables_is_refused_at_once(set_disabled):
     """A loop in which a component requires one that TTL_DISABLE names cannot be made."""
     set_disabled("a")

@@ -218,8 +218,11 @@ def test_a_store_that_cannot_be_closed_does_not_fail_the_run(caplog):
 
 
 def test_the_configuration_of_the_enabled_components_is_flat():
-    """Values in mappings have the names of their keys; lists are JSON; disabled ones are absent."""
-    keep = {"best": 1, "names": ["a", "b"]}
+    """Values in mappings have the names of their keys; lists are JSON; disabled ones are absent.
+
+    A reference has the name of its argument, for stores that accept no other characters.
+    """
+    keep = {"best": 1, "names": ["a", "b"], "by": {"$ref": "a:b", "x": 1}}
     manifest = [
         {"name": "step", "enabled": True, "config": {}},
         {"name": "saver", "enabled": True, "config": {"keep": keep, "rate": 0.5}},
@@ -228,6 +231,8 @@ def test_the_configuration_of_the_enabled_components_is_flat():
     expected = {
         "components": "step, saver",
         "saver.keep.best": 1,
+        "saver.keep.by": "a:b",
+        "saver.keep.by.x": 1,
         "saver.keep.names": '["a", "b"]',
         "saver.rate": 0.5,
     }

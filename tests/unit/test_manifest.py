@@ -27,19 +27,23 @@ def test_the_manifest_is_what_runs_as_data(configurable):
         {
             "position": 0,
             "name": "a",
+            "plugin": None,
             "class": "loops.Part",
             "distribution": None,
             "version": None,
             "enabled": False,
+            "bundles": [],
             "config": {},
         },
         {
             "position": 1,
             "name": "mine",
+            "plugin": "configurable",
             "class": "ttl_configurable.Configurable",
             "distribution": "ttl-configurable",
             "version": "1.2.3",
             "enabled": True,
+            "bundles": [],
             "config": {"path": "runs/a", "keep": [1, None, True]},
         },
     ]
@@ -93,33 +97,39 @@ class AnyAttribute:
         ({"a": {"b": (1,)}}, {"a": {"b": [1]}}),
         (types.MappingProxyType({"a": 1}), {"a": 1}),
         ({1: "a", None: {(1, 2): "b"}}, {"1": "a", "None": {"(1, 2)": "b"}}),
-        ({1, 2}, "builtins.set"),
-        (b"x", "builtins.bytes"),
-        (1j, "builtins.complex"),
-        (Color.RED, f"{__name__}.Color"),
+        ({1, 2}, {"$object": "builtins.set"}),
+        (b"x", {"$object": "builtins.bytes"}),
+        (1j, {"$object": "builtins.complex"}),
+        (-math.inf, {"$float": "-inf"}),
+        ({"$ref": "a:b"}, {"$$ref": "a:b"}),
+        (Color.RED, {"$ref": f"{__name__}:Color.RED"}),
         (Level.LOW, 1),
         (Loud("x"), "x"),
-        (Config, f"{__name__}.Config"),
-        (Config().method, f"{__name__}.Config.method"),
-        (function, f"{__name__}.function"),
-        (lambda: 0, f"{__name__}.<lambda>"),
-        (functools.partial(function, 1), "functools.partial"),
-        (len, "builtins.len"),
-        (torch.ones(2), "torch.Tensor"),
-        (torch.float32, "torch.dtype"),
-        (torch.device("cpu"), "torch.device"),
-        (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+        (Config, {"$ref": f"{__name__}:Config"}),
+        (Config.method, {"$ref": f"{__name__}:Config.method"}),
+        (Config().method, {"$object": f"{__name__}.Config.method"}),
+        (function, {"$ref": f"{__name__}:function"}),
+        (lambda: 0, {"$object": f"{__name__}.<lambda>"}),
+        (functools.partial(function, 1), {"$object": "functools.partial"}),
+        (functools.partial(len, x=(1,)), {"$ref": "builtins:len", "x": [1]}),
+        (functools.partial(lambda x: x, x=1), {"$object": "functools.partial"}),
+        (len, {"$ref": "builtins:len"}),
+        (torch.ones(2), {"$object": "torch.Tensor"}),
+        (torch.float32, {"$object": "torch.dtype"}),
+        (torch.device("cpu"), {"$object": "torch.device"}),
+        (torch.optim.SGD, {"$ref": "torch.optim.sgd:SGD"}),
+        (torch.nn.Linear(1, 1), {"$object": "torch.nn.modules.linear.Linear"}),
         (numpy.float64(0.5), 0.5),
-        (numpy.float32(0.5), "numpy.float32"),
-        (numpy.int64(3), "numpy.int64"),
-        (numpy.ones(2), "numpy.ndarray"),
-        (Path("a"), f"{type(Path()).__module__}.{type(Path()).__name__}"),
-        (object(), "builtins.object"),
+        (numpy.float32(0.5), {"$object": "numpy.float32"}),
+        (numpy.int64(3), {"$object": "numpy.int64"}),
+        (numpy.ones(2), {"$object": "numpy.ndarray"}),
+        (Path("a"), {"$object": f"{type(Path()).__module__}.{type(Path()).__name__}"}),
+        (object(), {"$object": "builtins.object"}),
     ],
     ids=lambda value: f"{type(value).__name__}",
 )
 def test_configuration_in_the_manifest_is_json(configurable, value, expected):
-    """JSON values are kept, and all others are replaced by their qualified names."""
+    """JSON values are kept, references stand for what can be imported, names for all others."""
     (entry,) = make_loop(use(configurable, option=value)).manifest()
     assert {"option": expected} == json.loads(json.dumps(entry, allow_nan=False))["config"]
 
@@ -139,13 +149,14 @@ def test_numbers_that_are_no_json_are_written_in_another_way(configurable, value
 def test_functions_that_are_not_written_in_python_are_named_too(configurable, value):
     """The manifest holds a name for each of them, although some have no module."""
     (entry,) = make_loop(use(configurable, function=value)).manifest()
-    assert str is type(json.loads(json.dumps(entry))["config"]["function"])
+    (name,) = json.loads(json.dumps(entry))["config"]["function"].values()
+    assert str is type(name)
 
 
 def test_an_object_that_has_every_attribute_is_named_by_its_class(configurable):
     """The manifest uses no attributes of an object, as configuration objects may have any."""
     (entry,) = make_loop(use(configurable, option=AnyAttribute())).manifest()
-    assert {"option": f"{__name__}.AnyAttribute"} == entry["config"]
+    assert {"option": {"$object": f"{__name__}.AnyAttribute"}} == entry["config"]
 
 
 def test_the_manifest_can_be_taken_in_a_run(configurable):

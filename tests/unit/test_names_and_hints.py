@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttl_core.arguments import did_you_mean, is_component_name, kebab_case
+from ttl_core.components.hints import Key
 from ttl_core.components.names import free_name
 from ttl_core.components.order import (
     Constraint,
@@ -119,12 +120,12 @@ def test_without_names_nothing_is_suggested():
 )
 def test_there_is_an_edge_for_each_hint_on_a_component_in_the_list(hints, expected):
     """Only `after` and `before` give edges, and only to other components in the list."""
-    assert expected == constraints(["a", "b"], [hints, Hints()])
+    assert expected == constraints([Key("a"), Key("b")], [hints, Hints()])
 
 
 def test_a_hint_applies_to_all_components_of_that_name():
     """A hint gives an edge to each of two components from one entry point."""
-    found = constraints(["a", "b", "b"], [Hints(before=("b",)), Hints(), Hints()])
+    found = constraints(list(map(Key, "abb")), [Hints(before=("b",)), Hints(), Hints()])
     assert [(0, 1), (0, 2)] == [(edge.first, edge.then) for edge in found]
 
 

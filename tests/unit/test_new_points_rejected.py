@@ -7,6 +7,7 @@ import types
 import pytest
 from acme import Acme, Points, make_implementation, make_provider, providing, report, reporting
 from loops import make_component, make_loop
+from recording import warnings_of
 
 from ttl_core import (
     ComponentRejectedError,
@@ -169,3 +170,77 @@ def test_calling_a_misspelled_point_gets_a_suggestion():
     """The error suggests the nearest point."""
     with pytest.raises(UnknownPointError, match="Did you mean 'acme_report'"):
         make_loop(Acme()).hook.acme_reprot(loop=None)
+
+
+# -- when the provider is there ----------------------------------------------------------------
+
+
+def test_a_misspelled_implementation_is_told_what_the_provider_provides():
+    """The provider that is in the list already is not to be added."""
+    with pytest.raises(ComponentRejectedError) as caught:
+        make_loop(Acme(), make_implementation(acme_zzzzzzzz=lambda x: x))
+    assert str(caught.value).endswith(
+        "component 'acme' (class acme.Acme) provides acme_choose, acme_report, acme_scale"
+    )
+
+
+def test_calling_a_misspelled_point_is_told_what_the_provider_provides():
+    """loop.hook does not advise to add the provider that is there either."""
+    with pytest.raises(UnknownPointError) as caught:
+        make_loop(Acme()).hook.acme_zzzzzzzz(loop=None)
+    assert str(caught.value) == (
+        "no component in the list provides the callback point 'acme_zzzzzzzz'. component 'acme' "
+        "(class acme.Acme) provides acme_choose, acme_report, acme_scale"
+    )
+
+
+def test_a_misspelled_optional_implementation_is_warned_of():
+    """It waits without a word while its provider is absent, and not when that is there."""
+    waiting = make_component(acme_reprot=hookimpl(optionalhook=True)(lambda x: x))
+    loop = make_loop(waiting)
+    with pytest.warns(UserWarning, match="acme_reprot") as caught:
+        loop.components.append(Acme())
+    expected = (
+        "component 'part' (class loops.Part) implements acme_reprot, which is never called: "
+        "component 'acme' (class acme.Acme) does not provide it. Did you mean 'acme_report'? It "
+        "provides acme_choose, acme_report, acme_scale"
+    )
+    assert [expected] == [str(warning.message) for warning in caught]
+    assert __file__ == caught[0].filename
+    assert [] == warnings_of(lambda: loop.components.reverse())
+
+
+def test_an_optional_implementation_may_wait_for_another_provider():
+    """The names of others begin with other words."""
+    waiting = make_component(other_report=hookimpl(optionalhook=True)(lambda x: x))
+    assert [] == warnings_of(lambda: make_loop(waiting, Acme()))
+
+
+def test_a_subclass_of_a_provider_provides_its_points():
+    """It has a name of its own, and may be beside its base class."""
+
+    class Better(Acme):
+        pass
+
+    assert "a1" == report(make_loop(Better(), reporting("a")))
+    assert "a1" == report(make_loop(Acme(), Better(), reporting("a")))
+
+
+def test_a_provider_whose_points_are_implemented_cannot_be_removed():
+    """The error is about what was removed, and names the one that needs it."""
+    loop = make_loop(Acme(), reporting("a"))
+    with pytest.raises(ComponentRejectedError) as caught:
+        del loop.components["acme"]
+    expected = (
+        "component 'acme' (class acme.Acme) cannot be removed: it provides the callback point "
+        "'acme_report', which component 'a' (class loops.Part) implements. Remove 'a' first"
+    )
+    assert expected == str(caught.value)
+    assert "a1" == report(loop)
+
+
+def test_a_provider_and_its_implementation_leave_together():
+    """One edit may remove both."""
+    loop = make_loop(Acme(), reporting("a"))
+    loop.components.clear()
+    assert [] == loop.components.names()

@@ -154,7 +154,7 @@ def test_hints_are_a_name_or_several(kind):
 
 
 @pytest.mark.parametrize("hint", ["after", "before", "requires"])
-@pytest.mark.parametrize("value", ["Not A Name", "", "a#2", "dist/a", ["a", 3], 5], ids=repr)
+@pytest.mark.parametrize("value", ["Not A Name", "", "a#2", "dist/A", ["a", 3], 5], ids=repr)
 def test_hints_that_are_no_names_are_refused(hint, value):
     """A hint that could never match is an error with the component and the hint."""
     with pytest.raises(ComponentRejectedError, match=rf"'a' .* {hint}={re.escape(repr(value))}"):

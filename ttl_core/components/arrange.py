@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from ttl_core import discovery
-from ttl_core.components.component import Item, check_is_component, own_name
-from ttl_core.components.hints import read_hints
+from ttl_core.components.component import Item, LoopComponent
+from ttl_core.components.hints import Key, key_of, read_hints
+from ttl_core.components.members import create_member
 from ttl_core.components.order import Constraint, constraints, topological_order
 from ttl_core.discovery.spec import Spec, use
 from ttl_core.errors import OrderCycleError
@@ -28,6 +29,7 @@ def arrange(items: Iterable[Item]) -> list[Item]:
         A new list of the same items.
 
     Raises:
+        ComponentRejectedError: something is no component, or cannot be called.
         OrderCycleError: the hints contradict one another.
         UnknownNameError: a name is not installed.
 
@@ -40,17 +42,11 @@ def arrange(items: Iterable[Item]) -> list[Item]:
         ['Sums', 'Bar']
     """
     items = list(items)
-    keys: list[str] = []
-    hints: list[Hints] = []
-    for item in (use(item) if isinstance(item, str) else item for item in items):
-        if isinstance(item, Spec):
-            installed = discovery.find(item.plugin)
-            keys.append(installed.name)
-            hints.append(read_hints(discovery.load(installed), f"component {installed}"))
-        else:
-            check_is_component(item)
-            keys.append(own_name(item))
-            hints.append(read_hints(type(item), f"component {keys[-1]!r}"))
+    keys, hints = [], []
+    for item in items:
+        key, its_hints = _declared_by(use(item) if isinstance(item, str) else item)
+        keys.append(key)
+        hints.append(its_hints)
     found = constraints(keys, hints)
     try:
         return [items[index] for index in topological_order(len(items), found)]
@@ -63,10 +59,22 @@ def arrange(items: Iterable[Item]) -> list[Item]:
         ) from None
 
 
-def _describe_step(keys: Sequence[str], found: Sequence[Constraint], first: int, then: int) -> str:
+def _declared_by(item: LoopComponent | Spec) -> tuple[Key, Hints]:
+    """Return the names of an item, and the hints that its author declares."""
+    if isinstance(item, Spec):
+        installed = discovery.find(item.plugin)
+        origin = installed.distribution, installed.version
+        key = Key(installed.name, lambda: origin, installed.former_names)
+        return key, read_hints(discovery.load(installed), f"component {installed}")
+    member = create_member(item)
+    return key_of(member), member.hints
+
+
+def _describe_step(keys: Sequence[Key], found: Sequence[Constraint], first: int, then: int) -> str:
     constraint = next(c for c in found if (c.first, c.then) == (first, then))
-    other = keys[first if constraint.hint == "after" else then]
+    names = [key.name for key in keys]
+    other = names[first if constraint.hint == "after" else then]
     return (
-        f"  {keys[first]!r} before {keys[then]!r}, as {keys[constraint.declared_by]!r} declares "
+        f"  {names[first]!r} before {names[then]!r}, as {names[constraint.declared_by]!r} declares "
         f"{constraint.hint}={other!r}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from ttl_core.arguments import kebab_case
+from ttl_core.arguments import describe, kebab_case
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hookspecs import CallbackPoints
@@ -24,6 +24,8 @@ class LoopComponent(CallbackPoints):
         after: names of components that this one is placed after, where they are present.
         before: names of components that this one is placed before, where they are present.
         requires: names of components that have to be present and enabled.
+        conflicts: names of components that must not be enabled beside this one.
+        only_once: whether no second component of its class or name may be enabled beside it.
 
     Example:
         >>> class CountBatches(LoopComponent):
@@ -36,9 +38,23 @@ class LoopComponent(CallbackPoints):
 
     name: str | None = None
     hookspecs: ClassVar[Any] = None
-    after: ClassVar[str | Sequence[str]] = ()
-    before: ClassVar[str | Sequence[str]] = ()
-    requires: ClassVar[str | Sequence[str]] = ()
+    after: str | Sequence[str] = ()
+    before: str | Sequence[str] = ()
+    requires: str | Sequence[str] = ()
+    conflicts: str | Sequence[str] = ()
+    only_once: bool = False
+
+    def __repr__(self) -> str:
+        """Return the class with the arguments that are attributes, and are not the defaults."""
+        import inspect  # costs more to import than this module
+
+        parameters = inspect.signature(type(self)).parameters.values()
+        given = [
+            f"{p.name}={describe(vars(self)[p.name])}"
+            for p in parameters
+            if p.name in vars(self) and describe(vars(self)[p.name]) != describe(p.default)
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def wrap_hookimpl(
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool

@@ -10,8 +10,9 @@ from ttl_core.components import environment
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.components.members import (
     assign_names,
-    check_requirements,
+    check_conditions,
     create_member,
+    current_name,
     warn_of_order,
 )
 from ttl_core.components.named_list import NamedList
@@ -21,8 +22,8 @@ from ttl_core.errors import (
     ArgumentError,
     ComponentRejectedError,
     DuplicateComponentError,
-    RequirementError,
     RunError,
+    TTLError,
 )
 from ttl_core.hooks.explain import Explanation, explain_list, explain_points
 from ttl_core.hooks.manager import HookManager
@@ -45,10 +46,7 @@ class ComponentList(NamedList):
     """
 
     def __init__(
-        self,
-        items: Iterable[Item],
-        manager: HookManager,
-        previous: ComponentList | None = None,
+        self, items: Iterable[Item], manager: HookManager, previous: ComponentList | None = None
     ) -> None:
         super().__init__()
         self._manager = manager
@@ -59,9 +57,7 @@ class ComponentList(NamedList):
         self._entering: dict[int, Member] = {}
         self._warned_pairs: set[tuple[str, str]] = previous._warned_pairs if previous else set()
         self.extend(items)
-        environment.warn_of_unknown_names(
-            {*self.names(), *(member.key for member in self._members.values())}
-        )
+        environment.warn_of_unknown_names(self._members.values())
 
     def replaced_by(self, items: Iterable[Item]) -> ComponentList:
         """Return the list that replaces this one in its loop: a new one, or an earlier one."""
@@ -83,6 +79,9 @@ class ComponentList(NamedList):
     def _name_of(self, component: LoopComponent) -> str:
         return self._names[id(component)]
 
+    def _current_name(self, name: str) -> str:
+        return current_name(name, self.names(), self._members.values())
+
     def current_members(self) -> list[Member]:
         """Return the members in order, by their names in this list, unchecked."""
         members = [self._member_of(component) for component in self]
@@ -96,6 +95,7 @@ class ComponentList(NamedList):
         Raises:
             DuplicateComponentError: a component is in the list twice.
             RequirementError: a component is active, but one that it requires is not.
+            ConflictError: a component is active beside one that it cannot work with.
             ComponentRejectedError: no component provides a callback point that is implemented.
         """
         members = self.current_members()
@@ -139,10 +139,11 @@ class ComponentList(NamedList):
         disabled_names = environment.disabled_names()
         for key, member in members.items():
             member.name = names[key]
-            member.is_disabled_by_environment = bool({member.name, member.key} & disabled_names)
+            member.is_disabled_by_environment = environment.is_listed(member, disabled_names)
         is_swapping = len(members) < len(after)
         if not is_swapping:
-            self._check(list(members.values()))
+            leaving = [member for key, member in self._members.items() if key not in members]
+            self._check(list(members.values()), leaving)
         warn_of_order(list(members.values()), self._warned_pairs)
         list.__setitem__(self, slice(None), after)
         self._members = self._members | members if is_swapping else members
@@ -150,9 +151,9 @@ class ComponentList(NamedList):
         self._manager.list_changed()
         return result
 
-    def _check(self, members: Sequence[Member]) -> None:
-        check_requirements(members)
-        self._manager.check(members)
+    def _check(self, members: Sequence[Member], leaving: Sequence[Member] = ()) -> None:
+        check_conditions(members)
+        self._manager.check(members, leaving)
 
     def _enter(self, item: Item) -> LoopComponent:
         if isinstance(item, LoopComponent) and id(item) in self._members:
@@ -228,6 +229,7 @@ class ComponentList(NamedList):
             UnknownNameError: one is not in the list.
             RunError: the environment variable TTL_DISABLE disables it.
             RequirementError: it requires one that is disabled.
+            ConflictError: it cannot work beside one that is enabled.
         """
         members = self._found(items)
         for member in members:
@@ -287,9 +289,9 @@ class ComponentList(NamedList):
         for member in changed:
             member.is_enabled = to
         try:
-            if changed and any(member.hints.requires for member in self._members.values()):
-                check_requirements(self.current_members())
-        except RequirementError:
+            if changed and any(member.has_conditions for member in self._members.values()):
+                check_conditions(self.current_members())
+        except TTLError:
             for member in changed:
                 member.is_enabled = not to
             raise

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ttl_core import discovery
 from ttl_core.arguments import user_stacklevel
 from ttl_core.components import environment
+from ttl_core.components.bundles import bundles_of
 from ttl_core.components.component import Item, LoopComponent, check_is_component, own_name
-from ttl_core.components.hints import read_hints
+from ttl_core.components.hints import key_of, read_hints
+from ttl_core.components.identity import ByIdentity
 from ttl_core.components.names import free_name
 from ttl_core.components.order import constraints_of
 from ttl_core.discovery import InstalledComponent, Spec, use
-from ttl_core.errors import OrderWarning, PluginError, RequirementError
+from ttl_core.errors import ConflictError, OrderWarning, PluginError, RequirementError
 from ttl_core.hooks.hook_methods import hook_methods
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.provided_points import provided_points
@@ -25,20 +26,18 @@ class _Origin(NamedTuple):
     """What a component was created from.
 
     Attributes:
-        component: the component, as long as it lives.
         spec: its spec.
         factory: what its entry point names.
         installed: where that is installed.
     """
 
-    component: weakref.ref[LoopComponent]
     spec: Spec
     factory: object
     installed: InstalledComponent
 
 
-_origins: dict[int, _Origin] = {}
-"""By the identity of the component, as components may be equal to one another or unhashable."""
+_origins = ByIdentity[_Origin]()
+"""The origins of the components that were created from a spec."""
 
 
 def create_member(item: Item) -> Member:
@@ -60,8 +59,8 @@ def create_member(item: Item) -> Member:
     if isinstance(item, Spec):
         return _member_of_origin(*_create(item))
     check_is_component(item)
-    origin = _origins.get(id(item))
-    if origin is not None and origin.component() is item:
+    origin = _origins.get(item)
+    if origin is not None:
         return _member_of_origin(item, origin)
     name = own_name(item)
     member = Member(
@@ -69,38 +68,52 @@ def create_member(item: Item) -> Member:
         key=name,
         own_name=name,
         find_distribution=lambda: discovery.distribution_of(type(item)),
+        bundles=bundles_of(item),
     )
-    return _read_declarations(member, type(item))
+    return _read_declarations(member, item)
 
 
 def _create(spec: Spec) -> tuple[LoopComponent, _Origin]:
-    component, factory, installed = discovery.create(spec)
+    try:
+        component, factory, installed = discovery.create(spec)
+    except Exception as error:
+        for bundle in spec.bundles:
+            error.add_note(
+                f"ttl: {spec!r} comes from bundle {bundle['name']!r} "
+                f"({bundle['distribution']} {bundle['version']})"
+            )
+        raise
     if not isinstance(component, LoopComponent):
         raise PluginError(
             f"component {installed}: its entry point {installed.entry_point.value!r} returned "
             f"{component!r}, which is not a LoopComponent. Report it to the author of "
             f"{installed.distribution}"
         )
-    key = id(component)
-    reference = weakref.ref(component, lambda _: _origins.pop(key, None))
-    _origins[key] = _Origin(reference, spec, factory, installed)
-    return component, _origins[key]
+    _origins[component] = origin = _Origin(spec, factory, installed)
+    return component, origin
 
 
 def _member_of_origin(component: LoopComponent, origin: _Origin) -> Member:
-    installed = origin.installed
+    spec, installed = origin.spec, origin.installed
     member = Member(
         component,
         key=installed.name,
-        own_name=origin.spec.name or own_name(component, installed.name),
+        own_name=spec.name or own_name(component, installed.name),
         find_distribution=lambda: (installed.distribution, installed.version),
-        config=origin.spec.config,
+        entry_point=installed.name,
+        former_names=installed.former_names,
+        bundles=spec.bundles,
+        config=spec.config,
+        is_enabled=spec.is_enabled,
     )
-    return _read_declarations(member, origin.factory)
+    if isinstance(origin.factory, type):  # what its instance says includes what the class says
+        return _read_declarations(member, component)
+    return _read_declarations(member, origin.factory, component)
 
 
-def _read_declarations(member: Member, declared_on: object) -> Member:
-    member.hints = read_hints(declared_on, member)
+def _read_declarations(member: Member, named: object, *others: object) -> Member:
+    member.hints = hints = read_hints(named, member, *others)
+    member.has_conditions = bool(hints.requires or hints.conflicts or member.component.only_once)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
     own = type(member.component).wrap_hookimpl
@@ -127,32 +140,74 @@ def assign_names(
     return names
 
 
-def check_requirements(members: Sequence[Member]) -> None:
-    """Check that what each active member requires is in the list and active.
+def current_name(name: str, names: Collection[str], members: Iterable[Member]) -> str:
+    """Return the name in a list of a component that was installed by a former one, or the name.
+
+    Args:
+        name: what a script has: a name in the list, maybe with a number, or a former one.
+        names: the names in the list.
+        members: its members.
+    """
+    former, mark, number = name.partition("#")
+    for member in members if name not in names else ():
+        if former in member.former_names:
+            discovery.warn_of_former_name(former, f"{member.key!r} ({member.origin()})")
+            return member.key + mark + number
+    return name
+
+
+def check_conditions(members: Sequence[Member]) -> None:
+    """Check that the active members of a list can be active together.
 
     Args:
         members: all members of the list.
 
     Raises:
-        RequirementError: it is not.
+        RequirementError: one that a member requires is absent or disabled.
+        ConflictError: two of them conflict.
     """
     for member in members:
-        for key in member.hints.requires if member.is_active else ():
-            found = [other for other in members if other.key == key]
-            if any(other.is_active for other in found):
-                continue
-            if not found:
-                raise RequirementError(
-                    f"{member} requires {key!r}, which is not in the list. Add {key!r}, or remove "
-                    f"{member.name!r} first"
-                )
-            fix = f"Enable {found[0].name!r}"
-            if found[0].is_disabled_by_environment:
-                fix = f"Remove it from TTL_DISABLE={environment.variable()}"
+        if member.has_conditions and member.is_active:
+            _check_requirements(member, members)
+            _check_conflicts(member, members)
+
+
+def _check_requirements(member: Member, members: Sequence[Member]) -> None:
+    for key in member.hints.requires:
+        found = [other for other in members if key_of(other).is_meant_by(key)]
+        if any(other.is_active for other in found):
+            continue
+        if not found:
             raise RequirementError(
-                f"{member} requires {key!r}, which is disabled. {fix}, or disable "
+                f"{member} requires {key!r}, which is not in the list. Add {key!r}, or remove "
                 f"{member.name!r} first"
             )
+        fix = f"Enable {found[0].name!r}"
+        if found[0].is_disabled_by_environment:
+            fix = f"Remove it from TTL_DISABLE={environment.variable()}"
+        raise RequirementError(
+            f"{member} requires {key!r}, which is disabled. {fix}, or disable {member.name!r} first"
+        )
+
+
+def _check_conflicts(member: Member, members: Sequence[Member]) -> None:
+    for other in members:
+        declared = _conflict(member, other) if other.is_active and other is not member else None
+        if declared:
+            raise ConflictError(
+                f"{member} and {other} cannot both be enabled: {member.name!r} declares "
+                f"{declared}. Remove or disable one of them, as with "
+                f"loop.components.disable({other.name!r})"
+            )
+
+
+def _conflict(member: Member, other: Member) -> str | None:
+    """Return the declaration of a member with which another one conflicts, or None."""
+    is_twin = other.key == member.key or type(other.component) is type(member.component)
+    if member.component.only_once and is_twin:
+        return "only_once=True"
+    names = member.hints.conflicts
+    return next((f"conflicts={n!r}" for n in names if key_of(other).is_meant_by(n)), None)
 
 
 def warn_of_order(members: Sequence[Member], warned: set[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.errors import DuplicateComponentError, UnknownNameError
 
+_Component = TypeVar("_Component", bound=LoopComponent)
 _Result = TypeVar("_Result")
 
 
@@ -37,6 +38,10 @@ class NamedList(list[LoopComponent]):
     def _edit(self, change: Callable[[list[LoopComponent]], _Result]) -> _Result:
         """Apply a change to the list, or refuse it as a whole; return what `change` returns."""
 
+    @abstractmethod
+    def _current_name(self, name: str) -> str:
+        """Return the name in the list of a component with a former name, or else the name."""
+
     def names(self) -> list[str]:
         """Return the names of the components, in order."""
         return [self._name_of(component) for component in self]
@@ -52,6 +57,7 @@ class NamedList(list[LoopComponent]):
         Raises:
             UnknownNameError: it is not in the list. As for every list, this is a ValueError.
         """
+        item = self._current(item)
         first, end, _ = slice(start, stop).indices(len(self))
         for i, component in enumerate(self):
             if first <= i < end and self._is(component, item):
@@ -62,6 +68,9 @@ class NamedList(list[LoopComponent]):
             f"no component {item!r} is in the list. {hint}It holds: {', '.join(names) or 'none'}"
         )
 
+    def _current(self, item: Any) -> Any:
+        return self._current_name(item) if isinstance(item, str) else item
+
     def _is(self, component: LoopComponent, item: object) -> bool:
         if isinstance(item, str):
             return self._name_of(component) == item
@@ -71,10 +80,12 @@ class NamedList(list[LoopComponent]):
         return self.index(key) if isinstance(key, str) else key
 
     def __contains__(self, item: object) -> bool:
+        item = self._current(item)
         return any(self._is(component, item) for component in self)
 
     def count(self, item: Item) -> int:
         """Return how often a component, given itself or its name, is in the list."""
+        item = self._current(item)
         return sum(self._is(component, item) for component in self)
 
     @overload
@@ -85,6 +96,33 @@ class NamedList(list[LoopComponent]):
     def __getitem__(self, key: slice) -> list[LoopComponent]: ...
     def __getitem__(self, key: SupportsIndex | str | slice) -> Any:
         return super().__getitem__(self._at(key))
+
+    @overload
+    def get(self, item: type[_Component]) -> _Component | None: ...
+    @overload
+    def get(self, item: str) -> Any: ...
+    def get(self, item: type[LoopComponent] | str) -> Any:
+        """Return the first component of a class, or the one of a name; None if there is none.
+
+        Type checkers know what a class returns; of `components["name"]` they know nothing.
+
+        Args:
+            item: the class, of which it may be a subclass, or the name.
+
+        Example:
+            >>> import torch
+            >>> from ttl_core import LoopComponent, TrainTestLoop
+            >>> class Ema(LoopComponent):
+            ...     decay = 0.9
+            >>> loop = TrainTestLoop(torch.nn.Identity(), [Ema()])
+            >>> ema = loop.components.get(Ema)
+            >>> ema.decay if ema else None
+            0.9
+        """
+        item = self._current(item)
+        if isinstance(item, str):
+            return next((component for component in self if self._is(component, item)), None)
+        return next((component for component in self if isinstance(component, item)), None)
 
     @overload
     def __setitem__(self, key: SupportsIndex | str, value: Item) -> None: ...

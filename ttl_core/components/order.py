@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ttl_core.components.hints import Key, key_of
 from ttl_core.hooks.member import Hints, Member
 
 
@@ -24,24 +25,24 @@ class Constraint(NamedTuple):
     hint: str
 
 
-def constraints(keys: Sequence[str], hints: Sequence[Hints]) -> list[Constraint]:
+def constraints(keys: Sequence[Key], hints: Sequence[Hints]) -> list[Constraint]:
     """Return the constraints that hints put on the order of a list.
 
     Args:
-        keys: the entry-point name of each component.
+        keys: the names of each component.
         hints: the hints of each. Absent names are ignored, and so is the component's own.
 
     Example:
-        >>> constraints(["bar", "sum"], [Hints(after=("sum", "absent")), Hints()])
+        >>> constraints([Key("bar"), Key("sum")], [Hints(after=("sum", "absent")), Hints()])
         [Constraint(first=1, then=0, declared_by=0, hint='after')]
     """
     found = []
     for i, hint in enumerate(hints):
-        for j, key in enumerate(keys):
-            if key != keys[i]:
-                if key in hint.after:
+        for j, key in enumerate(keys) if hint.after or hint.before else ():
+            if key.name != keys[i].name:
+                if any(map(key.is_meant_by, hint.after)):
                     found.append(Constraint(j, i, i, "after"))
-                if key in hint.before:
+                if any(map(key.is_meant_by, hint.before)):
                     found.append(Constraint(i, j, i, "before"))
     return found
 
@@ -95,4 +96,4 @@ def insertion_index(count: int, given: Iterable[Constraint]) -> int:
 
 def constraints_of(members: Sequence[Member]) -> list[Constraint]:
     """Return the constraints that the hints of members put on their order."""
-    return constraints([member.key for member in members], [member.hints for member in members])
+    return constraints(list(map(key_of, members)), [member.hints for member in members])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+import warnings
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from ttl_core.arguments import did_you_mean
+from ttl_core.arguments import did_you_mean, user_stacklevel
 from ttl_core.discovery.diagnosis import explain_unknown, find_incompatibility
-from ttl_core.discovery.scanning import InstalledComponent, Scan, installed_components, scan
+from ttl_core.discovery.scanning import (
+    InstalledComponent,
+    Kind,
+    installed_components,
+    is_same_name,
+    scan,
+)
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
-
-if TYPE_CHECKING:
-    import inspect
+from ttl_core.references import loaded
 
 Factory = Callable[..., object]
 """What an entry point names: a component class, or a function that returns a component."""
@@ -33,43 +38,80 @@ class Created(NamedTuple):
     installed: InstalledComponent
 
 
-def find(plugin: str) -> InstalledComponent:
-    """Return the installed component of a name.
+def find(plugin: str, kind: Kind = "component") -> InstalledComponent:
+    """Return the installed component, or what else is installed, of a name.
 
     Args:
-        plugin: its name, or "distribution/name".
+        plugin: its name, or "distribution/name"; of a component also a former one, which gives a
+            warning.
+        kind: what it is the name of.
 
     Raises:
         UnknownNameError: it is not installed, or several distributions declare it.
     """
-    from packaging.utils import canonicalize_name
-
-    distribution, _, name = plugin.rpartition("/")
-
-    def matching(scanned: Scan) -> list[InstalledComponent]:
-        return [
-            component
-            for component in scanned.components.get(name, [])
-            if not distribution
-            or canonicalize_name(distribution) == canonicalize_name(component.distribution)
-        ]
-
-    found = matching(scan()) or matching(scan(again=True))
+    name = plugin.rpartition("/")[2]
+    found = find_all(plugin, kind) or find_all(plugin, kind, again=True)
     if len(found) == 1:
+        if found[0].name != name:
+            warn_of_former_name(name, str(found[0]))
         return found[0]
     if found:
-        choices = " or ".join(repr(f"{component.distribution}/{name}") for component in found)
+        choices = " or ".join(repr(f"{each.distribution}/{name}") for each in found)
         raise UnknownNameError(
             f"several distributions offer {name!r}: {', '.join(map(str, found))}. Write {choices}"
         )
-    raise UnknownNameError(explain_unknown(plugin, name))
+    raise UnknownNameError(explain_unknown(plugin, name, kind))
+
+
+def find_all(
+    plugin: str, kind: Kind = "component", *, again: bool = False
+) -> list[InstalledComponent]:
+    """Return what is installed by a name, or else what once had it.
+
+    Args:
+        plugin: the name, or "distribution/name".
+        kind: what it is the name of.
+        again: whether to scan once more.
+    """
+    distribution, _, name = plugin.rpartition("/")
+    scanned = scan(again)
+    for known in (scanned.entries[kind], scanned.former if kind == "component" else {}):
+        found = [
+            each
+            for each in known.get(name, ())
+            if not distribution or is_same_name(distribution, each.distribution)
+        ]
+        if found:
+            return found
+    return []
+
+
+_reported: set[str] = set()
+"""The former names that were reported already."""
+
+
+def warn_of_former_name(former: str, current: str) -> None:
+    """Warn once of a former name of a component.
+
+    Args:
+        former: the name.
+        current: the component as it is called now.
+    """
+    if former not in _reported:
+        _reported.add(former)
+        warnings.warn(
+            f"the component {former!r} is now called {current}; the former name still works. "
+            "Write the new one",
+            FutureWarning,
+            stacklevel=user_stacklevel(),
+        )
 
 
 def load(origin: InstalledComponent) -> Factory:
     """Import what an entry point names.
 
     Args:
-        origin: the installed component.
+        origin: the installed component, or what else is installed.
 
     Raises:
         PluginError: it needs another version of the core, cannot be imported, or cannot be called.
@@ -77,23 +119,23 @@ def load(origin: InstalledComponent) -> Factory:
     incompatibility = find_incompatibility(origin)
     if incompatibility:
         raise PluginError(
-            f"component {origin} cannot be loaded: {origin.distribution} {incompatibility}. "
+            f"{origin.kind} {origin} cannot be loaded: {origin.distribution} {incompatibility}. "
             f"Run: pip install --upgrade ttl-core {origin.distribution}"
         )
     try:
         factory = origin.entry_point.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"component {origin} cannot be loaded: importing its entry point "
+            f"{origin.kind} {origin} cannot be loaded: importing its entry point "
             f"{origin.entry_point.value!r} raised {type(error).__name__}: {error}. Run: "
             f"pip install --upgrade --force-reinstall {origin.distribution}; if that does not "
             "help, report it to its author"
         ) from error
     if not callable(factory):
         raise PluginError(
-            f"component {origin} cannot be created: its entry point {origin.entry_point.value!r} "
-            f"is {factory!r}, not a class or function. Report it to the author of "
-            f"{origin.distribution}"
+            f"{origin.kind} {origin} cannot be created: its entry point "
+            f"{origin.entry_point.value!r} is {factory!r}, not a class or function. Report it to "
+            f"the author of {origin.distribution}"
         )
     return factory  # type: ignore[no-any-return]
 
@@ -109,41 +151,51 @@ def create(spec: Spec) -> Created:
         PluginError: it cannot be imported.
         ConfigurationError: it does not accept this configuration.
     """
-    import inspect
-
     origin = find(spec.plugin)
     factory = load(origin)
+    check_configuration(origin, factory, spec.config, repr(spec))
     try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some callables have none; calling them is the only check
-        signature = None
-    if signature is not None:
-        try:
-            signature.bind(**spec.config)
-        except TypeError as error:
-            text = _describe_configuration(spec, origin, signature, error)
-            raise ConfigurationError(text) from None
-    try:
-        return Created(factory(**spec.config), factory, origin)
+        return Created(factory(**loaded(dict(spec.config))), factory, origin)
     except Exception as error:
         error.add_note(f"ttl: raised while creating component {origin} from {spec!r}")
         raise
 
 
-def _describe_configuration(
-    spec: Spec, origin: InstalledComponent, signature: inspect.Signature, error: TypeError
-) -> str:
-    accepted = [
-        str(parameter.replace(annotation=parameter.empty))
-        for parameter in signature.parameters.values()
-        if parameter.kind is not parameter.POSITIONAL_ONLY
-    ]
-    unknown = [key for key in spec.config if key not in signature.parameters]
-    hint = did_you_mean(unknown[0], signature.parameters) if unknown else ""
-    return (
-        f"component {origin} does not accept {spec!r}: {error}. {hint}"
-        f"It accepts: {', '.join(accepted) or 'nothing'}"
-    )
+def check_configuration(
+    origin: InstalledComponent, factory: Factory, config: Mapping[str, object], written: str
+) -> None:
+    """Check that what an entry point names accepts a configuration.
+
+    Args:
+        origin: the installed component or bundle.
+        factory: what its entry point names.
+        config: the configuration.
+        written: how it is written in a script, for the error.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    import inspect
+
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables have none; calling them is the only check
+        return
+    try:
+        signature.bind(**config)
+    except TypeError as error:
+        parameters = signature.parameters.values()
+        accepted = [
+            str(parameter.replace(annotation=parameter.empty))
+            for parameter in parameters
+            if parameter.kind is not parameter.POSITIONAL_ONLY
+        ]
+        unknown = [key for key in config if key not in signature.parameters]
+        hint = did_you_mean(unknown[0], signature.parameters) if unknown else ""
+        raise ConfigurationError(
+            f"{origin.kind} {origin} does not accept {written}: {error}. {hint}"
+            f"It accepts: {', '.join(accepted) or 'nothing'}"
+        ) from None
 
 
 def find_provider(point: str) -> str:

@@ -7,16 +7,29 @@ import importlib
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ttl_core.arguments import kebab_case
 
 if TYPE_CHECKING:
     from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
+RENAMED = "ttl.renamed"
+"""The group of former names of components: each with the new one, in which `-` is `_`."""
+
+Kind = Literal["component", "bundle", "command", "conformance"]
+KINDS: dict[str, Kind] = {
+    GROUP: "component",
+    "ttl.bundles": "bundle",
+    "ttl.commands": "command",
+    "ttl.conformance": "conformance",
+}
+"""What the entry points of each group declare."""
 
 
 class InstalledComponent(NamedTuple):
-    """An entry point of the group, with the distribution that declares it.
+    """An entry point of a component, or of another kind, with the distribution that declares it.
 
     Attributes:
         name: the name of the entry point.
@@ -25,6 +38,7 @@ class InstalledComponent(NamedTuple):
         summary: its summary.
         requires: its requirements, one line each.
         entry_point: the entry point.
+        former_names: the names that it had in earlier versions.
     """
 
     name: str
@@ -33,6 +47,12 @@ class InstalledComponent(NamedTuple):
     summary: str
     requires: tuple[str, ...]
     entry_point: EntryPoint
+    former_names: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it declares."""
+        return KINDS[self.entry_point.group]
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
@@ -42,13 +62,29 @@ class Scan:
     """The result of one pass over the installed distributions.
 
     Attributes:
-        components: the installed components, by name.
+        entries: what is installed of each kind, by name.
+        former: the installed components, by their former names.
         broken: the distributions that cannot be read, by path, with the reason.
     """
 
     def __init__(self) -> None:
-        self.components: dict[str, list[InstalledComponent]] = {}
+        self.entries: dict[Kind, dict[str, list[InstalledComponent]]]
+        self.entries = {kind: {} for kind in KINDS.values()}
+        self.former: dict[str, list[InstalledComponent]] = {}
         self.broken: dict[str, str] = {}
+
+    @property
+    def components(self) -> dict[str, list[InstalledComponent]]:
+        """The installed components, by name."""
+        return self.entries["component"]
+
+    def add(self, found: InstalledComponent) -> None:
+        """Add an entry point, unless its distribution was found before."""
+        several = self.entries[found.kind].setdefault(found.name, [])
+        if found.distribution not in {other.distribution for other in several}:
+            several.append(found)
+            for name in found.former_names:
+                self.former.setdefault(name, []).append(found)
 
     @functools.cached_property
     def core_version(self) -> str | None:
@@ -80,10 +116,8 @@ def _scan() -> Scan:
     result = Scan()
     for dist in distributions():
         try:
-            for component in _components_of(dist):
-                several = result.components.setdefault(component.name, [])
-                if component.distribution not in {other.distribution for other in several}:
-                    several.append(component)
+            for found in _declared_by(dist):
+                result.add(found)
         except Exception as error:  # whatever is wrong with it, the others have to be found
             result.broken[str(metadata_path(dist))] = f"{type(error).__name__}: {error}"
     return result
@@ -110,9 +144,9 @@ def installed_distribution(name: str) -> Distribution | None:
     return found
 
 
-def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
+def _declared_by(dist: Distribution) -> Iterator[InstalledComponent]:
     # Most distributions declare none; this tells without parsing their metadata.
-    if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+    if "[ttl." not in (dist.read_text("entry_points.txt") or ""):
         return
     metadata = dist.metadata  # parsed again by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
@@ -120,9 +154,21 @@ def _components_of(dist: Distribution) -> Iterator[InstalledComponent]:
     if metadata_path(dist).name.startswith("~") or not _is_first(dist, name):
         return
     requires = tuple(metadata.get_all("Requires-Dist") or ())
-    for entry_point in dist.entry_points.select(group=GROUP):
-        summary = metadata.get("Summary") or ""
-        yield InstalledComponent(entry_point.name, name, version, summary, requires, entry_point)
+    about = name, version, metadata.get("Summary") or "", requires
+    former: dict[str, list[str]] = {}
+    for renamed in dist.entry_points.select(group=RENAMED):
+        former.setdefault(kebab_case(renamed.value), []).append(renamed.name)
+    for entry_point in dist.entry_points:
+        if entry_point.group in KINDS:
+            names = former.get(entry_point.name, ()) if entry_point.group == GROUP else ()
+            yield InstalledComponent(entry_point.name, *about, entry_point, tuple(names))
+
+
+def is_same_name(distribution: str, other: str) -> bool:
+    """Return whether two names of distributions are spellings of one."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(distribution) == canonicalize_name(other)
 
 
 def metadata_path(dist: Distribution) -> Path:
@@ -144,3 +190,8 @@ def _is_first(dist: Distribution, name: str) -> bool:
 def installed_components() -> dict[str, list[InstalledComponent]]:
     """Return the installed components, by name."""
     return scan().components
+
+
+def installed_bundles() -> dict[str, list[InstalledComponent]]:
+    """Return the installed bundles, by name."""
+    return scan().entries["bundle"]

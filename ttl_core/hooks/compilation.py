@@ -17,10 +17,19 @@ from typing import Any, Literal, NamedTuple, cast
 
 import pluggy
 
-from ttl_core.hooks.wrappers import fail_second_yield, fail_without_yield, find_driven, unwind
+from ttl_core.hooks.wrappers import (
+    check_has_run,
+    fail_second_yield,
+    fail_without_yield,
+    find_driven,
+    unwind,
+)
 
 Execute = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool], object]
 """pluggy's own way to call implementations (last one first), with monitoring."""
+
+Results = Literal["dropped", "listed", "first", "checked"]
+"""What becomes of the results of implementations; "checked" is listed, if all of them have run."""
 
 NO_OPTIONS: pluggy.HookimplOpts = {
     "wrapper": False,
@@ -59,7 +68,7 @@ class Signature(NamedTuple):
     point: str
     arguments: Sequence[str]
     defaults: Mapping[str, object]
-    results: Literal["dropped", "listed", "first"]
+    results: Results
     keyword_only: bool
 
     @property
@@ -129,7 +138,7 @@ def compile_wrapped(
     others = [impl for impl in implementations if not impl.wrapper]
     names: dict[str, object] = {}
     # wrappers are given all results, also where the caller of the hook drops them
-    results = "first" if signature.results == "first" else "listed"
+    results: Results = "listed" if signature.results == "dropped" else signature.results
     first, calls, _ = _body(signature, results, others, names)
     return _write_wrapped(signature, wrappers, [first, *calls], names)
 
@@ -183,25 +192,29 @@ def traced_around(
 
 def _body(
     signature: Signature,
-    results: str,
+    results: Results,
     implementations: Sequence[pluggy.HookImpl],
     names: dict[str, object],
 ) -> tuple[Line, list[Line], Line]:
     """Return the first line, the line of each call, and the last line of a function."""
     p = signature.prefix
+    call = f"{p}check({{call}})" if results == "checked" else "{call}"
+    listed = (
+        f"{p}results = []",
+        f"if ({p}result := {call}) is not None: {p}results.append({p}result)",
+        f"return {p}results",
+    )
     first, template, last = {
         "dropped": ("pass", "{call}", "pass"),
-        "listed": (
-            f"{p}results = []",
-            f"if ({p}result := {{call}}) is not None: {p}results.append({p}result)",
-            f"return {p}results",
-        ),
+        "listed": listed,
+        "checked": listed,
         "first": (
             f"{p}results = None",
             f"if {p}results is None: {p}results = {{call}}",
             f"return {p}results",
         ),
     }[results]
+    names[f"{p}check"] = check_has_run
     lines = []
     for i, impl in enumerate(implementations):
         names[f"{p}{i}"] = impl.function

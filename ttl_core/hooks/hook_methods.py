@@ -14,6 +14,7 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hooks.compilation import NO_OPTIONS
 from ttl_core.hooks.member import HookMethods
+from ttl_core.hooks.wrappers import check_has_run
 from ttl_core.hookspecs import POINTS, CallbackPoints
 
 
@@ -241,7 +242,7 @@ def adapt(method: Callable[..., Any], *, is_wrapper: bool) -> Callable[..., Any]
     call = f"(yield from _method({names}))" if is_wrapper else f"_run(_method({names}))"
     name = getattr(function, "__name__", "")
     name = name if name.isidentifier() else "hook"
-    namespace: dict[str, Any] = {"_method": method, "_run": _check_has_run, "__name__": __name__}
+    namespace: dict[str, Any] = {"_method": method, "_run": check_has_run, "__name__": __name__}
     exec(f"def {name}({names}):\n    return {call}", namespace)
     return cast(Callable[..., Any], namespace[name])
 
@@ -249,14 +250,3 @@ def adapt(method: Callable[..., Any], *, is_wrapper: bool) -> Callable[..., Any]
 def _kind(function: Callable[..., Any]) -> tuple[bool, ...]:
     checks = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     return tuple(check(function) for check in checks)
-
-
-def _check_has_run(result: Any) -> Any:
-    """Return the result of a hook behind a decorator that should have run its generator."""
-    if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
-        getattr(result, "close", lambda: None)()  # without Python's warning that it was not run
-        raise TypeError(
-            f"the hook returned a {type(result).__name__}, which is not run: its decorator calls "
-            "the function but does not run it to its end"
-        )
-    return result

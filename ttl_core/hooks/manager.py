@@ -6,14 +6,14 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
-from ttl_core.arguments import did_you_mean
 from ttl_core.errors import TTLError, UnknownPointError
 from ttl_core.hooks.around import Scope
 from ttl_core.hooks.compilation import (
+    Results,
     Signature,
     compile_around,
     compile_plain,
@@ -26,6 +26,7 @@ from ttl_core.hooks.compilation import (
 from ttl_core.hooks.failures import Attribution, report_failure
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.namespace import HookNamespace, LoopHooks
+from ttl_core.hooks.provided_points import explain_missing
 from ttl_core.hooks.registry import Registry
 from ttl_core.hooks.trace import is_tracing, tracers
 from ttl_core.hookspecs import POINTS
@@ -108,17 +109,23 @@ class HookManager(Registry):
 
     def _compile_and_call(self, point: str, *args: object) -> object:
         with self._current(point):
-            call = self._compile(point, "dropped", keyword_only=False)
-            setattr(self.hooks, point, call)
-        return call(*args)
+            unchecked = [] if self._is_traced else self.unchecked(point)
+            if unchecked:  # until all of them have returned once
+                call = self._write(point, "checked", False, self.implementations(point))
+            else:
+                call = self._compile(point, "dropped", keyword_only=False)
+                setattr(self.hooks, point, call)
+        result = call(*args)
+        for member in unchecked:
+            member.checked_points.add(point)
+        return result
 
     def _compile_public(self, point: str) -> Callable[..., Any]:
         with self._current(point):
             if not hasattr(self.hook, point):
-                hint = did_you_mean(point, [*POINTS, *vars(self.hook)])
+                hint = explain_missing(point, list(self._members.values()), self._find_provider)
                 raise UnknownPointError(
-                    f"no component in the list provides the callback point {point!r}. "
-                    f"{hint}{self._find_provider(point)}".rstrip()
+                    f"no component in the list provides the callback point {point!r}. {hint}"
                 )
             first_only = getattr(self.hook, point).spec.opts["firstresult"]
             call = self._compile(point, "first" if first_only else "listed", keyword_only=True)
@@ -138,9 +145,7 @@ class HookManager(Registry):
                 self._update(point)
             yield
 
-    def _compile(
-        self, point: str, results: Literal["dropped", "listed", "first"], keyword_only: bool
-    ) -> Callable[..., Any]:
+    def _compile(self, point: str, results: Results, keyword_only: bool) -> Callable[..., Any]:
         implementations = self.implementations(point)
         key = (point, results, *map(id, implementations))
         if key not in self._compiled:
@@ -150,7 +155,7 @@ class HookManager(Registry):
     def _write(
         self,
         point: str,
-        results: Literal["dropped", "listed", "first"],
+        results: Results,
         keyword_only: bool,
         implementations: list[pluggy.HookImpl],
     ) -> Callable[..., Any]:

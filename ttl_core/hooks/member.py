@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pluggy
+
+from ttl_core.references import as_data, qualified_name
 
 HookMethods = Mapping[str, tuple[Callable[..., Any], pluggy.HookimplOpts]]
 """The hook methods of a component by their own names, with pluggy's options for each."""
@@ -21,11 +21,13 @@ class Hints(NamedTuple):
         after: the components that it is placed after, where they are present.
         before: the components that it is placed before, where they are present.
         requires: the components that have to be present and enabled.
+        conflicts: the components that must not be enabled beside it.
     """
 
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
 
 class Plugin:
@@ -50,14 +52,19 @@ class Member:
         key: its entry point's name, by which hints and callback points refer to it.
         own_name: the name that it is given where that is free.
         find_distribution: returns the name and version of its distribution, if it has one.
+        entry_point: the name of its entry point; None for a component created by hand.
+        former_names: the names that its entry point had in earlier versions.
+        bundles: the bundles that it came from, outermost first, as the manifest lists them.
         config: the configuration that it was created with, by name.
         hints: what its author declares about its place.
+        has_conditions: whether it can be active only with or without certain others.
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
         wraps_others: whether its `wrap_hookimpl` replaces the hook methods of other components.
         name: its name in the list that was used last: its own, or one with a number where that
             was taken.
         is_enabled: whether the code enables it.
+        checked_points: the core points whose results were checked, see `HookManager`.
         is_disabled_by_environment: whether the environment disables it.
         plugin: what pluggy registers for it.
     """
@@ -66,13 +73,18 @@ class Member:
     key: str
     own_name: str
     find_distribution: Callable[[], tuple[str, str] | None]
+    entry_point: str | None = None
+    former_names: Sequence[str] = ()
+    bundles: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     hints: Hints = field(default_factory=Hints)
+    has_conditions: bool = False
     methods: HookMethods = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
     wraps_others: bool = False
     is_enabled: bool = True
     is_disabled_by_environment: bool = False
+    checked_points: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.name = self.own_name
@@ -85,7 +97,7 @@ class Member:
 
     def origin(self) -> str:
         """Return its distribution and version, or its class where it has none."""
-        return " ".join(self.find_distribution() or [_qualified_name(type(self.component))])
+        return " ".join(self.find_distribution() or [qualified_name(type(self.component))])
 
     def __str__(self) -> str:
         kind = "" if self.find_distribution() else "class "
@@ -96,35 +108,11 @@ class Member:
         distribution, version = self.find_distribution() or (None, None)
         return {
             "name": self.name,
-            "class": _qualified_name(type(self.component)),
+            "plugin": self.entry_point,
+            "class": qualified_name(type(self.component)),
             "distribution": distribution,
             "version": version,
             "enabled": self.is_active,
-            "config": _as_json(self.config),
+            "bundles": list(self.bundles),
+            "config": as_data(self.config),
         }
-
-
-def _qualified_name(value: Any) -> str:
-    """Return the name of a class or function, or of an object's class."""
-    named = value if isinstance(value, type) or inspect.isroutine(value) else type(value)
-    module = getattr(named, "__module__", None)
-    return f"{module}.{named.__qualname__}" if module else named.__qualname__
-
-
-def _as_json(value: Any) -> Any:
-    """Return JSON values as they are and others by qualified name."""
-    match value:
-        case None | bool():
-            return value
-        case int():  # subclasses, such as enums and NumPy's numbers, become plain numbers
-            return int(value)
-        case str():
-            return str.__str__(value)
-        case float():
-            return float(value) if math.isfinite(value) else str(float(value))
-        case list() | tuple():
-            return [_as_json(item) for item in value]
-        case Mapping():
-            return {str(key): _as_json(item) for key, item in value.items()}
-        case _:
-            return _qualified_name(value)

@@ -34,7 +34,9 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
             f"{owner} cannot join: its hookspecs are {namespace!r}, not a module or class of "
             "functions marked with @hookspec"
         )
-    prefix = f"{key.replace('-', '_')}_"
+    prefix = prefix_of(key)
+    # a subclass provides the points of its base class, by their names
+    is_inherited = any(vars(c).get("hookspecs") is namespace for c in type(component).__mro__[1:])
     points = {
         name: value
         for name, value in inspect.getmembers_static(namespace)
@@ -46,7 +48,7 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
             "@hookspec"
         )
     for name, value in points.items():
-        if not name.startswith(prefix) or name in POINTS:
+        if not (name.startswith(prefix) or is_inherited) or name in POINTS:
             raise ComponentRejectedError(
                 f"{owner} cannot join: it provides the callback point {name!r}, whose name does "
                 f"not begin with its own. Call it {prefix}{name}"
@@ -66,12 +68,50 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
     return points
 
 
-def check_points(members: Sequence[Member], find_provider: Callable[[str], str]) -> None:
+def prefix_of(name: str) -> str:
+    """Return that with which the names of the callback points of a component begin.
+
+    Args:
+        name: the component's name.
+    """
+    return f"{name.replace('-', '_')}_"
+
+
+def explain_missing(
+    point: str, members: Sequence[Member], find_provider: Callable[[str], str]
+) -> str:
+    """Return sentences on a point that no member provides: the nearest one, and what to add.
+
+    Args:
+        point: the name of the point.
+        members: all members of a list.
+        find_provider: says which installed component, if any, provides a callback point.
+    """
+    provided = [name for member in members for name in member.points]
+    hint = did_you_mean(point, [*POINTS, *provided])
+    owner = _owner_of(point, members)
+    if owner is None:
+        return f"{hint}{find_provider(point)}".rstrip()
+    return f"{hint}{owner} provides {', '.join(owner.points) or 'no callback points'}"
+
+
+def _owner_of(point: str, members: Sequence[Member]) -> Member | None:
+    """Return the member with whose name that of a point begins."""
+    owners = [member for member in members if point.startswith(prefix_of(member.key))]
+    return max(owners, key=lambda member: len(member.key), default=None)
+
+
+def check_points(
+    members: Sequence[Member],
+    find_provider: Callable[[str], str],
+    leaving: Sequence[Member] = (),
+) -> None:
     """Check the callback points that members provide against those that they implement.
 
     Args:
         members: all members of a list.
         find_provider: says which installed component, if any, provides a callback point.
+        leaving: those that are about to leave it.
 
     Raises:
         ComponentRejectedError: two provide the same point, no component provides one that is
@@ -99,16 +139,48 @@ def check_points(members: Sequence[Member], find_provider: Callable[[str], str])
                 spec = provided[point][1]
                 check_method(method, name, options, spec_arguments(spec), member)
                 _warn_if_deprecated(member, method, point, spec)
-            elif point not in POINTS and not options["optionalhook"]:
-                hint = f"{did_you_mean(point, [*POINTS, *provided])}{find_provider(point)}".rstrip()
+            elif point not in POINTS and options["optionalhook"]:
+                _warn_if_misspelled(member, method, point, _owner_of(point, members))
+            elif point not in POINTS:
+                for provider in leaving:
+                    if point in provider.points:
+                        raise ComponentRejectedError(
+                            f"{provider} cannot be removed: it provides the callback point "
+                            f"{point!r}, which {member} implements. Remove {member.name!r} first"
+                        )
                 raise ComponentRejectedError(
                     f"{member} cannot join: its {name} is not a callback point of the core or of "
-                    f"a component in the list. {hint}"
+                    f"a component in the list. {explain_missing(point, members, find_provider)}"
                 )
 
 
 _warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
-"""The deprecations that were reported already, by component class."""
+"""What was reported already of the points that a component class implements."""
+
+
+def _warn_if_misspelled(
+    member: Member, method: Callable[..., Any], point: str, owner: Member | None
+) -> None:
+    """Warn of an optional implementation that waits for a point, although its provider is there."""
+    if owner is None or not owner.points:
+        return
+    text = (
+        f"{member} implements {point}, which is never called: {owner} does not provide it. "
+        f"{did_you_mean(point, owner.points)}It provides {', '.join(owner.points)}"
+    )
+    _warn_once(member, method, point, UserWarning, text)
+
+
+def _warn_once(
+    member: Member, method: Callable[..., Any], what: str, category: type[Warning], text: str
+) -> None:
+    """Warn at the line of an implementation, once a class."""
+    reported = _warned.setdefault(type(member.component), set())
+    if what not in reported:
+        reported.add(what)
+        inner = inspect.unwrap(method)
+        code = getattr(inner, "__func__", inner).__code__
+        warnings.warn_explicit(text, category, code.co_filename, code.co_firstlineno)
 
 
 def _warn_if_deprecated(member: Member, method: Callable[..., Any], point: str, spec: Any) -> None:
@@ -116,16 +188,12 @@ def _warn_if_deprecated(member: Member, method: Callable[..., Any], point: str, 
     options = find_mark(spec, "ttl_spec")
     if not (options["warn_on_impl"] or options["warn_on_impl_args"]):
         return
-    inner = inspect.unwrap(method)
-    code = getattr(inner, "__func__", inner).__code__
-    reported = _warned.setdefault(type(member.component), set())
     about = {point: options["warn_on_impl"]}
     for argument, warning in (options["warn_on_impl_args"] or {}).items():
         if argument in inspect.signature(method).parameters:
             about[f"{point}({argument})"] = warning
     for what, warning in about.items():
-        if warning is not None and what not in reported:
-            reported.add(what)
+        if warning is not None:
             text = f"{member} implements {what}, which is deprecated: {warning}"
             # not a DeprecationWarning, which Python shows for code in __main__ only
-            warnings.warn_explicit(text, FutureWarning, code.co_filename, code.co_firstlineno)
+            _warn_once(member, method, what, FutureWarning, text)

@@ -47,6 +47,14 @@ class Registry(pluggy.PluginManager):
             self._ordered[point] = [(impl, self.member_of(impl)) for impl in ordered]
         return [impl for impl, member in self._ordered[point] if member.is_active]
 
+    def unchecked(self, point: str) -> list[Member]:
+        """Return the members whose result at a point has not been checked yet.
+
+        It is checked at the first call, in a function of its own: later calls cost nothing.
+        """
+        members = (self.member_of(i) for i in self.implementations(point) if not i.wrapper)
+        return [member for member in members if point not in member.checked_points]
+
     def register_members(self, members: dict[object, Member]) -> None:
         """Register what joined and unregister what left since the last call.
 
@@ -133,16 +141,17 @@ class Registry(pluggy.PluginManager):
             pluggy.HookspecOpts, {**options, "warn_on_impl": None, "warn_on_impl_args": None}
         )
 
-    def check(self, members: Sequence[Member]) -> None:
+    def check(self, members: Sequence[Member], leaving: Sequence[Member] = ()) -> None:
         """Check the callback points of a list that is about to become the loop's.
 
         Args:
             members: all its members.
+            leaving: those of the loop's list that are not in it.
 
         Raises:
             ComponentRejectedError: see `check_points`.
         """
-        check_points(members, self._find_provider)
+        check_points(members, self._find_provider, leaving)
 
     def registered(self, point: str) -> list[pluggy.HookImpl]:
         """Return all implementations of a point, those of disabled components too."""

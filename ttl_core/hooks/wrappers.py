@@ -7,6 +7,7 @@ stricter: where a wrapper yields twice, those around it are still left.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, cast
@@ -92,6 +93,22 @@ def _describe(wrapper: Wrapper, problem: str) -> str:
     code = wrapper.gi_code  # type: ignore[attr-defined]
     where = f"{code.co_filename}:{code.co_firstlineno}"
     return f"wrap_controller at {code.co_name!r} {where} {problem}"
+
+
+def check_has_run(result: Any) -> Any:
+    """Return the result of a hook, if it is nothing that would still have to run.
+
+    Raises:
+        TypeError: it is a generator or a coroutine.
+    """
+    if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        getattr(result, "close", lambda: None)()  # without Python's warning that it was not run
+        raise TypeError(
+            f"the hook returned a {type(result).__name__}, which is not run: its decorator, or the "
+            "function that it calls, does nothing before it is run to its end. To surround the "
+            "others, write @hookimpl(wrapper=True) and `return (yield from ...)`"
+        )
+    return result
 
 
 def find_driven(frame: FrameType) -> pluggy.HookImpl | None:

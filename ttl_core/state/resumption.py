@@ -19,6 +19,7 @@ from ttl_core.state.position import (
     restore_position,
 )
 from ttl_core.state.protocol import State, reading
+from ttl_core.state.renamed import with_current_names
 from ttl_core.state.restore import restore, restore_for_testing, restore_skipped
 from ttl_core.state.settings import (
     Choice,
@@ -92,7 +93,7 @@ class Resumption:
             ignored: names of components and loop variables whose state may be missing or unused.
             settings: which settings to use where those of the script differ.
         """
-        self._loaded = dict(state)
+        self._loaded = with_current_names(state)
         self._ignored = ignored
         self._choice = settings
 

@@ -56,6 +56,12 @@ VARIABLES: tuple[Variable, ...] = (
         "number of optimization steps in the current train(); None if it is unknown",
         "the loop, when train() begins; wrappers on on_train_begin may change it",
     ),
+    Variable(
+        "run_desc",
+        "str or None",
+        'what runs: "train", "valid", "test" or "predict"; None outside of runs',
+        _RUN_BEGINS,
+    ),
     Variable("is_training", "bool", "whether this is a training epoch", _EPOCH_BEGINS),
     Variable("is_validating", "bool", "whether this is a validation epoch", _EPOCH_BEGINS),
     Variable("is_testing", "bool", "whether this is a test epoch", _EPOCH_BEGINS),

@@ -59,6 +59,7 @@ class LoopVariables:
     n_epochs: int | None
     n_batches: int | None
     n_optim_steps: int | None
+    run_desc: str | None
     is_training: bool
     is_validating: bool
     is_testing: bool
@@ -94,6 +95,7 @@ class LoopVariables:
         self.valid_data = check_data("valid_data", valid_data, may_be_named=True)
         self.n_epochs = self.n_batches = self.n_optim_steps = None
         self._set_phase(None)
+        self.run_desc = None
         self.epoch_desc = ""
         self.epoch_num = self.optim_step_num = self.global_step = 0
         self.is_stepping = False
@@ -156,8 +158,11 @@ class LoopVariables:
         """Return what runs, as data that JSON can hold, in call order.
 
         Returns:
-            For each component its position, name, class, distribution and version (None if it
-            comes from no package), whether it is enabled, and its configuration.
+            For each component its position and name; `plugin`, the name of its entry point (None
+            if it was created by hand); its class, distribution and version (None if it comes from
+            no package); whether it is enabled; the bundles that it came from, outermost first;
+            and its configuration, in which `{"$ref": "module:object"}` is what no plain value is.
+            `from_config` takes it.
         """
         return self._components.manifest()
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl, optimizer_parameters
-from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
+from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core.arguments import describe, number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -55,6 +55,11 @@ class Amp(LoopComponent):
         growth_interval: int = 2000,
     ) -> None:
         self.dtype = one_of("dtype", dtype, _DTYPES)
+        if not isinstance(device_type, str | None):
+            raise ArgumentError(
+                f"device_type is {describe(device_type)}, but has to be text such as 'cuda', or "
+                "None for that of the model"
+            )
         self.device_type = device_type
         self.init_scale = number("init_scale", init_scale, above=0)
         self.growth_interval = whole_number("growth_interval", growth_interval, minimum=1)
