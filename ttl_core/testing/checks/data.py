@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.probes import Probe
 from ttl_core.testing.tiny import Stream
 from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
 
@@ -70,6 +72,17 @@ class DataChecks(ComponentUnderTest):
                         f"{name!r} is {value} for batches of equal size, and {other} where the "
                         "last two are halves of one: batches have to count by loop.batch_size"
                     )
+
+    def test_trains_without_a_scheduler(self) -> None:
+        """There may be no learning-rate scheduler."""
+
+        def drop(loop: TrainTestLoop, _: str) -> None:
+            loop.scheduler = None
+
+        loop = self._loop()
+        loop.components.append(Probe(drop, "on_epoch_begin"))
+        loop.train(n_epochs=2)
+        check_epochs(loop, 2)
 
     def test_trains_with_frozen_parameters(self) -> None:
         """A model may have parameters without gradients."""
