@@ -52,17 +52,10 @@ class StateChecks(ResumeChecks):
 
         def trained(calls: bool) -> Facts:
             def call(*_: object) -> None:
-                check_same(
-                    state_facts(it),
-                    state_facts(it),
-                    what="called twice, state_dict() returns two states",
-                    first="the first time",
-                    second="the second time",
-                    unstable=lambda: varying,
-                )
+                it.state_dict()
 
             loop, log = self._loop(), LogBook()
-            it = under_test(loop)
+            it: Any = under_test(loop)
             loop.components.insert(0, log)
             if calls:
                 call()
@@ -72,7 +65,6 @@ class StateChecks(ResumeChecks):
             return outcome(loop, log) | (state_facts(it) if self._has_own_outcome else {})
 
         if has_state(under_test(self._loop())):
-            varying = self._varying()
             check_same(
                 trained(calls=True),
                 trained(calls=False),

@@ -12,7 +12,8 @@ class TestWandb(ComponentConformance):
     }
 
     @pytest.fixture(autouse=True)
-    def _options(self, tmp_path, settings):
+    def _options(self, tmp_path, settings, monkeypatch):
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")  # which stays set otherwise
         self.options = {"directory": tmp_path, "settings": settings}
 
     def make_components(self):
