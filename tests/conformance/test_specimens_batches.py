@@ -88,6 +88,14 @@ class MeanOfMeans(LoopComponent):
             loop.log({"loss": torch.stack(self.losses).mean()}, level="epoch")
 
 
+@found_by("trains_without_a_scheduler", "'NoneType' object has no attribute 'get_last_lr'")
+class NeedsScheduler(LoopComponent):
+    """It asks the scheduler for the learning rate."""
+
+    def on_optim_step(self, loop):
+        loop.log({"lr": loop.scheduler.get_last_lr()[0]})
+
+
 @found_by("trains_with_frozen_parameters", "'NoneType' object has no attribute 'norm'")
 class NeedsGradients(LoopComponent):
     """It expects a gradient of every parameter."""

@@ -91,6 +91,21 @@ class NeverAgain(LoopComponent):
             loop.stop()
 
 
+@found_by("survives_stop", "stop() in around_run was swallowed: the run went on")
+class SwallowsStop(LoopComponent):
+    """It swallows what is no Exception too, and stop() travels as such."""
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop):
+        try:
+            return (yield)
+        except BaseException:
+            self.has_failed = True
+            if not loop.is_stopped:
+                raise
+            loop.epoch_num += 1
+
+
 @found_by("survives_stop", "AssertionError")
 class Unbalanced(LoopComponent):
     """It needs an on_epoch_end after each on_epoch_begin."""

@@ -245,7 +245,7 @@ class AddsComponent(LoopComponent):
         loop.components.append(LoopComponent())
 
 
-@found_by("takes_another_model", "of the old one was used")
+@found_by("takes_another_model", "'train/weight-norm' as logged in train epoch 1, batch 0 is")
 class StaleParameters(LoopComponent):
     """It keeps the parameters of the first model that it sees."""
 
@@ -260,7 +260,7 @@ class StaleParameters(LoopComponent):
             loop.log({"weight-norm": torch.stack([p.norm() for p in self.parameters]).norm()})
 
 
-@found_by("takes_another_model", "the old model was called")
+@found_by("takes_another_model", "'train/probe' as logged in train epoch 1, batch 2 is")
 class StaleModel(LoopComponent):
     """It keeps the first model that it sees, and predicts with it."""
 
@@ -271,6 +271,28 @@ class StaleModel(LoopComponent):
 
     def on_epoch_end(self, loop):
         loop.log({"probe": self.model(torch.ones(2, 4)).mean()}, level="epoch")
+
+
+@found_by("takes_another_model", "'train/lr' as logged in train epoch 1, batch 0 is 0.25")
+class StaleOptimizer(LoopComponent):
+    """It keeps the first optimizer that it sees."""
+
+    optimizer = None
+
+    def on_optim_step(self, loop):
+        self.optimizer = self.optimizer or loop.optimizer
+        loop.log({"lr": self.optimizer.param_groups[0]["lr"]})
+
+
+@found_by("writes_only_what_is_its_own", "loop.metrics['train/own'] was there and is missing")
+class DropsMetrics(LoopComponent):
+    """It clears the metrics of all components."""
+
+    def on_epoch_end(self, loop):
+        loop.log({"own": 1}, level="epoch")
+
+    def on_epoch_begin(self, loop):
+        loop.metrics.clear()
 
 
 @pytest.mark.parametrize("cls", specimens_of(__name__), ids=lambda cls: cls.__name__)

@@ -155,7 +155,7 @@ class Singleton(LoopComponent):
         self.batch_num = loop.batch_num
 
 
-@found_by("state_dict_changes_nothing", "called twice, state_dict() returns two states")
+@found_by("state_dict_changes_nothing", "state_dict() has an effect")
 class StateResets(Counter):
     """Its state_dict() starts counting anew."""
 
@@ -183,7 +183,7 @@ class StateFlushes(Counter):
         return super().state_dict()
 
 
-@found_by("state_dict_changes_nothing", "called twice, state_dict() returns two states")
+@found_by("state_dict_changes_nothing", "its state['n_saved'] is")
 class StateCounts(Counter):
     """Its state_dict() counts how often it was called."""
 

@@ -15,7 +15,7 @@ from loops import make_loop, named
 from ttl_core import ConfigurationError, from_config, use
 
 EACH_WITH_THE_SAME_PACKAGE = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
 )
 
 names = st.from_regex(r"[a-z]{1,3}(-[0-9a-z]{1,2})?", fullmatch=True)

@@ -104,6 +104,15 @@ def test_a_list_prefers_a_component_that_has_the_name(install_new):
     assert other is components["clip"]
 
 
+def test_a_component_with_a_name_of_its_own_has_no_former_one(install_new):
+    """Its name in the list was never that of its entry point."""
+    install_new()
+    components = make_loop(use("norm-clip", name="mine")).components
+    assert "clip" not in components
+    with pytest.raises(UnknownNameError, match="no component 'clip' is in the list"):
+        components.disable("clip")
+
+
 def test_hints_may_have_former_names(install_new):
     """A hint of another package was written before the component was renamed."""
     install_new()

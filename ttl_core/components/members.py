@@ -150,9 +150,10 @@ def current_name(name: str, names: Collection[str], members: Iterable[Member]) -
     """
     former, mark, number = name.partition("#")
     for member in members if name not in names else ():
-        if former in member.former_names:
+        current = f"{member.key}{mark}{number}"
+        if former in member.former_names and current in names:
             discovery.warn_of_former_name(former, f"{member.key!r} ({member.origin()})")
-            return member.key + mark + number
+            return current
     return name
 
 

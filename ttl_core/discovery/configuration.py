@@ -74,7 +74,7 @@ def _spec(item: Any, where: str) -> Spec:
         raise ConfigurationError(
             f"{where}['enabled'] is {describe(is_enabled)}, but has to be true or false"
         )
-    return Spec(spec.plugin, name, spec.config, is_enabled, tuple(record.get("bundles", ())))
+    return Spec(spec.plugin, name, spec.config, is_enabled, tuple(record.get("bundles") or ()))
 
 
 def _record(item: Any, where: str) -> tuple[Mapping[str, Any], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttl_core.testing.checks.batches import BatchChecks
+from ttl_core.testing.checks.data import DataChecks
 from ttl_core.testing.checks.endings import EndingChecks
 from ttl_core.testing.checks.runs import RunChecks
 from ttl_core.testing.checks.source import SourceChecks
@@ -12,7 +13,14 @@ from ttl_core.testing.checks.traces import TraceChecks
 
 
 class ComponentConformance(
-    RunChecks, TraceChecks, BatchChecks, EndingChecks, ToggleChecks, StateChecks, SourceChecks
+    RunChecks,
+    DataChecks,
+    EndingChecks,
+    TraceChecks,
+    BatchChecks,
+    ToggleChecks,
+    StateChecks,
+    SourceChecks,
 ):
     """The conformance suite. Subclass it in the tests of a package.
 

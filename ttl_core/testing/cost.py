@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.probes import WrapperParts
+from ttl_core.testing.probes import WrapperParts, is_named
 
 _WAITING_METHODS = {
     *("item", "tolist", "numpy", "cpu", "nonzero", "equal", "allclose", "is_nonzero"),
@@ -98,11 +98,11 @@ class _Functions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that notes which operators wait, also those that functions of torch call."""
 
     def __init__(self, waits: Waits) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._waits = waits
 
     def __torch_dispatch__(
@@ -151,8 +151,7 @@ class Stopwatch(LoopComponent):
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool
     ) -> Callable[..., Any]:
         """Return what adds the time of a hook of the watched component."""
-        components = self._loop.components
-        is_watched = component in components and components[component] is self._watched
+        is_watched = is_named(self._loop, component, self._watched)
         # what is called inside the step of others, as a wrapper's inner part, is not its own time
         if not is_watched or point in ("around_run", "around_epoch", "on_epoch_end"):
             return function

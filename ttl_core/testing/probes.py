@@ -68,6 +68,12 @@ class WrapperParts:
         self._call(self._generator.throw, exception)
 
 
+def is_named(loop: TrainTestLoop, name: str, component: LoopComponent) -> bool:
+    """Return whether a component has a name in the list of a loop."""
+    names = loop.components.names()
+    return any(c is component and n == name for c, n in zip(loop.components, names, strict=True))
+
+
 class MeanLoss(LoopComponent):
     """A component of another package that logs a value of each epoch at its end."""
 

@@ -91,8 +91,8 @@ class HookRecorder(LoopComponent):
         def on_exception(loop: TrainTestLoop, exception: BaseException) -> None:
             record(loop, exception=exception)
 
-        if point.startswith("around_"):
-            return around
-        return {"on_log": on_log, "on_exception": on_exception}.get(
-            point, lambda loop: record(loop)
-        )
+        def plain(loop: TrainTestLoop) -> None:
+            record(loop)
+
+        hooks: dict[str, Callable[..., Any]] = {"on_log": on_log, "on_exception": on_exception}
+        return around if point.startswith("around_") else hooks.get(point, plain)

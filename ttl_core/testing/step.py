@@ -54,7 +54,8 @@ class Step(LoopComponent):
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters and the learning rate."""
         loop.optimizer.step()
-        loop.scheduler.step()
+        if loop.scheduler is not None:
+            loop.scheduler.step()
 
 
 def _part(batch: Any, name: str, index: int) -> Any:

@@ -144,6 +144,7 @@ def _numpy_settings() -> Facts:
 def torch_settings() -> Facts:
     """Return the settings of torch that hold for the whole process, or this thread."""
     cudnn: Any = torch.backends.cudnn
+    deterministic: Any = torch.utils.deterministic
     hooks = torch.nn.modules.module
     return {
         "the default dtype": str(torch.get_default_dtype()),
@@ -162,7 +163,7 @@ def torch_settings() -> Facts:
             (
                 torch.are_deterministic_algorithms_enabled(),
                 torch.is_deterministic_algorithms_warn_only_enabled(),
-                torch.utils.deterministic.fill_uninitialized_memory,
+                deterministic.fill_uninitialized_memory,
             )
         ),
         "torch.backends.cudnn": str((cudnn.enabled, cudnn.deterministic, cudnn.benchmark)),

@@ -48,7 +48,7 @@ def tiny_data(n_batches: int = 3) -> list[Any]:
     generator = torch.Generator().manual_seed(1)
     return [
         (
-            torch.randn(6, 4, generator=generator),
+            torch.randn(6, 4, generator=generator, dtype=torch.float32),
             torch.randint(0, 2, (6,), generator=generator),
         )
         for _ in range(n_batches)

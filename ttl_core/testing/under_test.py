@@ -228,6 +228,12 @@ def under_test(loop: TrainTestLoop) -> LoopComponent:
     return loop.components[-1]
 
 
+def check_epochs(loop: TrainTestLoop, expected: int) -> None:
+    """Check that a loop has trained for a number of epochs."""
+    if loop.epoch_num != expected:
+        raise AssertionError(f"the run ended after {loop.epoch_num} epochs, not after {expected}")
+
+
 def _belongings(loop: TrainTestLoop) -> Facts:
     return model_structure(loop.model) | loop_structure(loop)
 

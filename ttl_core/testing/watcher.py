@@ -15,7 +15,7 @@ from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.outcome import as_text, plain_facts, position, random_facts, shortened
-from ttl_core.testing.probes import WrapperParts
+from ttl_core.testing.probes import WrapperParts, is_named
 from ttl_core.testing.structure import modes
 from ttl_core.testing.surroundings import torch_settings
 
@@ -122,6 +122,8 @@ class Watcher(LoopComponent):
                 for key, value in group.items():
                     if key != "params":
                         yield ("optimizer", f"{key!r} of group {i}"), as_text(value)
+        for name in {**variables["_metrics"], **variables["_unread_metrics"]}:
+            yield ("metrics", f"loop.metrics[{name!r}]"), "there"
         for name, text in torch_settings().items():
             yield ("torch", name), text
         for name, text in random_facts().items():
@@ -133,8 +135,7 @@ class Watcher(LoopComponent):
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool
     ) -> Callable[..., Any]:
         """Return what compares before and after a hook of the watched component."""
-        components = self._loop.components
-        if component not in components or components[component] is not self.watched:
+        if not is_named(self._loop, component, self.watched):
             return function
 
         @functools.wraps(function)
@@ -168,7 +169,7 @@ class Watcher(LoopComponent):
             if entered.get(key) != left.get(key):  # also by what the wrapper surrounds
                 is_changed = was != entered.get(key) or left.get(key) != is_now
             is_partial = None in (was, is_now) and kind == "logged"  # only the newest are watched
-            is_new = was is None and kind == "batch"
+            is_new = was is None and kind in ("batch", "metrics")
             if is_changed and not (is_new or is_partial or self._is_allowed(kind, point)):
                 old, new = shortened(was, is_now)
                 text = f"{point}, {position(self._loop)}: {name} was {old} and is {new}"
@@ -193,10 +194,10 @@ class Watcher(LoopComponent):
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
         """Mark the graph of the batch."""
         for name in ("scores", "loss"):
-            value = vars(loop).get(name)
-            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+            node: Any = getattr(vars(loop).get(name), "grad_fn", None)
+            if node is not None:
                 sentinel = _Sentinel()
-                value.grad_fn.metadata["ttl_core.testing"] = sentinel
+                node.metadata["ttl_core.testing"] = sentinel
                 self._graphs.append(weakref.ref(sentinel))
 
     @hookimpl(trylast=True)

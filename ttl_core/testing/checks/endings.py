@@ -18,6 +18,10 @@ _WHERE = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_forward_pass
 """Where others may raise what means something to Python."""
 
 
+_TOO_LATE = {p for p in MOMENTS if "_test_" in p or "_predict_" in p} | {"on_train_end"}
+"""Where stop() does not end a train()."""
+
+
 class EndingChecks(ComponentUnderTest):
     """Checks of runs that are stopped, or fail."""
 
@@ -34,6 +38,8 @@ class EndingChecks(ComponentUnderTest):
             loop.components.insert(0 if first else len(loop.components), probe)
             self._run_all(loop, n_epochs=1, moment=moment)
             loop.components.remove(probe)
+        if loop.epoch_num and moment not in _TOO_LATE:
+            raise AssertionError(f"stop() in {moment} was swallowed: the run went on")
         self._train_again(loop, f"after stop() in {moment}")
 
     def test_survives_an_exception(self) -> None:

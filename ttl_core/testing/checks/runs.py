@@ -1,38 +1,28 @@
-"""Checks of all kinds of runs and data."""
+"""Checks of all kinds of runs."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import LogBook, as_text, check_same, outcome, weight_facts
+from ttl_core.testing.outcome import Facts, LogBook, as_text, check_same, outcome, weight_facts
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
-from ttl_core.testing.tiny import Stream
-from ttl_core.testing.under_test import ComponentUnderTest, seeded
+from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
 
 
 class RunChecks(ComponentUnderTest):
-    """Checks of all kinds of runs and data."""
+    """Checks of all kinds of runs."""
 
     def test_trains(self) -> None:
         """A run with the component goes through all its epochs."""
         loop = self._loop()
         loop.train(n_epochs=2)
-        _check_epochs(loop, 2)
+        check_epochs(loop, 2)
 
     def test_trains_twice(self) -> None:
         """A second train() works, and counts on."""
         loop = self._loop()
         loop.train(n_epochs=1)
         loop.train(n_optim_steps=2)
-        _check_epochs(loop, 2)
+        check_epochs(loop, 2)
 
     def test_tests_alone(self) -> None:
         """test() works on a loop that has never trained."""
@@ -47,69 +37,6 @@ class RunChecks(ComponentUnderTest):
         scores = self._loop().predict(self.make_data(2)) or ()
         if len(scores) != 2:
             raise AssertionError(f"predict() returned the scores of {len(scores)} batches of 2")
-
-    def test_trains_without_validation(self) -> None:
-        """A run without validation data goes through all its epochs."""
-        loop = self._loop()
-        loop.valid_data = None
-        loop.train(n_epochs=2)
-        _check_epochs(loop, 2)
-
-    def test_validates_on_several_sets(self) -> None:
-        """A run with several named validation sets goes through all its epochs."""
-        loop = self._loop()
-        loop.valid_data = {"one": self.make_data(1), "two": self.make_data(2)}
-        loop.train(n_epochs=2)
-        _check_epochs(loop, 2)
-
-    def test_takes_streams(self) -> None:
-        """Data without a length work in every kind of run."""
-        loop = self._loop()
-        loop.train_data, loop.valid_data = Stream(self.make_data()), Stream(self.make_data(2))
-        self._run_all(loop)
-        _check_epochs(loop, 2)
-        loop.train(n_optim_steps=2)
-
-    def test_takes_batches_of_any_form(self) -> None:
-        """Batches may be lists and mappings, not tuples alone."""
-        batches = self.make_data()
-        if not all(isinstance(batch, tuple) and len(batch) == 2 for batch in batches):
-            pytest.skip("make_data() returns batches of a form of its own")
-        for form in (list, _as_mapping):
-            loop = self._loop()
-            loop.train_data = [form(batch) for batch in batches]
-            loop.valid_data = loop.train_data[:2]
-            loop.train(n_epochs=2)
-            _check_epochs(loop, 2)
-
-    def test_takes_a_last_batch_that_is_smaller(self) -> None:
-        """The last batch of an epoch may have fewer samples than the others."""
-        loop = self._loop()
-        loop.train_data, loop.valid_data = _uneven(self.make_data()), _uneven(self.make_data(2))
-        loop.train(n_epochs=2)
-        _check_epochs(loop, 2)
-
-    def test_weighs_batches_by_their_samples(self) -> None:
-        """What it logs of a test does not depend on how the samples are split into batches."""
-        whole = self.make_data(2)
-        splits = ([*whole], [*whole], [whole[0], *_halves(whole[1])])
-        even, again, uneven = (self._logged_in_test(data) for data in splits)
-        for name, value in even.items():
-            other = uneven.get(name)
-            if value == again.get(name) and other is not None:
-                close = torch.isclose(torch.tensor(value), torch.tensor(other), rtol=1e-4)
-                if not close:
-                    raise AssertionError(
-                        f"{name!r} is {value} for batches of equal size, and {other} where the "
-                        "last two are halves of one: batches have to count by loop.batch_size"
-                    )
-
-    def test_trains_with_frozen_parameters(self) -> None:
-        """A model may have parameters without gradients."""
-        loop = self._loop()
-        next(loop.model.parameters()).requires_grad_(False)
-        loop.train(n_epochs=2)
-        _check_epochs(loop, 2)
 
     def test_is_created_for_each_loop(self) -> None:
         """Two loops get components of their own."""
@@ -159,19 +86,16 @@ class RunChecks(ComponentUnderTest):
             )
 
     def test_takes_another_model(self) -> None:
-        """After `loop.model` was exchanged, nothing uses the old model any more."""
-        loop = self._loop()
-        loop.train(n_epochs=1)
-        old = loop.model
-        loop.model = self.make_model()
-        uses = _Uses(old)
-        with uses.noted():
-            loop.train(n_epochs=1)
-        if uses.found:
-            raise AssertionError(
-                f"loop.model was exchanged between two train(), but {uses.found[0]}. Read "
-                "loop.model anew in each run"
-            )
+        """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
+        check_same(
+            self._with_another_model(0.25),
+            self._with_another_model(0.5),
+            what="it depends on a model that is no longer loop.model, or on its optimizer. Read "
+            "them anew in each run",
+            first="where the old weights and learning rates are 0.25",
+            second="where they are 0.5",
+            unstable=self._unstable,
+        )
 
     def test_order_among_others_does_not_matter(self) -> None:
         """Before and after an unrelated component that logs, it does the same."""
@@ -195,15 +119,24 @@ class RunChecks(ComponentUnderTest):
 
     # -- how they do it ---------------------------------------------------------------------
 
-    def _logged_in_test(self, data: list[Any]) -> dict[str, float]:
-        """Return the numbers that are logged for the epoch of a test()."""
-        loop = self._loop()
-        control = self._control()
-        for one in (loop, control):
-            with seeded():
-                one.test(data)
-        own = {name: v for name, v in loop.metrics.items() if name not in control.metrics}
-        return {n: float(v) for n, v in own.items() if isinstance(v, int | float)}
+    def _with_another_model(self, old_value: float) -> Facts:
+        """Return what training a second model comes to.
+
+        Args:
+            old_value: what is put in place of the weights and learning rates of the first one.
+        """
+        loop, log = self._loop(), LogBook()
+        loop.train(n_epochs=1)
+        for tensor in loop.model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.fill_(old_value)
+        for group in getattr(vars(loop).get("optimizer"), "param_groups", ()):
+            group["lr"] = old_value
+        loop.model = self.make_model()
+        loop.components.insert(0, log)
+        with seeded():
+            loop.train(n_epochs=1)
+        return outcome(loop, log)
 
     def _accumulated(self, first: int) -> dict[str, str]:
         """Return gradients after the second of two batches that make a step.
@@ -227,76 +160,3 @@ class RunChecks(ComponentUnderTest):
         with seeded():
             loop.train(n_epochs=1)
         return found
-
-
-def _check_epochs(loop: TrainTestLoop, expected: int) -> None:
-    if loop.epoch_num != expected:
-        raise AssertionError(f"the run ended after {loop.epoch_num} epochs, not after {expected}")
-
-
-def _as_mapping(batch: Any) -> dict[str, Any]:
-    return dict(zip(("inputs", "targets"), batch, strict=True))
-
-
-def _uneven(batches: list[Any]) -> list[Any]:
-    """Return batches of which the last one has half of its samples."""
-    return [*batches[:-1], _halves(batches[-1])[0]]
-
-
-def _halves(batch: Any) -> list[Any]:
-    """Return the two halves of the samples of a batch; twice the batch if that is not possible."""
-    if isinstance(batch, torch.Tensor) and batch.dim():
-        return [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-    if isinstance(batch, tuple | list):
-        return [type(batch)(parts) for parts in zip(*map(_halves, batch), strict=True)]
-    if isinstance(batch, Mapping):
-        halves = {key: _halves(part) for key, part in batch.items()}
-        return [{key: parts[i] for key, parts in halves.items()} for i in (0, 1)]
-    return [batch, batch]
-
-
-class _Uses(TorchDispatchMode):
-    """The uses of the tensors of a model that is no longer that of the loop.
-
-    Args:
-        model: the model.
-
-    Attributes:
-        found: in words what was used, and in which operation.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._model = model  # kept, so that no other tensor gets the same memory
-        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        gradients = {f"the gradient of {n}": p.grad for n, p in model.named_parameters()}
-        self._names = {
-            tensor.untyped_storage().data_ptr(): name
-            for name, tensor in {**named, **gradients}.items()
-            if tensor is not None
-        }
-
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        """Note uses inside a with block."""
-
-        def note_call(*_: object) -> None:
-            self.found.append("the old model was called")
-
-        handle = self._model.register_forward_pre_hook(note_call)
-        try:
-            with self:
-                yield
-        finally:
-            handle.remove()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided:
-                name = self._names.get(leaf.untyped_storage().data_ptr())
-                if name is not None:
-                    self.found.append(f"{name} of the old one was used, by {func}")
-        return func(*args, **(kwargs or {}))

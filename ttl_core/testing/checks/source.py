@@ -56,13 +56,13 @@ class SourceChecks(ComponentUnderTest):
         if isinstance(item, str):
             item = use(item)
         if isinstance(item, Spec):
-            installed = find(item.plugin)
-            return _Source(load(installed), item.config, installed)
+            named = find(item.plugin)
+            return _Source(load(named), item.config, named)
         cls = type(item)
-        named = [one for several in installed_components().values() for one in several]
-        value = f"{cls.__module__.partition('.')[0]}:{cls.__qualname__}"
-        exact = f"{cls.__module__}:{cls.__qualname__}"
-        installed = next((o for o in named if o.entry_point.value in (value, exact)), None)
+        modules = (cls.__module__, cls.__module__.partition(".")[0])
+        values = [f"{module}:{cls.__qualname__}" for module in modules]
+        known = (one for several in installed_components().values() for one in several)
+        installed = next((one for one in known if one.entry_point.value in values), None)
         config = {name: getattr(item, name) for name in _arguments(cls) if hasattr(item, name)}
         return _Source(cls, config, installed)
 
@@ -132,7 +132,7 @@ class SourceChecks(ComponentUnderTest):
         if not doc or doc == inspect.getdoc(LoopComponent):
             raise AssertionError(f"{source.factory.__qualname__} has no docstring")
         if isinstance(source.factory, type):
-            doc += f"\n{inspect.getdoc(source.factory.__init__)}"
+            doc += f"\n{inspect.getdoc(vars(source.factory).get('__init__'))}"
         for name in _arguments(source.factory):
             if not re.search(rf"^\s*`?\*{{0,2}}{name}`?( \(.*\))?\s*:", doc, re.MULTILINE):
                 raise AssertionError(

@@ -40,7 +40,7 @@ class TraceChecks(ComponentUnderTest):
         )
 
     def test_leaves_the_process_as_it_was(self) -> None:
-        """Signal handlers, working directory, environment, warning filters and more are as found."""
+        """Signal handlers, working directory, environment, warning filters are as they were."""
         self._check_left("process", "Restore it, in finally: after the yield of around_run")
 
     def test_leaves_torch_as_it_was(self) -> None:
