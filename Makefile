@@ -1,4 +1,4 @@
-.PHONY: setup browser demo test check bench peers soak clean
+.PHONY: setup browser demo docs test check bench peers soak clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -20,23 +20,29 @@ $(SETUP): pyproject.toml constraints.txt $(PLUGINS)
 browser:  ## install the browser that tests of pages run in, on Debian and Ubuntu, as root
 	command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
+docs: $(SETUP)  ## build the documentation site into the folder `site`
+	$(BIN)/sphinx-build -q --builder html docs site
+	@echo "open site/index.html"
+
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
-test: $(SETUP)  ## run every test but the benchmarks and the soak
-	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak"
+test: $(SETUP)  ## run every test but the benchmarks, the soak and those of the site
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not site"
 
-check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation
+check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation, its site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing benchmarks
+	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing benchmarks docs/_ext
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q README.md docs ttl_core ttl_plugins/*/README.md
+	$(BIN)/sphinx-build -q --builder html --fail-on-warning --keep-going --fresh-env docs site
+	$(BIN)/python -m pytest -q -m site tests/integration/test_site.py
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks
 
-peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/cost.md
+peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/explanation/cost.md
 	OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks --write
 
 $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
@@ -50,4 +56,4 @@ soak: $(SETUP)  ## kill training a thousand times, log a million steps
 	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests)
 
 clean:  ## remove what make made
-	rm -rf .venv .venv-peers build dist runs
+	rm -rf .venv .venv-peers build dist runs site

@@ -1,6 +1,7 @@
 """The command of the peer benchmark.
 
-`python -m benchmarks` measures all and prints the section of docs/cost.md; `--write` puts it there.
+`python -m benchmarks` measures all and prints its section of the page of
+costs; `--write` puts it there.
 `--workloads step --contenders ignite --rounds 3` takes seconds.
 """
 
@@ -21,7 +22,7 @@ from benchmarks.measuring import measure, measure_all
 from benchmarks.page import Results, insert_section, section
 from benchmarks.workloads import WORKLOADS
 
-PAGE = Path(__file__).parents[1] / "docs" / "cost.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "cost.md"
 
 
 def parse_arguments() -> argparse.Namespace:

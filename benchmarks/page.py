@@ -1,4 +1,4 @@
-"""The section of docs/cost.md about peers: tables and what has to be said about them."""
+"""The section about peers of the page of costs: tables and what has to be said about them."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import re
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +113,46 @@ def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:
     accepted = " or ".join(map(repr, choices))
     message = f"{name} is {describe(value)}, but has to be {accepted}"
     raise ArgumentError(f"{message}. {hint}".rstrip() if hint else message)
+
+
+def text(name: str, value: Any) -> str:
+    """Return a text as it is, if it is one that is not blank.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+
+    Raises:
+        ArgumentError: it is something else.
+
+    Example:
+        >>> text("project", "digits")
+        'digits'
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError(f"{name} is {describe(value)}, but has to be text that is not blank")
+    return value
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return a copy of a mapping with text as its keys; an empty one for None.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+
+    Raises:
+        ArgumentError: it is something else.
+
+    Example:
+        >>> mapping("tags", {"data": "digits"}), mapping("tags", None)
+        ({'data': 'digits'}, {})
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ArgumentError(f"{name} is {describe(value)}, but has to be a mapping by text")
+    return dict(value)
 
 
 def absolute_path(name: str, value: Any) -> Path:

@@ -16,11 +16,18 @@ class LogRecord:
 
     All loggers of a loop share it, so that its values are converted once.
 
-    Attributes:
+    Args:
+        logged: all values by name, as they were logged.
+        level: "batch" or "epoch".
         step: the value of `loop.global_step`.
         epoch: the value of `loop.epoch_num`.
-        level: "batch" or "epoch".
-        time: when it was logged, in seconds since 1970.
+        seconds: when it was logged, in seconds since 1970.
+
+    Attributes:
+        level: as given.
+        step: as given.
+        epoch: as given.
+        time: `seconds`.
         values: the values that are single numbers, by name, as int or float.
         others: the other values by name, such as texts, images and None, as they were logged.
     """

@@ -95,7 +95,12 @@ class Monitor:
         self.best = math.inf if self.mode == "min" else -math.inf
 
     def reaches(self, value: float, target: float) -> bool:
-        """Return whether a value is as good as another one, or better."""
+        """Return whether a value is as good as another one, or better.
+
+        Args:
+            value: the value.
+            target: what to compare it with.
+        """
         return value <= target if self.mode == "min" else value >= target
 
     def is_better(self, value: float, than: float | None = None) -> bool:
@@ -110,7 +115,11 @@ class Monitor:
         return math.isfinite(value) and sign * value < sign * best - self.min_delta
 
     def update(self, value: float) -> bool:
-        """Make a value the best one if it is better; return whether it was."""
+        """Make a value the best one if it is better; return whether it was.
+
+        Args:
+            value: the value.
+        """
         if not self.is_better(value):
             return False
         self.best = value

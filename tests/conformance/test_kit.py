@@ -1,13 +1,16 @@
-"""The kit for authors: it finds each fault that it tests for, and accepts correct components."""
+"""The kit for authors: correct components pass, the report shows reasons, no check is untried."""
 
-import random
+import subprocess
+import sys
+from textwrap import dedent
 
 import pytest
 import torch
+from specimens import checks, kit_for, names_in_specimens
 
-from ttl_core import LoopComponent, StateError, hookimpl
+from ttl_core import LoopComponent, TrainTestLoop, hookimpl
 from ttl_core.testing import ComponentConformance, Step
-from ttl_core.testing.probes import MOMENTS, PlannedError, Probe
+from ttl_core.testing.probes import MOMENTS, Probe
 
 
 class Quiet(LoopComponent):
@@ -22,153 +25,141 @@ class TestQuiet(ComponentConformance):
         return [Step(), Quiet()]
 
 
-def kit_for(*components):
-    """Return the kit for a step and components, the last of which is tested."""
+class Busy(LoopComponent):
+    """A component that does all that is allowed, and undoes it.
 
-    class Kit(ComponentConformance):
-        def make_components(self):
-            return [Step(), *(make() for make in components)]
+    Args:
+        every: in which batches it logs.
+    """
 
-    return Kit()
+    def __init__(self, every: int = 1):
+        if not isinstance(every, int):
+            raise TypeError(f"every is {every!r}, but has to be a whole number")
+        self.every = every
+        self.n_seen = 0
+        self._total = torch.zeros(())
 
+    @hookimpl(wrapper=True)
+    def around_run(self, loop):
+        handle = loop.model[0].register_forward_hook(lambda *_: None)
+        default = torch.get_default_dtype()
+        try:
+            return (yield)
+        finally:
+            handle.remove()
+            torch.set_default_dtype(default)
 
-def component(**hooks):
-    """Return a component class with these hooks."""
-    return type("Bad", (LoopComponent,), hooks)
+    @hookimpl(wrapper=True)
+    def on_forward_pass(self, loop):
+        with torch.autocast("cpu", torch.bfloat16):
+            return (yield)
 
-
-def test_finds_a_draw_from_the_global_generator_of_torch():
-    """A component that draws from torch's global generator fails."""
-    bad = component(on_batch_begin=lambda self, loop: torch.rand(1))
-    with pytest.raises(AssertionError):
-        kit_for(bad).test_leaves_random_streams_alone()
-
-
-def test_finds_a_draw_from_the_global_generator_of_python():
-    """A component that draws from Python's global generator fails."""
-    bad = component(on_batch_begin=lambda self, loop: random.random() and None)
-    with pytest.raises(AssertionError):
-        kit_for(bad).test_leaves_random_streams_alone()
-
-
-def test_finds_a_changed_module_mode():
-    """A component that leaves a module in another mode fails."""
-    bad = component(on_batch_begin=lambda self, loop: loop.model[1].eval() and None)
-    with pytest.raises(AssertionError):
-        kit_for(bad).test_leaves_modes_alone()
-
-
-def test_finds_a_changed_grad_mode():
-    """A component that leaves gradients enabled in validation fails."""
-    bad = component(on_epoch_begin=lambda self, loop: torch.set_grad_enabled(True) and None)
-    with pytest.raises(AssertionError):
-        kit_for(bad).test_leaves_modes_alone()
-
-
-def test_finds_exchanged_parameters():
-    """A component that replaces parameters of the model fails."""
-
-    def exchange(self, loop):
-        loop.model[0].weight = torch.nn.Parameter(loop.model[0].weight.detach().clone())
-
-    with pytest.raises(AssertionError):
-        kit_for(component(on_train_begin=exchange)).test_leaves_modes_alone()
-
-
-def test_finds_a_component_that_cannot_be_enabled_in_a_run():
-    """A component that relies on having been called at the start of a run fails."""
-
-    class Bad(LoopComponent):
-        def on_train_begin(self, loop):
-            self.count = 0
-
-        def on_batch_end(self, loop):
-            self.count += 1
-
-    with pytest.raises(AttributeError):
-        kit_for(Bad).test_can_be_toggled("on_epoch_begin", on=False)
-
-
-def test_finds_a_component_that_cannot_be_stopped():
-    """A component that is unusable after a stopped run fails."""
-
-    class Bad(LoopComponent):
-        is_open = False
-
-        def on_epoch_begin(self, loop):
-            assert not self.is_open
-            self.is_open = True
-
-        def on_epoch_end(self, loop):
-            self.is_open = False
-
-    with pytest.raises(AssertionError):
-        kit_for(Bad).test_survives_stop("on_batch_begin", first=True)
-
-
-def test_finds_a_component_that_swallows_exceptions():
-    """A component that swallows the exceptions of others fails."""
-
-    class Bad(LoopComponent):
-        @hookimpl(wrapper=True)
-        def on_batch_end(self, loop):
-            try:
-                return (yield)
-            except PlannedError:
-                return None
-
-    with pytest.raises(AssertionError, match="swallowed"):
-        kit_for(Bad).test_survives_an_exception("on_batch_end", first=True)
-
-
-class Shrinking(LoopComponent):
-    """A component that scales gradients by a number that gets smaller in each batch."""
-
-    def __init__(self):
-        self.scale = 1.0
-
+    @hookimpl(wrapper=True)
     def on_backward_pass(self, loop):
-        self.scale *= 0.9
+        loss, loop.loss = loop.loss, loop.loss * 2
+        try:
+            return (yield)
+        finally:
+            loop.loss = loss
+
+    def on_optim_step(self, loop):
         for parameter in loop.model.parameters():
-            parameter.grad *= self.scale
+            parameter.data.mul_(0.999)
 
-
-class ShrinkingWithState(Shrinking):
-    """The same component with a state."""
+    def on_batch_end(self, loop):
+        if loop.is_training:
+            self.n_seen += 1
+            self._total = self._total + loop.loss.detach()
+            if self.n_seen % self.every == 0:
+                loop.log({"total": self._total})
 
     def state_dict(self):
-        return {"scale": self.scale}
+        return {"n_seen": self.n_seen, "total": self._total}
 
     def load_state_dict(self, state):
-        self.scale = state["scale"]
+        self.n_seen, self._total = state["n_seen"], state["total"]
 
 
-def test_finds_a_component_without_the_state_that_it_needs():
-    """A component that needs a state and has none fails; with a state, it passes."""
-    kit_for(ShrinkingWithState).test_resumes_exactly()
-    with pytest.raises(AssertionError):
-        kit_for(Shrinking).test_resumes_exactly()
+class TestBusy(ComponentConformance):
+    def make_components(self):
+        return [Step(), Busy(every=2)]
 
 
-def test_finds_state_that_cannot_be_saved():
-    """A component whose state torch.load(weights_only=True) refuses fails."""
-    bad = component(state_dict=lambda self: {"a": {1, self}}, load_state_dict=lambda self, _: None)
-    with pytest.raises(StateError, match=r"bad\.a is builtins\.set"):
-        kit_for(bad).test_resumes_exactly()
-
-
-def test_finds_one_object_in_two_loops():
-    """A factory that returns the same component for two loops fails."""
-    one = Quiet()
-    with pytest.raises(AssertionError):
-        kit_for(lambda: one).test_is_created_for_each_loop()
+def test_every_check_has_a_specimen_that_fails_it():
+    """No check is untried: for each, a component with a bug is in the tests."""
+    untried = set(checks()) - names_in_specimens()
+    assert {"test_trains", "test_validates_alone"} == untried  # which others find earlier
 
 
 def test_a_run_of_the_kit_reaches_every_point():
     """A full run of the kit with a step reaches every moment at which it can act."""
     seen = set()
-    kit = kit_for()
+    kit = kit_for(Quiet)
     loop = kit._loop()
     loop.components.append(Probe(lambda loop, moment: seen.add(moment), *MOMENTS))
     kit._run_all(loop)
     assert set(MOMENTS) == seen
+
+
+def test_what_is_declared_is_allowed():
+    """A component may write what the author has declared that it writes."""
+
+    class Decays(LoopComponent):
+        def on_epoch_begin(self, loop):
+            loop.model[0].weight.data.mul_(0.99)
+
+    with pytest.raises(AssertionError, match=r"parameter 0\.weight was"):
+        kit_for(Decays).test_writes_only_what_is_its_own()
+    kit_for(Decays, writes={"weights"}).test_writes_only_what_is_its_own()
+
+
+PACKAGE = """
+    from ttl_core import LoopComponent
+    from ttl_core.testing import ComponentConformance, Step
+
+    class Draws(LoopComponent):
+        def on_epoch_begin(self, loop):
+            import torch
+            torch.rand(1)
+
+    class TestDraws(ComponentConformance):
+        opted_out = {opted_out}
+
+        def make_components(self):
+            return [Step(), Draws()]
+"""
+
+
+def report_of(opted_out, folder, check="test_leaves_random_streams_alone"):
+    """Return what pytest reports of one check."""
+    (folder / "test_draws.py").write_text(dedent(PACKAGE).replace("{opted_out}", opted_out))
+    options = ["-q", "-rs", "-p", "no:cacheprovider", "-k", check]
+    command = [sys.executable, "-m", "pytest", *options, folder / "test_draws.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+
+
+def test_the_report_shows_why_a_check_is_opted_out_of(tmp_path):
+    """A check that is opted out of is skipped, with the reason."""
+    report = report_of("{'test_leaves_random_streams_alone': 'it draws'}", tmp_path)
+    assert "1 skipped" in report
+    assert "opted out: it draws" in report
+
+
+def test_a_misspelled_name_cannot_be_opted_out(tmp_path):
+    """A name that is none of a check is an error, as the check would run."""
+    report = report_of("{'test_random': 'it draws'}", tmp_path, check="test_trains_twice")
+    assert "opted_out has 'test_random': 'it draws'" in report
+
+
+def test_messages_need_no_rewriting_of_assertions(tmp_path):
+    """In a package of its own, a failure says in words what differs and where."""
+    report = report_of("{}", tmp_path)
+    assert "on_epoch_begin, in train epoch 0: the global random stream of torch was" in report
+
+
+def test_the_model_is_the_same_each_time():
+    """The models of two loops have the same weights, in memory of their own."""
+    one, other = ComponentConformance.make_model(), ComponentConformance.make_model()
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+    assert one[0].weight is not other[0].weight
+    assert isinstance(TrainTestLoop(one).model, torch.nn.Module)

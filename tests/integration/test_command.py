@@ -7,9 +7,9 @@ from ttl_core.hookspecs import POINTS
 # -- ttl hooks ------------------------------------------------------------------------------
 
 
-def test_hooks_lists_every_point(sound):
+def test_hooks_lists_every_point_of_the_core(sound):
     """Each core point is listed in firing order: arguments, since which version, when it fires."""
-    result = sound.ttl("hooks")
+    result = sound.ttl("hooks", "--core")
     lines = result.success.splitlines()
     heads = [line for line in lines if not line.startswith(" ")]
     assert list(POINTS) == [head.partition("(")[0] for head in heads]
@@ -17,6 +17,15 @@ def test_hooks_lists_every_point(sound):
     assert len(POINTS) <= sum("Fires" in line or "Surround" in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert set() == result.imported
+
+
+def test_hooks_lists_the_points_that_components_provide(sound):
+    """They follow those of the core, with the component that provides them."""
+    result = sound.ttl("hooks")
+    assert result.success.endswith(
+        "documented_done(loop)  by 'documented' (acme-documented 2.1)\n    undocumented\n"
+    )
+    assert {"acme_documented", "acme_good"} == result.imported
 
 
 # -- ttl doctor -----------------------------------------------------------------------------

@@ -35,6 +35,11 @@ def test_show_lists_the_points_that_it_implements(shown):
     assert {"around_run", "on_epoch_end", "on_log", "elsewhere_done"} <= points
 
 
+def test_show_lists_the_points_that_it_provides(shown):
+    """Each is listed with its arguments and the first paragraph of its documentation."""
+    assert "    documented_done(loop)\n        undocumented" == shown["callback points provided"]
+
+
 def test_show_lists_the_hints(shown):
     """What the author declared about its position is shown."""
     assert "    after     metrics, ema\n    requires  metrics" == shown["hints"]

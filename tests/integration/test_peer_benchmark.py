@@ -15,7 +15,7 @@ from benchmarks.workloads import WORKLOADS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-COST = Path(__file__).parents[2] / "docs" / "cost.md"
+COST = Path(__file__).parents[2] / "docs" / "explanation" / "cost.md"
 TRAINING = [workload for workload in WORKLOADS.values() if workload.trains]
 
 

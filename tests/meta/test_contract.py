@@ -51,13 +51,24 @@ def test_the_public_names_are_these():
         "sample_generator",
         "use",
     }
-    assert set(ttl_core.testing.__all__) == {"ComponentConformance", "Step"}
+    assert set(ttl_core.testing.__all__) == {
+        "ComponentConformance",
+        "HookCall",
+        "HookRecorder",
+        "Step",
+        "Stream",
+        "fake_distribution",
+        "tiny_data",
+        "tiny_loop",
+        "tiny_model",
+    }
 
 
 def test_every_public_name_exists_and_is_documented():
     """Each public name can be imported and has a docstring."""
-    for name in ttl_core.__all__:
-        assert inspect.getdoc(getattr(ttl_core, name))
+    for module in (ttl_core, ttl_core.testing):
+        for name in module.__all__:
+            assert inspect.getdoc(getattr(module, name))
 
 
 def test_the_points_and_their_arguments_are_these():

@@ -9,11 +9,11 @@ from ttl_core import TrainTestLoop
 from ttl_core.variables.declarations import VARIABLES
 from ttl_core.variables.loop_variables import LoopVariables
 
-PAGE = Path(__file__).parents[2] / "docs" / "loop-variables.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "loop-variables.md"
 
 
 def test_the_page_lists_every_variable_as_it_is_declared():
-    """The table of docs/loop-variables.md is VARIABLES, row by row."""
+    """The table of docs/reference/loop-variables.md is VARIABLES, row by row."""
     expected = [f"| `{v.name}` | {v.type} | {v.meaning} | {v.set_by} |" for v in VARIABLES]
     assert expected == re.findall(r"^\| `\w+` \|.*$", PAGE.read_text(), re.MULTILINE)
 

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ttl_core import discovery
+from ttl_core.cli.commands import add_time_limit, packaged_commands
 from ttl_core.cli.plugins import all_components, find_failures, find_status, full_name
 from ttl_core.cli.text import indent
 
 
-def diagnose(seconds: float) -> int:
-    """Print what is wrong with the installation, and return the exit status.
-
-    Args:
-        seconds: how long importing one component may take.
-    """
-    problems = list(dict.fromkeys(_problems(seconds)))
-    for what, fix in problems:
-        print(f"{indent(what, by=0)}\n    {fix}")
-    n, n_components = len(problems), len(all_components())
-    if problems:
-        print()
-    print(
-        f"{n or 'no'} problem{'s' * (n != 1)} found, with {n_components} "
-        f"component{'s' * (n_components != 1)} installed"
+def command(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ttl doctor`."""
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        type=Path,
+        help="say only what differs from what ran: run.json, a checkpoint, or a manifest",
     )
-    return int(bool(problems))
+    add_time_limit(parser, "importing one component")
+    parser.set_defaults(run=_diagnose)
+
+
+def _diagnose(given: argparse.Namespace) -> int:
+    if given.against:
+        from ttl_core.cli.against import differences
+
+        found = list(differences(given.against))
+        end = f"difference{'s' * (len(found) != 1)} from what ran"
+    else:
+        found = list(dict.fromkeys(_problems(given.time_limit)))
+        n = len(all_components())
+        end = (
+            f"problem{'s' * (len(found) != 1)} found, with {n} component{'s' * (n != 1)} installed"
+        )
+    for what, fix in found:
+        print(f"{indent(what, by=0)}\n    {fix}")
+    if found:
+        print()
+    print(f"{len(found) or 'no'} {end}")
+    return int(bool(found))
 
 
 def _problems(seconds: float) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the installation, each with the fix."""
     components = all_components()
-    failures = find_failures(components, seconds)
+    commands = packaged_commands()
+    failures = find_failures([*components, *commands.values()], seconds)
+    for name, origin in commands.items():
+        if failures.get(origin):
+            fix = f"pip install --upgrade --force-reinstall {origin.distribution}"
+            yield f"command {origin} is broken: {failures[origin]}", fix
+        if "/" in name:
+            yield f"command {origin} has the name of another one", f"write: ttl {name}"
     for component in components:
         status, problem = find_status(component, failures)
         if problem is not None:

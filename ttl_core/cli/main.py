@@ -1,4 +1,4 @@
-"""The command `ttl`: its arguments, and its exit status."""
+"""The command `ttl`: its subcommands, and its exit status."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ttl_core.errors import TTLError
+from ttl_core.cli.commands import CORE, find_command, packaged_commands
+from ttl_core.errors import TTLError, UnknownNameError
 
 _EXIT = """\
 exit status:
   0  it did its work
-  1  doctor or plugins --check found something wrong, or a name is not installed
+  1  something is wrong with what is installed, or a name is not installed
   2  the command was not understood
 """
 
@@ -26,34 +27,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 where something is wrong. argparse exits with 2 by itself.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="ttl",
         description="Show which components are installed for ttl, and what is wrong with them.",
         epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    plugins = commands.add_parser("plugins", help="list the installed components")
-    plugins.add_argument("--json", action="store_true", help="as JSON")
-    plugins.add_argument("--check", action="store_true", help="import each, in its own process")
-    _add_time_limit(plugins)
-    plugins.set_defaults(run=_list_plugins)
-
-    show = commands.add_parser("show", help="show one component: configuration, points, hints")
-    show.add_argument("name", metavar="NAME", help="its name, or distribution/name")
-    show.set_defaults(run=_show)
-
-    hooks = commands.add_parser("hooks", help="list the callback points of the core")
-    hooks.set_defaults(run=_list_hooks)
-
-    doctor = commands.add_parser("doctor", help="find what is wrong with the installation")
-    _add_time_limit(doctor)
-    doctor.set_defaults(run=_diagnose)
-
-    given = parser.parse_args(arguments)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    parsers = {name: subparsers.add_parser(name, help=text) for name, text in CORE.items()}
+    for name, origin in packaged_commands().items():
+        text = f"({origin.distribution}) {origin.summary}".replace("%", "%%")
+        parsers[name] = subparsers.add_parser(name, help=text)
+    called = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name in parsers:
+        if called in CORE and name.endswith(f"/{called}"):
+            print(f"ttl: a package has another command {called!r}: ttl {name}", file=sys.stderr)
     try:
-        status = int(given.run(given))
+        command = find_command(called)
+    except UnknownNameError as error:
+        parser.error(str(error))
+    if command is None:
+        parser.parse_args(arguments)  # prints the help, or what is wrong, and exits
+        return 2
+    try:
+        command.prepare(parsers.get(called) or subparsers.add_parser(called))
+        status = command.run(parser.parse_args(arguments))
         sys.stdout.flush()
     except TTLError as error:
         print(f"ttl: {error}", file=sys.stderr)
@@ -62,40 +61,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
-
-
-def _add_time_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--time-limit",
-        type=float,
-        default=60,
-        metavar="SECONDS",
-        help="how long importing one component may take (default: 60)",
-    )
-
-
-# each command is imported when it is run: start-up takes most of the time of `ttl plugins`
-
-
-def _list_plugins(given: argparse.Namespace) -> int:
-    from ttl_core.cli.plugins import list_plugins
-
-    return list_plugins(given.json, given.check, given.time_limit)
-
-
-def _show(given: argparse.Namespace) -> int:
-    from ttl_core.cli.show import show_component
-
-    return show_component(given.name)
-
-
-def _list_hooks(_: argparse.Namespace) -> int:
-    from ttl_core.cli.hooks import list_hooks
-
-    return list_hooks()
-
-
-def _diagnose(given: argparse.Namespace) -> int:
-    from ttl_core.cli.doctor import diagnose
-
-    return diagnose(given.time_limit)

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttl_core import discovery
 from ttl_core.arguments import is_component_name
+from ttl_core.cli.commands import add_time_limit
 from ttl_core.cli.text import cut, indent
 from ttl_core.discovery import InstalledComponent
 from ttl_core.hooks.explain import table
 
+Failures = Mapping[InstalledComponent, str | None]
+"""How importing components failed; None for those where it did not."""
 
-def list_plugins(as_json: bool, check: bool, seconds: float) -> int:
-    """Print the installed components, and return the exit status.
 
-    Args:
-        as_json: whether to print JSON.
-        check: whether to import each component, in a process of its own.
-        seconds: how long one import may take.
-    """
+def command(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ttl plugins`."""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--check", action="store_true", help="import each, in another process")
+    add_time_limit(parser, "importing one component")
+    parser.set_defaults(run=_list)
+
+
+def _list(given: argparse.Namespace) -> int:
     components = all_components()
-    failures = find_failures(components, seconds) if check else {}
+    failures = find_failures(components, given.time_limit) if given.check else {}
     rows = [_row(component, failures) for component in components]
-    if as_json:
+    if given.json:
         import json
 
         print(json.dumps(rows, indent=2))
@@ -41,9 +47,9 @@ def list_plugins(as_json: bool, check: bool, seconds: float) -> int:
                 print(f"\n{row['name']} ({row['distribution']})\n{problem}")
     else:
         print(f"no components are installed for {sys.executable}")
-    if not as_json:
+    if not given.json:
         _print_bundles()
-    return int(check and any(row["status"] in ("broken", "incompatible") for row in rows))
+    return int(given.check and any(row["status"] in ("broken", "incompatible") for row in rows))
 
 
 def _print_bundles() -> None:
@@ -61,25 +67,25 @@ def all_components() -> list[InstalledComponent]:
     return [component for name in sorted(components) for component in components[name]]
 
 
-def find_failures(
-    components: Sequence[InstalledComponent], seconds: float
-) -> Mapping[str, str | None]:
-    """Import those components that can be, and return how that failed by full name.
+def find_failures(components: Sequence[InstalledComponent], seconds: float) -> Failures:
+    """Import those components that can be, in other processes, and return how that failed.
 
     Args:
         components: the components.
         seconds: how long one import may take.
     """
-    from ttl_core.cli.importer import find_import_failures
+    from ttl_core.cli.importer import import_all
 
-    return find_import_failures([c for c in components if _is_importable(c)], seconds)
+    found = import_all([component for component in components if is_importable(component)], seconds)
+    return {component: imported.failure for component, imported in found.items()}
 
 
-def _is_importable(component: InstalledComponent) -> bool:
+def is_importable(component: InstalledComponent) -> bool:
+    """Return whether a component is not known to be broken or incompatible by its metadata."""
     return is_component_name(component.name) and not discovery.find_incompatibility(component)
 
 
-def _row(component: InstalledComponent, failures: Mapping[str, str | None]) -> dict[str, Any]:
+def _row(component: InstalledComponent, failures: Failures) -> dict[str, Any]:
     status, problem = find_status(component, failures)
     return {
         "name": component.name,
@@ -91,14 +97,12 @@ def _row(component: InstalledComponent, failures: Mapping[str, str | None]) -> d
     }
 
 
-def find_status(
-    component: InstalledComponent, failures: Mapping[str, str | None]
-) -> tuple[str, str | None]:
+def find_status(component: InstalledComponent, failures: Failures) -> tuple[str, str | None]:
     """Return the status of a component, and the problem if there is one.
 
     Args:
         component: the component.
-        failures: how importing components failed, by full name.
+        failures: how importing components failed.
     """
     if not is_component_name(component.name):
         return (
@@ -108,7 +112,7 @@ def find_status(
     incompatibility = discovery.find_incompatibility(component)
     if incompatibility:
         return "incompatible", incompatibility
-    failure = failures.get(full_name(component))
+    failure = failures.get(component)
     if failure:
         return "broken", failure
     several = discovery.installed_components()[component.name]

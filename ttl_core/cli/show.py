@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -13,17 +14,19 @@ from ttl_core.errors import PluginError
 from ttl_core.hooks.explain import table
 
 
-def show_component(name: str) -> int:
-    """Print what is known of a component, and return the exit status.
+def command(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ttl show`."""
+    parser.add_argument("name", metavar="NAME", help="its name, or distribution/name")
+    parser.set_defaults(run=_show)
 
-    Args:
-        name: its name, or "distribution/name".
-    """
+
+def _show(given: argparse.Namespace) -> int:
+    from ttl_core.cli.importer import provided_by
     from ttl_core.components.component import LoopComponent
     from ttl_core.components.hints import read_hints
     from ttl_core.hooks.hook_methods import implemented_points
 
-    component = discovery.find(name)
+    component = discovery.find(given.name)
     factory = discovery.load(component)
     if isinstance(factory, type) and not issubclass(factory, LoopComponent):
         raise PluginError(
@@ -39,6 +42,11 @@ def show_component(name: str) -> int:
         print(indent("\n".join(implemented_points(factory)) or "none"))
     else:
         print(indent("known when it has been created: its entry point is a function"))
+    points = provided_by(factory, component) if isinstance(factory, type) else ()
+    if points:
+        print("\ncallback points provided")
+    for point, text in points:
+        print(f"{indent(point)}\n{indent(text, by=8)}")
     hints = read_hints(factory, f"component {component}")
     rows = [[hint, ", ".join(names)] for hint, names in hints._asdict().items() if names]
     if rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from collections.abc import Callable
 
 
 def summary(documented: object) -> str:
@@ -12,6 +13,15 @@ def summary(documented: object) -> str:
     import inspect
 
     return (inspect.getdoc(documented) or "undocumented").partition("\n\n")[0]
+
+
+def signature(function: Callable[..., object]) -> str:
+    """Return the name of a callback point, and its arguments without `self`."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    shown = [str(each.replace(annotation=each.empty)) for each in parameters if each.name != "self"]
+    return f"{function.__name__}({', '.join(shown)})"
 
 
 def indent(text: str, by: int = 4, *, break_long: bool = False) -> str:

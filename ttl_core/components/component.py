@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from ttl_core.arguments import kebab_case
+from ttl_core.arguments import describe, kebab_case
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ComponentRejectedError
 from ttl_core.hookspecs import CallbackPoints
@@ -46,6 +46,18 @@ class LoopComponent(CallbackPoints):
     conflicts: str | Sequence[str] = ()
     only_once: bool = False
     state_version: ClassVar[int] = 1
+
+    def __repr__(self) -> str:
+        """Return the class with the arguments that are attributes, and are not the defaults."""
+        import inspect  # costs more to import than this module
+
+        parameters = inspect.signature(type(self)).parameters.values()
+        given = [
+            f"{p.name}={describe(vars(self)[p.name])}"
+            for p in parameters
+            if p.name in vars(self) and describe(vars(self)[p.name]) != describe(p.default)
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def wrap_hookimpl(
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool

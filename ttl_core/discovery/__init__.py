@@ -1,7 +1,7 @@
 """Discovery: from entry points to components, importing nothing before its name is used."""
 
 from ttl_core.discovery.configuration import from_config
-from ttl_core.discovery.diagnosis import find_incompatibility, stale_checkouts
+from ttl_core.discovery.diagnosis import find_incompatibility, is_editable, stale_checkouts
 from ttl_core.discovery.loading import (
     Created,
     check_configuration,
@@ -16,6 +16,7 @@ from ttl_core.discovery.loading import (
 from ttl_core.discovery.scanning import (
     GROUP,
     InstalledComponent,
+    Kind,
     distributions,
     installed_bundles,
     installed_components,
@@ -31,6 +32,7 @@ __all__ = [
     "GROUP",
     "Created",
     "InstalledComponent",
+    "Kind",
     "Spec",
     "check_configuration",
     "check_name",
@@ -45,6 +47,7 @@ __all__ = [
     "installed_bundles",
     "installed_components",
     "installed_distribution",
+    "is_editable",
     "is_same_name",
     "is_shadowed",
     "load",

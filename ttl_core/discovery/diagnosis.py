@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.discovery.scanning import (
@@ -19,6 +19,9 @@ from ttl_core.discovery.scanning import (
     installed_components,
     scan,
 )
+
+if TYPE_CHECKING:
+    from importlib_metadata import Distribution
 
 
 def find_incompatibility(component: InstalledComponent) -> str | None:
@@ -49,8 +52,8 @@ _IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
     """Return the error text for a name that is not installed, with the most likely reason."""
-    components, bundles = installed_components(), installed_bundles()
-    known, others = (components, bundles) if kind == "component" else (bundles, components)
+    known = scan().entries[kind]
+    others = {"component": installed_bundles(), "bundle": installed_components()}.get(kind, {})
     installed = sorted(known)
     text = f"no {kind} {plugin!r} is installed. {did_you_mean(name, installed)}"
     if name in known:
@@ -91,9 +94,20 @@ class Checkout(NamedTuple):
         return f"pip install -e {shlex.quote(self.path)}"
 
 
+def is_editable(dist: Distribution) -> bool:
+    """Return whether a distribution is an editable checkout."""
+    return bool(_origin(dist).get("dir_info", {}).get("editable"))
+
+
+def _origin(dist: Distribution) -> dict[str, Any]:
+    """Return where a distribution was installed from, as installers record it."""
+    import json
+
+    return dict(json.loads(dist.read_text("direct_url.json") or "{}"))
+
+
 def stale_checkouts() -> list[Checkout]:
     """Return the editable checkouts that declare other components than when installed."""
-    import json
     import tomllib
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -101,10 +115,9 @@ def stale_checkouts() -> list[Checkout]:
     found = []
     for dist in distributions():
         try:
-            origin = json.loads(dist.read_text("direct_url.json") or "{}")
-            if not origin.get("dir_info", {}).get("editable"):
+            if not is_editable(dist):
                 continue
-            path = Path(url2pathname(urlsplit(origin["url"]).path))
+            path = Path(url2pathname(urlsplit(_origin(dist)["url"]).path))
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
             if "entry-points" in project.get("dynamic", ()):
                 continue  # it does not say there which ones

@@ -39,12 +39,12 @@ class Created(NamedTuple):
 
 
 def find(plugin: str, kind: Kind = "component") -> InstalledComponent:
-    """Return the installed component, or bundle, of a name.
+    """Return the installed component, or what else is installed, of a name.
 
     Args:
         plugin: its name, or "distribution/name"; of a component also a former one, which gives a
             warning.
-        kind: which of both.
+        kind: what it is the name of.
 
     Raises:
         UnknownNameError: it is not installed, or several distributions declare it.
@@ -70,13 +70,12 @@ def find_all(
 
     Args:
         plugin: the name, or "distribution/name".
-        kind: whether to find components or bundles.
+        kind: what it is the name of.
         again: whether to scan once more.
     """
     distribution, _, name = plugin.rpartition("/")
     scanned = scan(again)
-    by_name = [scanned.bundles] if kind == "bundle" else [scanned.components, scanned.former]
-    for known in by_name:
+    for known in (scanned.entries[kind], scanned.former if kind == "component" else {}):
         found = [
             each
             for each in known.get(name, ())
@@ -112,7 +111,7 @@ def load(origin: InstalledComponent) -> Factory:
     """Import what an entry point names.
 
     Args:
-        origin: the installed component or bundle.
+        origin: the installed component, or what else is installed.
 
     Raises:
         PluginError: it needs another version of the core, cannot be imported, or cannot be called.

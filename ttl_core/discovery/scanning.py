@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from importlib_metadata import Distribution, EntryPoint
 
 GROUP = "ttl.components"
-BUNDLES = "ttl.bundles"
 RENAMED = "ttl.renamed"
 """The group of former names of components: each with the new one, in which `-` is `_`."""
 
-Kind = Literal["component", "bundle"]
+Kind = Literal["component", "bundle", "command", "conformance"]
+KINDS: dict[str, Kind] = {
+    GROUP: "component",
+    "ttl.bundles": "bundle",
+    "ttl.commands": "command",
+    "ttl.conformance": "conformance",
+}
+"""What the entry points of each group declare."""
 
 
 class InstalledComponent(NamedTuple):
-    """An entry point of a component, or of a bundle, with the distribution that declares it.
+    """An entry point of a component, or of another kind, with the distribution that declares it.
 
     Attributes:
         name: the name of the entry point.
@@ -45,8 +51,8 @@ class InstalledComponent(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Whether it is a component or a bundle."""
-        return "bundle" if self.entry_point.group == BUNDLES else "component"
+        """What it declares."""
+        return KINDS[self.entry_point.group]
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
@@ -56,22 +62,25 @@ class Scan:
     """The result of one pass over the installed distributions.
 
     Attributes:
-        components: the installed components, by name.
-        bundles: the installed bundles, by name.
+        entries: what is installed of each kind, by name.
         former: the installed components, by their former names.
         broken: the distributions that cannot be read, by path, with the reason.
     """
 
     def __init__(self) -> None:
-        self.components: dict[str, list[InstalledComponent]] = {}
-        self.bundles: dict[str, list[InstalledComponent]] = {}
+        self.entries: dict[Kind, dict[str, list[InstalledComponent]]]
+        self.entries = {kind: {} for kind in KINDS.values()}
         self.former: dict[str, list[InstalledComponent]] = {}
         self.broken: dict[str, str] = {}
 
+    @property
+    def components(self) -> dict[str, list[InstalledComponent]]:
+        """The installed components, by name."""
+        return self.entries["component"]
+
     def add(self, found: InstalledComponent) -> None:
-        """Add a component or a bundle, unless its distribution was found before."""
-        by_name = self.bundles if found.kind == "bundle" else self.components
-        several = by_name.setdefault(found.name, [])
+        """Add an entry point, unless its distribution was found before."""
+        several = self.entries[found.kind].setdefault(found.name, [])
         if found.distribution not in {other.distribution for other in several}:
             several.append(found)
             for name in found.former_names:
@@ -137,8 +146,7 @@ def installed_distribution(name: str) -> Distribution | None:
 
 def _declared_by(dist: Distribution) -> Iterator[InstalledComponent]:
     # Most distributions declare none; this tells without parsing their metadata.
-    text = dist.read_text("entry_points.txt") or ""
-    if f"[{GROUP}]" not in text and f"[{BUNDLES}]" not in text:
+    if "[ttl." not in (dist.read_text("entry_points.txt") or ""):
         return
     metadata = dist.metadata  # parsed again by each attribute of a distribution
     name, version = metadata["Name"], metadata["Version"]
@@ -150,11 +158,10 @@ def _declared_by(dist: Distribution) -> Iterator[InstalledComponent]:
     former: dict[str, list[str]] = {}
     for renamed in dist.entry_points.select(group=RENAMED):
         former.setdefault(kebab_case(renamed.value), []).append(renamed.name)
-    for entry_point in dist.entry_points.select(group=GROUP):
-        former_names = tuple(former.get(entry_point.name, ()))
-        yield InstalledComponent(entry_point.name, *about, entry_point, former_names)
-    for entry_point in dist.entry_points.select(group=BUNDLES):
-        yield InstalledComponent(entry_point.name, *about, entry_point)
+    for entry_point in dist.entry_points:
+        if entry_point.group in KINDS:
+            names = former.get(entry_point.name, ()) if entry_point.group == GROUP else ()
+            yield InstalledComponent(entry_point.name, *about, entry_point, tuple(names))
 
 
 def is_same_name(distribution: str, other: str) -> bool:
@@ -187,4 +194,4 @@ def installed_components() -> dict[str, list[InstalledComponent]]:
 
 def installed_bundles() -> dict[str, list[InstalledComponent]]:
     """Return the installed bundles, by name."""
-    return scan().bundles
+    return scan().entries["bundle"]

@@ -1,4 +1,4 @@
-"""Probes: components that act at chosen moments of a run."""
+"""Components that act at chosen moments of a run, and stand for those of others."""
 
 from __future__ import annotations
 
@@ -42,5 +42,65 @@ class Probe(LoopComponent):
         return hook
 
 
-class PlannedError(Exception):
-    """The exception that probes raise."""
+class WrapperParts:
+    """A wrapper, the generator that a hook returns, whose parts a function calls.
+
+    Args:
+        generator: the wrapper.
+        call: calls a function with arguments: what runs up to the yield, and then what follows.
+    """
+
+    def __init__(self, generator: Any, call: Callable[..., Any]) -> None:
+        self.close = generator.close
+        self.gi_code: Any = getattr(generator, "gi_code", None)  # for errors of the loop
+        self._generator = generator
+        self._call = call
+
+    def __next__(self) -> None:
+        self._call(next, self._generator)
+
+    def send(self, value: Any) -> None:
+        """Resume the wrapper with a value."""
+        self._call(self._generator.send, value)
+
+    def throw(self, exception: BaseException) -> None:
+        """Resume the wrapper with an exception."""
+        self._call(self._generator.throw, exception)
+
+
+def is_named(loop: TrainTestLoop, name: str, component: LoopComponent) -> bool:
+    """Return whether a component has a name in the list of a loop."""
+    names = loop.components.names()
+    return any(c is component and n == name for c, n in zip(loop.components, names, strict=True))
+
+
+class MeanLoss(LoopComponent):
+    """A component of another package that logs a value of each epoch at its end."""
+
+    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
+        """Start a new mean."""
+        self.losses: list[Any] = []
+
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        """Add the loss of the batch."""
+        loss = vars(loop).get("loss")
+        if loss is not None and vars(self).get("losses") is not None and not loop.is_predicting:
+            self.losses.append(loss.detach())
+
+    def on_epoch_end(self, loop: TrainTestLoop) -> None:
+        """Log the mean."""
+        if self.losses:
+            loop.log({"mean-loss": sum(self.losses) / len(self.losses)}, level="epoch")
+
+
+class Accumulate(LoopComponent):
+    """A component of another package that lets two batches make a step."""
+
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Clear `is_stepping` in the first of two batches."""
+        if loop.is_training and loop.batch_num % 2 == 0:
+            loop.is_stepping = False
+
+
+class PlannedError(RuntimeError, ValueError, LookupError, ArithmeticError, TypeError):
+    """The exception that probes raise: of many types, as a component may swallow one of them."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from ttl_core.components.component import LoopComponent
@@ -12,12 +15,11 @@ class Step(LoopComponent):
     """Plain training steps, for components that need some around them.
 
     It sets the conventional loop variables as a user's own component would, with SGD on the
-    cross-entropy of (inputs, targets) batches.
+    cross-entropy of batches that are (inputs, targets), or have both by these names.
 
     Example:
-        >>> from ttl_core.testing import ComponentConformance
-        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step()],
-        ...                      ComponentConformance.make_data())
+        >>> from ttl_core.testing import tiny_loop
+        >>> loop = tiny_loop(Step())
         >>> loop.train(n_epochs=1)
         >>> loop.loss.dim()
         0
@@ -38,11 +40,11 @@ class Step(LoopComponent):
 
     def on_forward_pass(self, loop: TrainTestLoop) -> None:
         """Set `scores`."""
-        loop.scores = loop.model(loop.batch[0])
+        loop.scores = loop.model(_part(loop.batch, "inputs", 0))
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
         """Set `loss` and log it."""
-        loop.loss = loop.loss_func(loop.scores, loop.batch[1])
+        loop.loss = loop.loss_func(loop.scores, _part(loop.batch, "targets", 1))
         loop.log({"loss": loop.loss})
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
@@ -52,4 +54,9 @@ class Step(LoopComponent):
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters and the learning rate."""
         loop.optimizer.step()
-        loop.scheduler.step()
+        if loop.scheduler is not None:
+            loop.scheduler.step()
+
+
+def _part(batch: Any, name: str, index: int) -> Any:
+    return batch[name if isinstance(batch, Mapping) else index]

@@ -1,4 +1,4 @@
-"""The declaration of the loop variables, of which docs/loop-variables.md is a copy."""
+"""The declaration of the loop variables, copied in docs/reference/loop-variables.md."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_exports_the_averages_where_they_were_used(tmp_path, capsys, best):
     ema_loop(tmp_path / "runs", Worsen()).train(3)
     target = tmp_path / "weights.safetensors"
     options = ["--best"] if best else []
-    assert 0 == main(["export", str(tmp_path / "runs"), *options, "-o", str(target)])
+    assert 0 == main([str(tmp_path / "runs"), *options, "--export", str(target)])
     path = tmp_path / "runs" / (SECOND if best else THIRD)
     assert f"{target} holds the weights of {path}\n" == capsys.readouterr().out
     averages = read_state(path)["components"]["ema"]
@@ -182,6 +182,21 @@ def test_exports_tied_weights_and_one_checkpoint(tmp_path):
         name: value.tolist() for name, value in found.items()
     }
     assert ["runs", "weights.safetensors"] == names_in(tmp_path)
+
+
+def test_the_former_command_exports_too(tmp_path):
+    """A15: scripts that have `export DIRECTORY -o FILE` keep working."""
+    make_loop(tmp_path / "runs").train(1)
+    target = tmp_path / "weights.safetensors"
+    assert 0 == main(["export", str(tmp_path / "runs"), "-o", str(target)])
+    assert target.exists()
+
+
+def test_the_best_one_is_only_exported(tmp_path, capsys):
+    """A15: `--best` alone is not understood."""
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--best"])
+    assert "give --export too" in capsys.readouterr().err
 
 
 def test_export_says_what_is_missing(tmp_path, capsys):

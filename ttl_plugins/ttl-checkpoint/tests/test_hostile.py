@@ -344,7 +344,7 @@ def test_the_listing_survives_any_error(directory, capsys, monkeypatch):
             raise RecursionError
         return verify(path)
 
-    monkeypatch.setattr("ttl_checkpoint.__main__.verify", fail)
+    monkeypatch.setattr("ttl_checkpoint.command.verify", fail)
     assert 1 == main([str(directory)])
     printed = capsys.readouterr().out
     assert f"{FIRST}  UNREADABLE\n    RecursionError\n{SECOND}  epoch 2" in printed

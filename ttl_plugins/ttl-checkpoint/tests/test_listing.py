@@ -1,4 +1,4 @@
-"""What `python -m ttl_checkpoint DIRECTORY` prints."""
+"""What `ttl checkpoints DIRECTORY` prints."""
 
 import os
 import subprocess
@@ -14,6 +14,7 @@ from ttl_checkpoint.reading import verify
 from ttl_checkpoint.store import Store
 
 from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core.cli import main as ttl
 from ttl_core.testing import ComponentConformance, Step
 
 
@@ -233,6 +234,14 @@ def test_is_a_program(tmp_path):
     bad, good = entries(done.stdout)
     assert "000001-epoch-1-step-3  CORRUPT" == bad[0]
     assert good[0].endswith("verified")
+
+
+def test_is_a_command_of_ttl(tmp_path, capsys):
+    """`ttl checkpoints` is the same command."""
+    train(tmp_path)
+    assert [main([str(tmp_path)])] == [ttl(["checkpoints", str(tmp_path)])]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
 
 
 def test_changes_nothing(tmp_path):

@@ -15,6 +15,8 @@ class TestGradMonitor(ComponentConformance):
 
 
 class TestThroughput(ComponentConformance):
+    writes = ("torch",)  # a mode that counts the operations of the first batch
+
     def make_components(self):
         return [Step(), use("throughput", every=2, peak_flops=1e12)]
 

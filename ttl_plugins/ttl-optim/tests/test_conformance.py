@@ -1,5 +1,11 @@
 """The requirements on every component."""
 
+from ttl_optim.conformance import (
+    FreezeConformance,
+    GradAccumulationConformance,
+    LrWarmupConformance,
+)
+
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
 
@@ -14,14 +20,12 @@ class TestFastOptimizer(ComponentConformance):
         return [Step(), "fast-optimizer"]
 
 
-class TestFreeze(ComponentConformance):
-    def make_components(self):
-        return [Step(), use("freeze", patterns={"0.*": 1, "1.weight": None})]
+class TestFreeze(FreezeConformance):
+    pass
 
 
-class TestGradAccumulation(ComponentConformance):
-    def make_components(self):
-        return [Step(), use("grad-accumulation", every=2)]
+class TestGradAccumulation(GradAccumulationConformance):
+    pass
 
 
 class TestGradClip(ComponentConformance):
@@ -34,6 +38,5 @@ class TestGradClipByValue(ComponentConformance):
         return [Step(), use("grad-clip", max_value=0.1)]
 
 
-class TestLrWarmup(ComponentConformance):
-    def make_components(self):
-        return [Step(), use("lr-warmup", n_steps=4)]
+class TestLrWarmup(LrWarmupConformance):
+    pass

@@ -6,7 +6,7 @@ import logging
 import pytest
 from ttl_profile import Profiler
 
-from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step
 
 
@@ -144,3 +144,13 @@ def test_unusable_arguments_are_refused(config):
     """Before anything is done."""
     with pytest.raises(ArgumentError, match=next(iter(config))):
         Profiler(**config)
+
+
+def test_a_second_profiler_is_an_error(tmp_path):
+    """Two of them, with which torch would end the process, are refused; one works afterwards."""
+    loop = make_loop(Profiler(tmp_path / "one"), Profiler(tmp_path / "two"))
+    with pytest.raises(RunError, match="another profiler has not ended"):
+        loop.train(n_epochs=1)
+    loop.components.pop(1)
+    loop.train(n_epochs=1)
+    assert 1 == len(loop.components["profiler"].traces)

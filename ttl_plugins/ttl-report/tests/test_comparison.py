@@ -1,12 +1,12 @@
-"""`python -m ttl_report`: several runs in one page."""
+"""`ttl report`: several runs in one page."""
 
 import re
 
 import pytest
-from ttl_report.__main__ import main
 from ttl_report.comparison import distinct_names, joint_charts
 
 from ttl_core import use
+from ttl_core.cli import main
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def compare(tmp_path, capsys):
 
     def run(*folders):
         output = tmp_path / "out" / "compared.html"
-        status = main([*map(str, folders), "-o", str(output)])
+        status = main(["report", *map(str, folders), "-o", str(output)])
         captured = capsys.readouterr()
         return status, output.read_text() if output.exists() else None, captured.out + captured.err
 

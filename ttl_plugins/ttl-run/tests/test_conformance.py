@@ -7,6 +7,11 @@ from ttl_core.testing import ComponentConformance, Step
 
 
 class TestRunFolder(ComponentConformance):
+    opted_out = {  # noqa: RUF012  (it is only read)
+        "test_instances_share_nothing": "a process knows the folders that its runs have started "
+        "in, so that no other run of it continues there"
+    }
+
     @pytest.fixture(autouse=True)
     def use_a_folder(self, tmp_path):
         self.root = tmp_path
@@ -16,6 +21,7 @@ class TestRunFolder(ComponentConformance):
 
 
 class TestSeed(ComponentConformance):
+    writes = ("random numbers",)
+
     def make_components(self):
-        # the seed of the random streams that the run is compared with
         return [Step(), use("seed", seed=0)]

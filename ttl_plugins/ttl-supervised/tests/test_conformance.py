@@ -1,19 +1,10 @@
 """What every component has to do."""
 
-from functools import partial
-
 import pytest
-import torch
-
-from ttl_core import use
-from ttl_core.testing import ComponentConformance
+from ttl_supervised.conformance import SupervisedConformance
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-STEPS = use(
-    "supervised", loss_func=torch.nn.CrossEntropyLoss(), optimizer=partial(torch.optim.SGD, lr=0.1)
-)
 
 
-class TestSupervised(ComponentConformance):
-    def make_components(self):
-        return [STEPS]
+class TestSupervised(SupervisedConformance):
+    pass

@@ -32,7 +32,7 @@ from ttl_checkpoint.validation import HeldState, interruptible
 from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
 from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
-from ttl_core.arguments import absolute_path, directory_or_run_folder, one_of
+from ttl_core.arguments import absolute_path, describe, directory_or_run_folder, one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -130,6 +130,11 @@ class Checkpoint(LoopComponent):
         one_of("on_failure", on_failure, ("raise", "warn"))
         self.on_failure = on_failure
         self.signals = signals
+        if not isinstance(ignore, Collection):
+            raise ArgumentError(
+                f"ignore is {describe(ignore)}, but has to be the names of components and loop "
+                "variables"
+            )
         self.ignore = ignore
         self.settings = settings and one_of("settings", settings, ("saved", "new"))
         self._metric = BestMetric(best, mode)

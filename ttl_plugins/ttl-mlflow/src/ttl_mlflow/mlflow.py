@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ttl_core import Logger, LogRecord, hookimpl
+from ttl_core import ArgumentError, Logger, LogRecord, hookimpl
+from ttl_core.arguments import describe, mapping, text
 from ttl_mlflow.keys import key_of
 
 if TYPE_CHECKING:
@@ -59,11 +60,17 @@ class Mlflow(Logger):
         every: int = 1,
     ) -> None:
         super().__init__(level=level, every=every)
-        self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        self.experiment = experiment
-        self.run_name = run_name
-        self.tags = dict(tags or {})
+        if tracking_uri is None:
+            tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self.tracking_uri = None if tracking_uri is None else text("tracking_uri", tracking_uri)
+        self.experiment = text("experiment", experiment)
+        self.run_name = None if run_name is None else text("run_name", run_name)
+        self.tags = mapping("tags", tags)
         self.checkpoints = checkpoints
+        if isinstance(artifacts, str | os.PathLike) or not isinstance(artifacts, Iterable):
+            raise ArgumentError(
+                f"artifacts is {describe(artifacts)}, but has to be a list of paths"
+            )
         self.artifacts = [Path(path) for path in artifacts]
         self._folder = Path()
         self._run: Run | None = None

@@ -53,7 +53,7 @@ class GradClip(LoopComponent):
             max_value = number("max_value", max_value, above=0)
         self.max_norm = 1.0 if max_norm is None else max_norm
         self.max_value = max_value
-        self.norm_type = norm_type
+        self.norm_type = number("norm_type", norm_type)
 
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ttl_core import LoopComponent, hookimpl, optimizer_parameters
-from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
+from ttl_core.arguments import number, one_of, text, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -55,7 +55,7 @@ class Amp(LoopComponent):
         growth_interval: int = 2000,
     ) -> None:
         self.dtype = one_of("dtype", dtype, _DTYPES)
-        self.device_type = device_type
+        self.device_type = None if device_type is None else text("device_type", device_type)
         self.init_scale = number("init_scale", init_scale, above=0)
         self.growth_interval = whole_number("growth_interval", growth_interval, minimum=1)
         self._autocast: torch.autocast | None = None  # of this epoch, from its first batch on

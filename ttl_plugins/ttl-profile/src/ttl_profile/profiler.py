@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.profiler import profile, schedule
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent, RunError, hookimpl
 from ttl_core.arguments import (
     absolute_path,
     directory_or_run_folder,
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SUBFOLDER = "profile"  # of the folder of the run
+
+_running: list[Profiler] = []
+"""The one that has started a profile: torch ends the process where a second one does."""
 
 
 class Profiler(LoopComponent):
@@ -50,6 +53,7 @@ class Profiler(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value.
+        RunError: when training begins, another one has not ended, of which torch has one at a time.
 
     Attributes:
         traces: the paths of the traces that were written, in order.
@@ -108,6 +112,11 @@ class Profiler(LoopComponent):
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Start the profile."""
+        if _running:
+            raise RunError(
+                "profiler: another profiler has not ended in this process, and torch has one at a "
+                "time. Remove one of them from the list, or disable it"
+            )
         self._folder = directory_or_run_folder(
             self.directory, loop, "profiler", subfolder=_SUBFOLDER
         )
@@ -128,6 +137,7 @@ class Profiler(LoopComponent):
             with_flops=self.flops,
             acc_events=True,
         )
+        _running.append(self)
         self._profile.start()
 
     @hookimpl(trylast=True)
@@ -147,6 +157,7 @@ class Profiler(LoopComponent):
     def _stop(self) -> None:
         if self._profile is not None:
             profile_, self._profile = self._profile, None
+            _running.remove(self)
             profile_.stop()
 
     def _write(self, recorded: profile) -> None:

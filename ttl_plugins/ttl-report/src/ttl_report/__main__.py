@@ -1,60 +1,24 @@
-"""Compare runs: `python -m ttl_report runs/* -o comparison.html`."""
+"""Compare runs: `python -m ttl_report runs/* -o comparison.html` is `ttl report`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ttl_report.comparison import render_comparison
-from ttl_report.component import FILE
-from ttl_report.page import PageError, read, write
+from ttl_report.command import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a page that compares the runs of several folders, and print where it is.
+    """Run the command `ttl report`, and return its exit status.
 
     Args:
         arguments: the command line; that of the process by default.
-
-    Returns:
-        The exit status: 0, 1 if the page cannot be written, 2 if there is no report to compare.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ttl_report",
-        description="Compare runs by the reports in their folders, which the component 'report' "
-        "has written: curves together, best values, and what differs.",
-        epilog="Folders without a report are named and left out. The exit status is 1 if the page "
-        "cannot be written, 2 if there is no report.",
-    )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or their report.html")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("comparison.html"),
-        help="the page (default: %(default)s)",
-    )
+    parser = argparse.ArgumentParser(prog="python -m ttl_report")
+    command(parser)
     given = parser.parse_args(arguments)
-    documents = {}
-    for run in given.runs:
-        path = run / FILE if run.is_dir() else run
-        try:
-            documents[path] = read(path)
-        except (OSError, PageError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            print(f"{path} is left out: {reason}", file=sys.stderr)
-    if not documents:
-        print("no run has a report: enable the component 'report'", file=sys.stderr)
-        return 2
-    try:
-        write(given.output, render_comparison(documents, given.output))
-    except OSError as error:
-        print(f"the comparison cannot be written: {error}", file=sys.stderr)
-        return 1
-    print(f"{given.output} compares {len(documents)} runs")
-    return 0
+    return int(given.run(given))
 
 
 if __name__ == "__main__":

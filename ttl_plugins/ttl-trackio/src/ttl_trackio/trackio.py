@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import ArgumentError, Logger, LogRecord
+from ttl_core.arguments import text
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -46,10 +47,8 @@ class Trackio(Logger):
         every: int = 1,
     ) -> None:
         super().__init__(level=level, every=every)
-        if not isinstance(project, str) or not project.strip():
-            raise ArgumentError(f"project is {project!r}, but has to be the name of a project")
-        self.project = project
-        self.run_name = run_name
+        self.project = text("project", project)
+        self.run_name = None if run_name is None else text("run_name", run_name)
         self.run_id = uuid.uuid4().hex
         self._n_rows = 0
         self._config: dict[str, Any] | None = None  # until it is written

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import Logger, LogRecord
-from ttl_core.arguments import absolute_path, one_of
+from ttl_core.arguments import absolute_path, mapping, one_of, text
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -62,12 +62,12 @@ class Wandb(Logger):
         every: int = 1,
     ) -> None:
         super().__init__(level=level, every=every)
-        self.project = project
-        self.run_name = run_name
-        self.entity = entity
+        self.project = None if project is None else text("project", project)
+        self.run_name = None if run_name is None else text("run_name", run_name)
+        self.entity = None if entity is None else text("entity", entity)
         self.mode = mode and one_of("mode", mode, ("online", "offline"))
         self.directory = None if directory is None else absolute_path("directory", directory)
-        self.settings = dict(settings or {})
+        self.settings = mapping("settings", settings)
         self.run_id = uuid.uuid4().hex[:8]
         self._run: Run | None = None
         self._n_rows = 0  # that have been logged

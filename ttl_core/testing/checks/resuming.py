@@ -1,0 +1,201 @@
+"""Checks of resuming, against a run that was not interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ttl_core.errors import StateError
+from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.inside import public_facts, state_facts
+from ttl_core.testing.outcome import (
+    Facts,
+    LogBook,
+    check_same,
+    differing,
+    outcome,
+    subject,
+)
+from ttl_core.testing.probes import Probe
+from ttl_core.testing.under_test import ComponentUnderTest, once, seeded, under_test
+
+_SAME = {"first": "in the resumed run", "second": "in the one that was not interrupted"}
+
+
+class _Taken(NamedTuple):
+    """A state that was taken in a run.
+
+    Attributes:
+        state: the state.
+        n_logged: how many values were logged before.
+        where: where that was, in words.
+    """
+
+    state: dict[str, Any]
+    n_logged: int
+    where: str
+
+
+class _Reference(NamedTuple):
+    """A run that was not interrupted.
+
+    Attributes:
+        taken: the states that were taken in it.
+        end: what it came to.
+        log: what was logged in it.
+        own: the state and the public attributes of the component at its end.
+    """
+
+    taken: list[_Taken]
+    end: Facts
+    log: LogBook
+    own: Facts
+
+    def end_after(self, n_logged: int) -> Facts:
+        """Return what it came to, with what was logged after the first so many values."""
+        return self.end | self.log.facts(self.log.entries[n_logged:])
+
+
+class ResumeChecks(ComponentUnderTest):
+    """Checks of resuming, against a run that was not interrupted."""
+
+    # -- runs that several checks read ------------------------------------------------------
+
+    def _run_reference(self, make: Callable[[], TrainTestLoop]) -> _Reference:
+        taken: list[_Taken] = []
+
+        def take(loop: TrainTestLoop, _: str) -> None:
+            if self._is_resumable(loop):
+                where = f"epoch {loop.epoch_num}, step {loop.global_step}"
+                taken.append(_Taken(loop.state_dict(), len(log.entries), where))
+
+        loop, log = make(), LogBook()
+        it = under_test(loop)
+        loop.components.insert(0, log)
+        loop.components.append(Probe(take, "on_safe_point"))
+        loop.train(n_epochs=2)
+        if not taken:
+            raise AssertionError("the run came to no safe point at which a state can be taken")
+        return _Reference(taken, outcome(loop), log, _own(it))
+
+    @once
+    def _reference(self) -> _Reference:
+        return self._run_reference(self._loop)
+
+    @once
+    def _known_varying(self) -> set[str]:
+        return set()
+
+    def _varying(self) -> set[str]:
+        """Return the subjects of what differs between runs that are not interrupted.
+
+        Each call runs once more, and adds what differs then.
+        """
+        one, other = self._reference(), self._run_reference(self._loop)
+        ends = [{**r.end_after(0), **r.own} for r in (one, other)]
+        self._known_varying().update(map(subject, differing(*ends)))
+        return self._known_varying()
+
+    def _is_resumable(self, loop: TrainTestLoop) -> bool:
+        try:
+            loop.check_resumable()
+        except StateError:  # the component gives data that hold no position
+            return False
+        return True
+
+    def _resume(
+        self, loop: TrainTestLoop, taken: _Taken, reference: _Reference | None = None
+    ) -> Facts:
+        """Resume a run in a loop, and return what it came to, as far as the reference goes."""
+        log = LogBook()
+        loop.components.insert(0, log)
+        with seeded():
+            loop.load_state_dict(taken.state)
+            loop.train(n_epochs=2)
+        n_expected = len((reference or self._reference()).log.entries) - taken.n_logged
+        tail = log.entries[-n_expected:] if n_expected else []
+        loop.components.remove(log)
+        return outcome(loop) | log.facts(tail)
+
+    @property
+    def _has_own_outcome(self) -> bool:
+        """Whether runs that come to the same come to the same state of the component."""
+        return "test_resumes_its_own_state" not in self.opted_out
+
+    def _check_own(self, it: Any, reference: _Reference, what: str) -> None:
+        """Check that a component has at last the state and attributes that it had in a run."""
+        if self._has_own_outcome:
+            check_same(_own(it), reference.own, what=what, unstable=self._varying, **_SAME)
+
+    # -- resuming ---------------------------------------------------------------------------
+
+    def test_resumes_exactly(self) -> None:
+        """From any safe point a new loop comes to what an uninterrupted run comes to.
+
+        That is the weights, the metrics, and everything that is logged from there on.
+        """
+        reference = self._reference()
+        for taken in reference.taken:
+            check_same(
+                self._resume(self._loop(), taken),
+                reference.end_after(taken.n_logged),
+                what=f"a run that resumes from the safe point at {taken.where} differs",
+                unstable=self._varying,
+                **_SAME,
+            )
+
+    def test_resumes_its_own_state(self) -> None:
+        """A resumed run ends with the same state, and public attributes, of the component."""
+        reference = self._reference()
+        taken = reference.taken[len(reference.taken) // 2]
+        loop = self._loop()
+        it = under_test(loop)
+        self._resume(loop, taken)
+        self._check_own(it, reference, f"after a run that resumed at {taken.where} it differs")
+
+    def test_resumes_from_an_earlier_state(self) -> None:
+        """A component that has run resumes from an earlier state as a new one does."""
+        reference = self._reference()
+        loop = self._loop()
+        loop.train(n_epochs=2)
+        used = under_test(loop)
+        loop.components.remove(used)
+        again = self._control()
+        again.components.append(used)
+        taken = reference.taken[0]
+        what = "a component that has run before does not go back to an earlier state"
+        check_same(
+            self._resume(again, taken),
+            reference.end_after(taken.n_logged),
+            what=what,
+            unstable=self._varying,
+            **_SAME,
+        )
+        self._check_own(used, reference, what)
+
+    def test_two_instances_resume_exactly(self) -> None:
+        """Two instances in one list run and resume, each with a state of its own."""
+
+        def pair() -> TrainTestLoop:
+            loop = self._loop()
+            loop.components.append(self.make_components()[-1])
+            return loop
+
+        self._run_all(pair())
+        reference = self._run_reference(pair)
+        taken = reference.taken[len(reference.taken) // 2]
+        loop = pair()
+        second = under_test(loop)
+        what = "with a second instance in the list, a run that resumes differs"
+        check_same(
+            self._resume(loop, taken, reference),
+            reference.end_after(taken.n_logged),
+            what=what,
+            unstable=self._varying,
+            **_SAME,
+        )
+        self._check_own(second, reference, what)
+
+
+def _own(component: Any) -> Facts:
+    return state_facts(component) | public_facts(component)

@@ -1,0 +1,162 @@
+"""Checks of all kinds of runs."""
+
+from __future__ import annotations
+
+from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.outcome import Facts, LogBook, as_text, check_same, outcome, weight_facts
+from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
+from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
+
+
+class RunChecks(ComponentUnderTest):
+    """Checks of all kinds of runs."""
+
+    def test_trains(self) -> None:
+        """A run with the component goes through all its epochs."""
+        loop = self._loop()
+        loop.train(n_epochs=2)
+        check_epochs(loop, 2)
+
+    def test_trains_twice(self) -> None:
+        """A second train() works, and counts on."""
+        loop = self._loop()
+        loop.train(n_epochs=1)
+        loop.train(n_optim_steps=2)
+        check_epochs(loop, 2)
+
+    def test_tests_alone(self) -> None:
+        """test() works on a loop that has never trained."""
+        self._loop().test(self.make_data(2))
+
+    def test_validates_alone(self) -> None:
+        """validate() works on a loop that has never trained."""
+        self._loop().validate()
+
+    def test_predicts_alone(self) -> None:
+        """predict() works on a loop that has never trained, and returns scores of each batch."""
+        scores = self._loop().predict(self.make_data(2)) or ()
+        if len(scores) != 2:
+            raise AssertionError(f"predict() returned the scores of {len(scores)} batches of 2")
+
+    def test_is_created_for_each_loop(self) -> None:
+        """Two loops get components of their own."""
+        one, other = self._loop(), self._loop()
+        shared = [c for c in one.components if any(c is another for another in other.components)]
+        if shared:
+            raise AssertionError(
+                f"make_components() returned the same object twice: {shared[0]!r}. Each loop needs "
+                "components of its own"
+            )
+
+    def test_is_validated_in_mid_epoch(self) -> None:
+        """A validate() in the middle of a training epoch changes nothing in training."""
+
+        def validate(loop: TrainTestLoop, _: str) -> None:
+            if loop.is_training and loop.batch_num == 1:
+                loop.validate(self.make_data(3))  # more batches than were trained
+
+        def trained(validates: bool) -> dict[str, str]:
+            loop, log = self._loop(), LogBook()
+            loop.components.insert(0, log)
+            if validates:
+                loop.components.append(Probe(validate, "on_batch_end"))
+            with seeded():
+                loop.train(n_epochs=2)
+            facts = log.facts([entry for entry in log.entries if entry[0].startswith("'train/")])
+            return facts | weight_facts(loop.model)
+
+        check_same(
+            trained(validates=True),
+            trained(validates=False),
+            what="training is not the same with a validate() in mid-epoch",
+            first="with it",
+            second="without it",
+            unstable=self._unstable,
+        )
+
+    def test_lets_gradients_accumulate(self) -> None:
+        """Where two batches make a step, the gradients of the first one count."""
+        one, other = (self._accumulated(first) for first in (0, 1))
+        lost = [name for name, value in one.items() if other[name] == value]
+        if one and len(lost) == len(one):
+            raise AssertionError(
+                f"the gradient of {lost[0]} after the second of two batches that make a step is "
+                f"{one[lost[0]]}, whatever the first one was: its gradients were lost. Clear "
+                "gradients in on_grads_reset only"
+            )
+
+    def test_takes_another_model(self) -> None:
+        """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
+        check_same(
+            self._with_another_model(0.25),
+            self._with_another_model(0.5),
+            what="it depends on a model that is no longer loop.model, or on its optimizer. Read "
+            "them anew in each run",
+            first="where the old weights and learning rates are 0.25",
+            second="where they are 0.5",
+            unstable=self._unstable,
+        )
+
+    def test_order_among_others_does_not_matter(self) -> None:
+        """Before and after an unrelated component that logs, it does the same."""
+
+        def trained(is_first: bool) -> dict[str, str]:
+            loop, log = self._loop(), LogBook()
+            loop.components.insert(0, log)
+            loop.components.insert(len(loop.components) - is_first, MeanLoss())
+            with seeded():
+                self._run_all(loop)
+            return {name: v for name, v in outcome(loop, log).items() if "mean-loss" not in name}
+
+        check_same(
+            trained(is_first=True),
+            trained(is_first=False),
+            what="its place among unrelated components matters",
+            first="after one that logs a value at the end of each epoch",
+            second="before it",
+            unstable=self._unstable,
+        )
+
+    # -- how they do it ---------------------------------------------------------------------
+
+    def _with_another_model(self, old_value: float) -> Facts:
+        """Return what training a second model comes to.
+
+        Args:
+            old_value: what is put in place of the weights and learning rates of the first one.
+        """
+        loop, log = self._loop(), LogBook()
+        loop.train(n_epochs=1)
+        for tensor in loop.model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.fill_(old_value)
+        for group in getattr(vars(loop).get("optimizer"), "param_groups", ()):
+            group["lr"] = old_value
+        loop.model = self.make_model()
+        loop.components.insert(0, log)
+        with seeded():
+            loop.train(n_epochs=1)
+        return outcome(loop, log)
+
+    def _accumulated(self, first: int) -> dict[str, str]:
+        """Return gradients after the second of two batches that make a step.
+
+        Args:
+            first: which data the first batch is.
+        """
+        found: dict[str, str] = {}
+
+        def look(loop: TrainTestLoop, _: str) -> None:
+            if loop.batch_num == 1 and loop.is_stepping:
+                gradients = ((n, p.grad) for n, p in loop.model.named_parameters())
+                found.update((n, as_text(g)) for n, g in gradients if g is not None and g.any())
+                loop.stop()
+
+        loop = self._loop()
+        several = self.make_data(4)
+        loop.train_data = [several[2 * first], several[1]]
+        loop.components.insert(0, Accumulate())
+        loop.components.append(Probe(look, "on_backward_pass"))
+        with seeded():
+            loop.train(n_epochs=1)
+        return found

@@ -1,0 +1,70 @@
+"""Checks of what a run leaves behind."""
+
+from __future__ import annotations
+
+from ttl_core.testing.outcome import Facts, check_same
+from ttl_core.testing.structure import loop_structure, model_structure, optimizer_structure
+from ttl_core.testing.surroundings import changes, left_behind, surroundings
+from ttl_core.testing.under_test import ComponentUnderTest, once
+
+
+class TraceChecks(ComponentUnderTest):
+    """Checks of what a run leaves behind: all read what one run has left."""
+
+    @once
+    def _left(self) -> dict[str, list[str]]:
+        """Return what is not as it was before a component was created, and ran."""
+        self.make_components()  # which imports what it needs
+        before = surroundings()
+        loop = self._loop()
+        found = model_structure(loop.model) | loop_structure(loop)
+        self._run_all(loop)
+        now = model_structure(loop.model) | loop_structure(loop)
+        return {**left_behind(before), "model": changes(found, now)}
+
+    def _check_left(self, kind: str, advice: str) -> None:
+        lines = self._left()[kind]
+        if lines:
+            raise AssertionError("\n  ".join(["after runs of all kinds", *lines]) + f"\n{advice}")
+
+    def test_leaves_no_threads(self) -> None:
+        """Every thread and process that it starts has ended when a run ends."""
+        self._check_left(
+            "threads", "End what was started, in finally: after the yield of around_run"
+        )
+
+    def test_leaves_no_open_files(self) -> None:
+        """Every file that it opens is closed when a run ends."""
+        self._check_left(
+            "files", "Close what was opened, in finally: after the yield of around_run"
+        )
+
+    def test_leaves_the_process_as_it_was(self) -> None:
+        """Signal handlers, working directory, environment, warning filters are as they were."""
+        self._check_left("process", "Restore it, in finally: after the yield of around_run")
+
+    def test_leaves_torch_as_it_was(self) -> None:
+        """Default dtype, grad mode, autocast, determinism and other settings are as found."""
+        self._check_left("torch", "Restore it, in finally: after the yield of around_run")
+
+    def test_leaves_the_model_as_it_was(self) -> None:
+        """The model has the parts, flags and hooks that it had, and the loop its components."""
+        self._check_left("model", "Undo it, in finally: after the yield of around_run")
+
+    def test_leaves_optimizers_as_they_were(self) -> None:
+        """The optimizers have the methods, hooks and settings that they have without it."""
+
+        def structure(with_it: bool) -> Facts:
+            loop = self._loop() if with_it else self._control()
+            loop.train(n_epochs=1)
+            return optimizer_structure(loop)
+
+        without = structure(with_it=False)
+        if without:  # else it is the component that makes them
+            check_same(
+                structure(with_it=True),
+                without,
+                what="after a run, an optimizer is not as it is without the component",
+                first="with it",
+                second="without it",
+            )

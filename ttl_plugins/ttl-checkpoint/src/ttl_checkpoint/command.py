@@ -1,0 +1,144 @@
+"""The command `ttl checkpoints`: the checkpoints of a directory, and their weights in a file."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, printable
+from ttl_checkpoint.manifest import MANIFEST_FILE
+from ttl_checkpoint.reading import verify
+from ttl_checkpoint.retention import best_path
+from ttl_checkpoint.store import Store
+from ttl_checkpoint.weights import export
+
+_INDENT = "    "
+
+
+def command(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ttl checkpoints` to its parser, and what runs it.
+
+    Its exit status is 0, 1 if a checkpoint is corrupt or cannot be read or exported, 2 if there
+    is none.
+
+    Args:
+        parser: the parser.
+    """
+    parser.description = (
+        "List the checkpoints of a directory, and check each byte by byte; or export the weights "
+        "of one into a file of safetensors: the averages with which the model was validated where "
+        "the component ema was used, else its own."
+    )
+    parser.epilog = (
+        "The exit status is 1 if one is corrupt or cannot be read or exported, 2 if there is none."
+    )
+    parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        type=Path,
+        help="write the weights of the newest checkpoint into a file, as weights.safetensors",
+    )
+    parser.add_argument(
+        "--best", action="store_true", help="export the one with the best metric instead"
+    )
+    parser.set_defaults(run=lambda given: _run(parser, given))
+
+
+def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    if given.export is not None:
+        return _export(given.directory, given.export, given.best)
+    if given.best:
+        parser.error("--best says which checkpoint to export: give --export too")
+    return _list_all(given.directory)
+
+
+def _list_all(directory: Path) -> int:
+    """Check each checkpoint of a directory, print what it holds, and return the exit status."""
+    try:
+        is_checkpoint = (directory / MANIFEST_FILE).exists()
+        paths = [directory] if is_checkpoint else Store(directory).everything()
+    except OSError as error:
+        reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        print(f"{printable(directory)} cannot be read: {reason}", file=sys.stderr)
+        return 2
+    if not paths:
+        print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
+        return 2
+    return max([_list(path) for path in paths])
+
+
+def _export(directory: Path, target: Path, best: bool) -> int:
+    """Write the weights of a checkpoint into a file, and return the exit status."""
+    try:
+        path = _chosen(directory, best)
+        export(path, target)
+    except OSError as error:  # a CheckpointError too
+        print(printable(error), file=sys.stderr)
+        return 1
+    print(printable(f"{target} holds the weights of {path}"))
+    return 0
+
+
+def _chosen(directory: Path, best: bool) -> Path:
+    """Return the checkpoint to export.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (directory / MANIFEST_FILE).exists():
+        return directory
+    store = Store(directory)
+    path = best_path(store) if best else next(iter(store.checkpoints()), None)
+    if path is None:
+        what = "no checkpoint of a best metric" if best else "no checkpoint"
+        raise CheckpointError(f"{what} is in {directory}")
+    return path
+
+
+def _list(path: Path) -> int:
+    """Print what a checkpoint holds, and return the exit status."""
+    try:
+        manifest = verify(path)
+    except Exception as error:  # whatever is wrong with one, the others are listed
+        verdict = "CORRUPT" if isinstance(error, CorruptError) else "UNREADABLE"
+        text = str(error).removeprefix(f"{path} is corrupt: ") or type(error).__name__
+        print(f"{printable(path.name)}  {verdict}")
+        _print_wrapped(text.split(" "), " ")
+        return 1
+    size = sum(file["bytes"] for file in manifest["files"].values())
+    print(
+        f"{printable(path.name)}  epoch {manifest['epoch']}  step {manifest['step']}  "
+        f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
+        + "  NOT FINITE"
+        * (manifest.get("finite") is False)
+    )
+    _print_wrapped(
+        f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
+        for name, value in manifest["metrics"].items()
+    )
+    _print_wrapped(
+        " ".join(filter(None, (component["name"], component["version"])))
+        for component in manifest["components"]
+        if component["enabled"]
+    )
+    return 0
+
+
+def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:
+    """Print items indented, as many in a line as fit; no item is broken, or acts on a terminal."""
+    space = "\N{NO-BREAK SPACE}"  # where no line may end
+    text = separator.join(printable(item).replace(" ", space) for item in items)
+    lines = textwrap.wrap(
+        text,
+        shutil.get_terminal_size().columns,
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        print(line.replace(space, " "))
