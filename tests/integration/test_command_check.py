@@ -20,7 +20,7 @@ CHECKED = """
         def make_components(self):
             return [Step(), "good"]
 
-    for name in list(vars(ComponentConformance)):
+    for name in dir(ComponentConformance):
         if name.startswith("test_"):
             setattr(Short, name, None)
 

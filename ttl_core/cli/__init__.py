@@ -1,7 +1,7 @@
 """The command `ttl`: what is installed, and what is wrong with it.
 
-Only `show`, `doctor` and `plugins --check` import plugins, and the last two do it in a process of
-each plugin's own.
+Only `show`, `hooks`, `check`, `doctor` and `plugins --check` import packages with components, and
+all but the first in other processes. A command that a package adds is imported when it is called.
 """
 
 from ttl_core.cli.main import main

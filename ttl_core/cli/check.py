@@ -77,14 +77,15 @@ def _check(given: argparse.Namespace) -> int:
         "company": given.company,
         "seconds": given.time_limit,
     }
+    is_report = not (given.json or given.badge)
     checks = []
     for name, of_component in itertools.groupby(_run(request), lambda row: row["component"]):
         component = components[name]
-        if not (given.json or given.badge):
+        if is_report:
             print(f"{component.name} ({component.distribution} {component.version})")
         for check, cases in itertools.groupby(of_component, lambda row: row["check"]):
             checks.append(_Check(component, check, list(cases)))
-            if not (given.json or given.badge):
+            if is_report:
                 checks[-1].print()
     counts = Counter(check.outcome for check in checks)
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES if counts[outcome])
