@@ -12,7 +12,8 @@ from ttl_core.errors import TTLError
 _EXIT = """\
 exit status:
   0  it did its work
-  1  doctor or plugins --check found something wrong, or a name is not installed
+  1  doctor or plugins --check found something wrong, a name is not installed, or it cannot be
+     used for something new
   2  the command was not understood
 """
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="ttl",
-        description="Show which components are installed for ttl, and what is wrong with them.",
+        description="Components for ttl: what is installed, what is wrong with it, and new ones.",
         epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,6 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor = commands.add_parser("doctor", help="find what is wrong with the installation")
     _add_time_limit(doctor)
     doctor.set_defaults(run=_diagnose)
+
+    new = commands.add_parser("new", help="write a package with a component, complete and tested")
+    new.add_argument("name", metavar="NAME", help="the component's name; the package is ttl-NAME")
+    kind = new.add_mutually_exclusive_group()
+    for option, text in (
+        ("hookspecs", "a component that provides callback points"),
+        ("logger", "a component that writes logged values somewhere"),
+        ("bundle", "a list of components under one name"),
+    ):
+        kind.add_argument(f"--{option}", dest="kind", action="store_const", const=option, help=text)
+    new.set_defaults(run=_create_distribution, kind="component")
 
     given = parser.parse_args(arguments)
     try:
@@ -99,3 +111,9 @@ def _diagnose(given: argparse.Namespace) -> int:
     from ttl_core.cli.doctor import diagnose
 
     return diagnose(given.time_limit)
+
+
+def _create_distribution(given: argparse.Namespace) -> int:
+    from ttl_core.cli.new import create_distribution
+
+    return create_distribution(given.name, given.kind)
