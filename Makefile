@@ -1,4 +1,4 @@
-.PHONY: setup browser demo docs test check bench peers soak clean
+.PHONY: setup browser demo docs test check bench peers soak dist release-check clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -27,8 +27,8 @@ docs: $(SETUP)  ## build the documentation site into the folder `site`
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
-test: $(SETUP)  ## run every test but the benchmarks, the soak and those of the site
-	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not site"
+test: $(SETUP)  ## run every test but the benchmarks, the soak, and those of the site and of a release
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not site and not release"
 
 check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation, its site
 	$(BIN)/ruff check .
@@ -54,6 +54,14 @@ $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
 
 soak: $(SETUP)  ## kill training a thousand times, log a million steps
 	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests)
+
+dist: $(SETUP)  ## build the sdists and wheels of all distributions into dist/
+	rm -rf dist
+	for project in . $(PLUGIN_DIRS); do \
+		$(BIN)/python -m build --no-isolation --outdir dist $$project >/dev/null || exit 1; done
+
+release-check: $(SETUP)  ## build those of a clean clone, check and test them; downloads gigabytes of torch
+	$(BIN)/python -m pytest -q -s -m release tests/release
 
 clean:  ## remove what make made
 	rm -rf .venv .venv-peers build dist runs site

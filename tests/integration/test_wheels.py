@@ -19,11 +19,12 @@ def wheels(tmp_path_factory):
 
 
 def test_every_wheel_is_typed(wheels):
-    """Every wheel holds its package with py.typed, and no tests."""
+    """Every wheel holds its package with py.typed and its licence, and no tests."""
     for wheel in wheels:
         package = wheel.name.split("-")[0]
         names = zipfile.ZipFile(wheel).namelist()
         assert f"{package}/py.typed" in names
+        assert [] != [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
         assert {package} == {name.split("/")[0] for name in names if "dist-info" not in name}
 
 

@@ -22,6 +22,7 @@ CORE = {
     "check": "run the conformance suite on installed components",
     "freeze": "list the distributions that a run needs, as requirements",
     "doctor": "find what is wrong with the installation, or differs from that of a run",
+    "new": "write a package with a component, complete and tested",
 }
 """What each command of the core does. It is the function `command` of the module of its name."""
 

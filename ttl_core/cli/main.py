@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="ttl",
-        description="Show which components are installed for ttl, and what is wrong with them.",
+        description="Components for ttl: what is installed, what is wrong with it, and new ones.",
         epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
