@@ -29,7 +29,7 @@ TESTS = [  # of the core, of every component, and of those that other libraries 
     "ttl_plugins/ttl-loggers/tests/test_history.py",
     "ttl_plugins/ttl-metrics/tests",
     "ttl_plugins/ttl-mlflow/tests/test_mlflow.py",
-    "ttl_plugins/ttl-progress/tests",
+    "ttl_plugins/ttl-progress/tests/test_summary.py",
     "ttl_plugins/ttl-report/tests/test_report.py",
     "ttl_plugins/ttl-tensorboard/tests",
 ]
