@@ -148,10 +148,11 @@ def test_the_suite_passes(clone, dist, names, make_environment, constraints, ver
     python = make_environment(versions)
     extras = {"ttl-core": "ttl-core[testing]", "ttl-loggers": "ttl-loggers[pandas]"}
     wanted = [extras.get(name, name) for name in names]
-    options = ["-c", constraints] if versions == "lowest" else []
+    chosen = ["-c", constraints] if versions == "lowest" else []
     found = f"{dist} {os.environ.get('PIP_FIND_LINKS', '')}"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", *options]
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", *chosen]
     run(*install, *TOOLS, *wanted, cwd=clone, PIP_FIND_LINKS=found)
     run(python, "-m", "pip", "freeze", cwd=clone)
     suite = [path for pattern in TESTS for path in sorted(clone.glob(pattern))]
-    run(python, "-m", "pytest", "-q", "-n", "2", *suite, cwd=clone)
+    options = ["-q", "-n", "2", "-k", "not a_server"]  # which needs more than MLflow's client
+    run(python, "-m", "pytest", *options, *suite, cwd=clone)
