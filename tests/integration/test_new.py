@@ -49,7 +49,7 @@ def folders(environment):
 
 @pytest.fixture(scope="module")
 def built(folders):
-    """Build the sdist and the wheel of each, and return them."""
+    """Build the wheel and the sdist of each, and return them."""
     for folder in folders.values():
         status, last = tool("build", "--no-isolation", cwd=folder)
         assert (0, "Successfully built") == (status, last[:18])
@@ -59,7 +59,7 @@ def built(folders):
 @pytest.fixture(scope="module")
 def installed(environment, built):
     """Return the environment with the wheels of the components installed in it."""
-    environment.install(*(built[kind][1] for kind in COMPONENTS))
+    environment.install(*(built[kind][0] for kind in COMPONENTS))
     return environment
 
 
@@ -134,7 +134,7 @@ def test_it_can_be_uninstalled(installed):
 def test_a_bundle_is_enabled_by_name(make_environment, built, folders, tmp_path):
     """Its own tests pass, and the example of its README, with the components that it names."""
     plugins = [ROOT / "ttl_plugins" / f"ttl-{name}" for name in ("metrics", "optim", "supervised")]
-    environment = make_environment(*build_wheels(tmp_path, *plugins), built["bundle"][1])
+    environment = make_environment(*build_wheels(tmp_path, *plugins), built["bundle"][0])
     folder = folders["bundle"]
     options = ["-q", "-p", "no:cacheprovider", "-c", folder / "pyproject.toml"]
     places = [folder / "tests", folder / "src"]
