@@ -1,7 +1,10 @@
 """The kit for authors: correct components pass, the report shows reasons, no check is untried."""
 
+import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -89,6 +92,13 @@ def test_every_check_has_a_specimen_that_fails_it():
     """No check is untried: for each, a component with a bug is in the tests."""
     untried = set(checks()) - names_in_specimens()
     assert {"test_trains", "test_validates_alone"} == untried  # which others find earlier
+
+
+def test_the_page_lists_every_check():
+    """docs/testing.md has a row for each check, with the first line of its docstring."""
+    lines = {n: inspect.getdoc(getattr(ComponentConformance, n)).splitlines()[0] for n in checks()}
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    assert lines == dict(re.findall(r"^\| `(test_\w+)` \| (.*) \|$", page, re.MULTILINE))
 
 
 def test_a_run_of_the_kit_reaches_every_point():

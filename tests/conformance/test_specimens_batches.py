@@ -279,7 +279,7 @@ class Slow(LoopComponent):
     """It sleeps in each batch."""
 
     def on_batch_end(self, loop):
-        time.sleep(0.003)
+        time.sleep(0.008)
 
 
 @found_by("order_among_others_does_not_matter", "its place among unrelated components matters")

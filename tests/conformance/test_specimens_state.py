@@ -42,7 +42,7 @@ class Forgotten(LoopComponent):
             loop.log({"n-seen": self.n_seen})
 
 
-@found_by("resumes_exactly", "the weight 0.weight is")
+@found_by("resumes_exactly", "'train/loss' as logged in train epoch 0")
 class ForgottenScale(LoopComponent):
     """It scales gradients by a number that gets smaller, and has no state."""
 

@@ -84,7 +84,7 @@ def random_facts() -> Facts:
 
 
 class LogBook(LoopComponent):
-    """A record of what is logged.
+    """A record of what is logged; in a run that resumes, from there on.
 
     Attributes:
         entries: in order, where, at which level and under which name, and the value as text.
@@ -97,6 +97,14 @@ class LogBook(LoopComponent):
         """Record the values."""
         for name, value in metrics.items():
             self.entries.append((f"{name!r} as logged {position(loop)}", as_text(value)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how much was logged."""
+        return {"n_entries": len(self.entries)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Begin anew: what was logged until here, the other run has logged too."""
+        self.entries.clear()
 
     def facts(self, entries: Collection[tuple[str, str]] | None = None) -> Facts:
         """Return what was logged, numbered where one thing was logged several times there."""

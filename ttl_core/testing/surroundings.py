@@ -25,6 +25,12 @@ from ttl_core.testing.outcome import Facts, differing, shortened
 
 _GRACE = 2.0  # seconds that threads and processes have to end
 
+_SIGNALS = {
+    f"the handler of {number.name}": number
+    for number in signal.valid_signals()
+    if isinstance(number, signal.Signals)
+}
+
 
 class Surroundings(NamedTuple):
     """What a run shares with the rest of its process.
@@ -104,11 +110,7 @@ def _target_of(number: str) -> str:
 
 def _process_settings() -> Facts:
     root = logging.getLogger()
-    handlers = {
-        f"the handler of {signal.Signals(number).name}": _named(signal.getsignal(number))
-        for number in signal.valid_signals()
-        if number in signal.Signals._value2member_map_
-    }
+    handlers = {name: _named(signal.getsignal(number)) for name, number in _SIGNALS.items()}
     environment = {f"the environment variable {k}": repr(v) for k, v in os.environ.items()}
     return {
         **handlers,

@@ -78,7 +78,7 @@ class ComponentUnderTest:
 
     opted_out: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[Collection[str]] = ()
-    max_seconds_per_batch: ClassVar[float] = 0.002
+    max_seconds_per_batch: ClassVar[float] = 0.005
     _results: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

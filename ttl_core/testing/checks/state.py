@@ -96,6 +96,7 @@ class StateChecks(ResumeChecks):
         state = torch.load(stream, weights_only=True)
         other = self._loop()
         before = plain_facts(state["components"], "its state")
+        other.components.insert(0, LogBook())  # as in the run from which the state is
         other.load_state_dict(state, copy=False)
         other.train(n_epochs=2)
         _check_stays(before, plain_facts(state["components"], "its state"), "that was loaded")

@@ -33,7 +33,7 @@ class ToggleChecks(ComponentUnderTest):
             loop.components.append(Probe(toggle, moment))
             if not on:
                 loop.components.disable(it)
-            self._run_all(loop, tolerating=TTLError, moment=moment)
+            self._run_all(loop, tolerating=TTLError, n_epochs=1, moment=moment)
             loop.components.pop()
             loop.components.enable(it)
         loop.train(n_epochs=1)
