@@ -66,6 +66,13 @@ def installed(environment, built):
 # -- as it was written ----------------------------------------------------------------------
 
 
+def test_files_that_are_no_python_are_written_too(folders):
+    """The wheel of the core holds them, and those whose names begin with a dot."""
+    for folder in folders.values():
+        written = {path.name for path in folder.rglob("*")}
+        assert {".gitignore", "ci.yml", "py.typed", "LICENSE"} <= written
+
+
 def test_no_placeholder_is_left(folders):
     """Neither in a file nor in its name."""
     for folder in folders.values():
