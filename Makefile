@@ -27,17 +27,17 @@ docs: $(SETUP)  ## build the documentation site into the folder `site`
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
-test: $(SETUP)  ## run every test but the benchmarks, the soak, and those of the site and of a release
-	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not site and not release"
+test: $(SETUP)  ## run every test but those that other commands run
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not check and not release"
 
-check: $(SETUP)  ## lint, format, types, import contracts, tests of the documentation, its site
+check: $(SETUP)  ## lint, format, types, import contracts, documentation and its site, what `ttl new` writes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing benchmarks docs/_ext
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q README.md docs ttl_core ttl_plugins/*/README.md
 	$(BIN)/sphinx-build -q --builder html --fail-on-warning --keep-going --fresh-env docs site
-	$(BIN)/python -m pytest -q -m site tests/integration/test_site.py
+	$(BIN)/python -m pytest -q -n 2 -m check tests/integration
 
 bench: $(SETUP)  ## measure what the loop costs, as ratios
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks

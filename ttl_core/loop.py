@@ -322,7 +322,6 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         """Run an epoch in the modes of its phase, inside around_epoch."""
         self._set_phase(phase, data_name)
         self.data = data
-        vars(self).pop("batch", None)  # so that none of another epoch is computed again
         if self.is_training:
             self.model.train()
         else:

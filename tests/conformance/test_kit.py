@@ -95,9 +95,9 @@ def test_every_check_has_a_specimen_that_fails_it():
 
 
 def test_the_page_lists_every_check():
-    """docs/testing.md has a row for each check, with the first line of its docstring."""
+    """docs/how-to/testing.md has a row for each check, with the first line of its docstring."""
     lines = {n: inspect.getdoc(getattr(ComponentConformance, n)).splitlines()[0] for n in checks()}
-    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "testing.md").read_text()
     assert lines == dict(re.findall(r"^\| `(test_\w+)` \| (.*) \|$", page, re.MULTILINE))
 
 

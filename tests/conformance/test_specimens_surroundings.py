@@ -249,8 +249,9 @@ class AutocastAfterFailure(LoopComponent):
     autocast = None
 
     def on_batch_begin(self, loop):
-        self.autocast = torch.autocast("cpu", torch.bfloat16)
-        self.autocast.__enter__()
+        if self.autocast is None:
+            self.autocast = torch.autocast("cpu", torch.bfloat16)
+            self.autocast.__enter__()
 
     def on_batch_end(self, loop):
         if self.autocast is not None:
@@ -362,7 +363,7 @@ def test_finds(cls, monkeypatch, tmp_path):
         with warnings.catch_warnings():
             assert words in failure(kit_for(make), check)
     finally:
-        for component in made:
+        for component in reversed(made):  # each restores what it found
             with contextlib.suppress(AttributeError):
                 component.clean_up()
         random.setstate(streams[0])

@@ -59,7 +59,7 @@ def checked(wheel, make_environment):
 @pytest.fixture(scope="module")
 def rows(checked):
     """Check the distribution with a short time limit; return the rows by component and check."""
-    result = checked.ttl("check", "Acme_Checked/", "--json", "--time-limit", "5")
+    result = checked.ttl("check", "Acme_Checked/", "--json", "--time-limit", "5", PYTHONPATH="")
     assert (1, "") == (result.status, result.err)
     return {(row["name"], row["check"]): row for row in json.loads(result.out)}
 
@@ -118,7 +118,7 @@ def test_a_component_that_cannot_be_created_is_a_row(rows):
 )
 def test_a_wrong_name_or_setting_is_refused_before_anything_runs(checked, given, status, expected):
     """The error is said before a process is started."""
-    result = checked.ttl("check", *given)
+    result = checked.ttl("check", *given, PYTHONPATH="")
     assert (status, "", set()) == (result.status, result.out, result.imported)
     assert expected in result.err
 

@@ -8,6 +8,8 @@ import pytest
 from environments import ROOT, build_wheels
 from generated import command_helps
 
+pytestmark = pytest.mark.check
+
 PAGE = ROOT / "docs" / "tutorials" / "first-package.md"
 # a file that the text names, or a block of what is typed
 STEP = re.compile(r"(?ms)`((?:src|tests)/\w[\w/.]*)`|^```(console|python)\n(.*?)^```$")

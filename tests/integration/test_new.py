@@ -8,6 +8,8 @@ import sys
 import pytest
 from environments import PIP, ROOT, build_wheels
 
+pytestmark = pytest.mark.check
+
 # names of every length that is accepted give code that is formatted
 COMPONENTS = {
     "component": "ab",

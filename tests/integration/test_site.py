@@ -8,7 +8,7 @@ import pytest
 from browser import open_browser
 from environments import ROOT
 
-pytestmark = pytest.mark.site
+pytestmark = pytest.mark.check
 
 PAGES = [
     "index",

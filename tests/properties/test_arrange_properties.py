@@ -60,7 +60,7 @@ def arranged(items: Sequence[Part]) -> tuple[int, ...] | None:
 
 
 @given(st.lists(parts, max_size=6))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_arrange_gives_the_first_order_that_respects_every_hint(items: list[Part]) -> None:
     """Of all valid orders, it is the least by original positions; if there is none, it fails."""
     assert first_valid_order(items) == arranged(items)
@@ -91,7 +91,7 @@ STEP = re.compile(r"  '(\w+)' before '(\w+)', as '(\w+)' declares (after|before)
 
 
 @given(st.lists(st.builds(Part, st.sampled_from("abc"), hints, hints), min_size=2, max_size=7))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_a_printed_cycle_is_a_real_one(items: list[Part]) -> None:
     """Each printed edge is one that a component declares, and together they are a cycle."""
     try:

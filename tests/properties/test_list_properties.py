@@ -95,7 +95,7 @@ def has_duplicates(components: list[LoopComponent]) -> bool:
 
 
 @given(several, st.lists(edits, max_size=12))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_a_list_of_components_holds_what_a_plain_list_holds(
     start: list[LoopComponent], changes: list[Edit]
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_list_of_components_holds_what_a_plain_list_holds(
 
 
 @given(several, st.lists(edits, max_size=12), st.sets(st.integers(0, 11)))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_names_are_unique_and_stay(
     start: list[LoopComponent], changes: list[Edit], calls: set[int]
 ) -> None:
@@ -127,7 +127,7 @@ def test_names_are_unique_and_stay(
 
 
 @given(several, st.lists(edits, max_size=6), st.sets(one))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_calls_follow_the_list_under_the_rule(
     start: list[LoopComponent], changes: list[Edit], off: set[LoopComponent]
 ) -> None:

@@ -208,7 +208,7 @@ def identities(components: Sequence[object]) -> list[int]:
 
 
 @given(st.lists(calling() | st.builds(provider), max_size=5), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_after_any_edits_the_calls_follow_the_rule(
     start: list[LoopComponent], data: st.DataObject
 ) -> None:
@@ -277,7 +277,7 @@ def is_met(model: Model) -> bool:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_an_edit_is_refused_exactly_if_a_requirement_would_not_be_met(data: st.DataObject) -> None:
     """After each edit, the calls are those of the new list, or those of the old one."""
     model = Model([])

@@ -380,7 +380,7 @@ cases = st.builds(
 
 
 @given(cases)
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 def test_the_loop_fires_the_events_that_the_design_says_with_the_variables_it_says(
     case: Case,
 ) -> None:

@@ -109,7 +109,7 @@ def _refuse_unusable(name: str) -> None:
 
 
 def _refuse_taken(name: str, distribution: str) -> None:
-    offered = discovery.installed_components().get(name, [])
+    offered = [*discovery.find_all(name), *discovery.find_all(name, "bundle")]
     if offered:
         raise ArgumentError(f"the name is taken by the installed component {offered[0]}")
     installed = discovery.installed_distribution(distribution)

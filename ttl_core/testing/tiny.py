@@ -22,12 +22,12 @@ def tiny_model() -> torch.nn.Module:
         >>> tiny_model()(torch.ones(6, 4)).shape
         torch.Size([6, 2])
     """
-    return copy.deepcopy(_model())
+    return copy.deepcopy(_model(torch.get_default_dtype()))
 
 
 @functools.cache
-def _model() -> torch.nn.Module:
-    # made once, as that takes longer than all the rest of a test
+def _model(_: torch.dtype) -> torch.nn.Module:
+    # made once for each default type, as that takes longer than all the rest of a test
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return torch.nn.Sequential(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ttl_core.components.component import Item, LoopComponent
+from ttl_core.discovery import use
 from ttl_core.errors import StateError
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.inside import public_facts, state_facts
@@ -173,7 +176,7 @@ class ResumeChecks(ComponentUnderTest):
 
         def pair() -> TrainTestLoop:
             loop = self._loop()
-            loop.components.append(self.make_components()[-1])
+            loop.components.append(_named(self.make_components()[-1]))
             return loop
 
         self._run_all(pair())
@@ -190,6 +193,15 @@ class ResumeChecks(ComponentUnderTest):
             **_SAME,
         )
         self._check_own(second, reference, what)
+
+
+def _named(item: Item) -> Item:
+    """Return an item with a name of its own, as its configuration may differ in each loop."""
+    if isinstance(item, LoopComponent):
+        item.name = "second"
+        return item
+    spec = use(item) if isinstance(item, str) else item
+    return dataclasses.replace(spec, name="second")
 
 
 def _own(component: Any) -> Facts:

@@ -125,6 +125,8 @@ def contents(directory):
         for name in ("created", "run", "files", "sha256"):
             del manifest[name]
         del state["components"]["checkpoint"]["run"]
+        for record in [*state["manifest"], *manifest["components"]]:
+            del record["config"]  # of `checkpoint` itself
         found[path.name] = repr(manifest), bits(state)
     return found
 

@@ -147,9 +147,9 @@ def test_disabled_it_replaces_nothing(clock):
     """The loop calls the methods of components themselves."""
     part = Logging(clock)
     timer = component_timer.ComponentTimer()
-    loop = TrainTestLoop(torch.nn.Identity(), [timer, part], [0])
+    loop = TrainTestLoop(torch.nn.Identity(), [timer, part], [0, 0])
     loop.components.disable(timer)
-    loop.train(1)
+    loop.train(1)  # the first call of a hook is checked
     assert part.on_batch_end == loop._hooks.on_batch_end
     assert [] == timer.rows
     loop.components.enable(timer)
