@@ -260,7 +260,8 @@ class Environment:
     def close(self):
         """End the process that has imported torch."""
         if self._warm is not None:
-            self._warm.communicate()
+            with self._warm:  # other forks of this process may hold its input open
+                self._warm.kill()
 
 
 class Marks:

@@ -173,10 +173,10 @@ def test_the_table_is_printed_when_the_run_ends(capsys):
     """With a heading, and numbers that line up."""
     loop = TrainTestLoop(torch.nn.Identity(), ["component-timer", Sleep()], [0] * 3)
     loop.train(1)
-    heading, first, *_ = capsys.readouterr().out.splitlines()
+    heading, *rows = capsys.readouterr().out.splitlines()
     assert ["component", "point", "total", "s", "share", "count", "mean", "µs"] == heading.split()
-    assert ["sleep", "on_batch_end"] == first.split()[:2]
-    assert len(heading) == len(first)
+    assert ["sleep", "on_batch_end"] in [row.split()[:2] for row in rows]
+    assert len(heading) == len(rows[0])
 
 
 class Sleep(LoopComponent):
