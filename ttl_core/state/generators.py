@@ -177,7 +177,7 @@ def _walk(path: str, value: Any, seen: set[int], depth: int = 0) -> dict[str, An
             items = [*enumerate(value.args), *value.keywords.items(), ("func", value.func)]
     seen.add(id(value))
     found: dict[str, Any] = {}
-    for name, item in list(items):  # a thread of a component may change what is walked through
+    for name, item in [*items]:  # a thread of a component may change what is walked through
         found |= _walk(f"{path}.{name}", item, seen, depth)
     return found
 
