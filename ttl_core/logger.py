@@ -70,7 +70,7 @@ class Logger(LoopComponent, ABC):
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
         self.every = whole_number("every", every, minimum=1)
-        self._queue = WriteQueue(self._open_and_write, self.in_background)
+        self._queue = WriteQueue(self._open_and_write, partial(own_name, self), self.in_background)
         self._is_open = False
         self._loop: TrainTestLoop | None = None
         self._unwritable: set[str] = set()  # names of values that were left out
@@ -114,7 +114,6 @@ class Logger(LoopComponent, ABC):
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Write what is left when the run ends, and close the store."""
         self._loop = loop
-        self._queue.label = own_name(self)
         status: Status = "complete"
         try:
             return (yield)
@@ -157,7 +156,6 @@ class Logger(LoopComponent, ABC):
 
     def flush(self) -> None:
         """Write what is pending, if the store takes it, and wait until it has."""
-        self._queue.label = own_name(self)
         self._queue.flush()
 
     def _open_and_write(self, records: Sequence[LogRecord]) -> None:

@@ -24,19 +24,24 @@ class WriteQueue:
 
     Args:
         write: writes records, or raises an exception; it is called again with the same ones then.
+        label: returns the name of what writes, for messages.
         in_background: whether to call it in a thread.
 
     Attributes:
-        label: the name of what writes, for messages.
         records: the records that are not known to be written.
         is_failing: whether the last attempt has failed.
     """
 
-    def __init__(self, write: Callable[[list[LogRecord]], None], in_background: bool) -> None:
-        self.label = ""
+    def __init__(
+        self,
+        write: Callable[[list[LogRecord]], None],
+        label: Callable[[], str],
+        in_background: bool,
+    ) -> None:
         self.records: list[LogRecord] = []
         self.is_failing = False
         self._write = write
+        self._label = label
         self._in_background = in_background
         self._thread: ThreadPoolExecutor | None = None
         self._running: Future[Exception | None] | None = None  # an attempt in the thread
@@ -91,7 +96,7 @@ class WriteQueue:
         if self.records:
             _log.error(
                 "%s: %d records could not be written before the run ended",
-                self.label,
+                self._label(),
                 len(self.records),
             )
 
@@ -113,7 +118,7 @@ class WriteQueue:
             self._end(self._attempt(given))
             return
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.label)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=self._label())
         self._running = self._thread.submit(self._attempt, given)
 
     def _attempt(self, records: list[LogRecord]) -> Exception | None:
@@ -135,7 +140,7 @@ class WriteQueue:
             _log.warning(
                 "%s: values cannot be written: %s: %s. Training continues, and they are kept until "
                 "they can be",
-                self.label,
+                self._label(),
                 type(error).__name__,
                 error,
             )
@@ -145,4 +150,4 @@ class WriteQueue:
         n_dropped = len(self.records) - _MAX_KEPT
         if n_dropped > 0:
             del self.records[:n_dropped]
-            _log.error("%s: the oldest %d records are dropped", self.label, n_dropped)
+            _log.error("%s: the oldest %d records are dropped", self._label(), n_dropped)

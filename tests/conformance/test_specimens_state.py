@@ -254,7 +254,7 @@ class ReturnsItsList(LoopComponent):
 
 @found_by("state_stays_as_it_was", "the state that was loaded changes")
 class KeepsWhatItLoads(ReturnsItsList):
-    """It goes on with the list of the state that it was given."""
+    """It continues with the list of the state that it was given."""
 
     def state_dict(self):
         return {"steps": list(self.steps)}

@@ -4,7 +4,7 @@ import pytest
 
 TOOLS = """
     def greet(parser):
-        parser.description = "Greet somebody."
+        parser.description = "Print a greeting."
         parser.add_argument("name")
         parser.add_argument("--status", type=int)
         parser.set_defaults(run=_greet)
@@ -57,7 +57,7 @@ def test_a_command_gets_its_arguments_and_gives_its_status(tools):
 def test_a_command_has_a_help_of_its_own(tools):
     """`ttl COMMAND --help` shows what its function has added to the parser."""
     text = tools.ttl("greet", "--help").success
-    assert text.startswith("usage: ttl greet [-h] [--status STATUS] name\n\nGreet somebody.\n")
+    assert text.startswith("usage: ttl greet [-h] [--status STATUS] name\n\nPrint a greeting.\n")
 
 
 def test_a_command_of_the_core_wins_and_says_so(tools):

@@ -148,6 +148,22 @@ def test_a_state_is_found_under_the_former_name(install_old, install_new):
     assert [3, 13, 23] == [component.most for component in resumed.components[:3]]
 
 
+def test_the_version_of_a_state_is_found_under_the_former_name(install_distribution, monkeypatch):
+    """A state of the present version is not taken for an older one."""
+    monkeypatch.setattr(loading, "_reported", set())
+    version_2 = SOURCE + "\n    state_version = 2\n"
+    install_distribution("acme-clip", OLD, version_2)
+    recorder = StateRecorder()
+    make_loop("clip", recorder).train(1)
+    upgrade = "\n    def upgrade_state(self, state, from_version):\n        raise AssertionError\n"
+    install_distribution("acme-clip", NEW, version_2 + upgrade)
+    resumed = make_loop("norm-clip", StateRecorder())
+    with pytest.warns(FutureWarning, match="'clip' is now called 'norm-clip'"):
+        resumed.load_state_dict(recorder.states[-1])
+    resumed.train(1)
+    assert 3 == resumed.components[0].most
+
+
 def test_an_unknown_name_is_still_unknown(install_new):
     """The error suggests what is installed."""
     install_new()

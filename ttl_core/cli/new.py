@@ -14,7 +14,6 @@ from pathlib import Path
 
 import ttl_core
 from ttl_core import discovery
-from ttl_core.arguments import is_component_name, kebab_case
 from ttl_core.errors import ArgumentError
 
 KINDS = ("component", "hookspecs", "logger", "bundle")
@@ -61,7 +60,8 @@ def create_distribution(name: str, kind: str) -> int:
         kind: one of `KINDS`.
 
     Raises:
-        ArgumentError: the name cannot be used, or the folder cannot be written to.
+        UnknownNameError: the name is none by the grammar.
+        ArgumentError: it cannot be used, or the folder cannot be written to.
     """
     _refuse_unusable(name)
     distribution, package = f"ttl-{name}", f"ttl_{name.replace('-', '_')}"
@@ -85,13 +85,7 @@ def create_distribution(name: str, kind: str) -> int:
 def _refuse_unusable(name: str) -> None:
     if name in (PLACEHOLDER, "name"):
         raise ArgumentError(f"{name!r} is the placeholder of the documentation: choose a name")
-    if not is_component_name(name):
-        likely = kebab_case(name)
-        hint = "" if likely == "component" else f". Did you mean {likely!r}?"
-        raise ArgumentError(
-            f"{name!r} cannot be a component's name: names are small letters, digits and single "
-            f"dashes, as in 'grad-clip'{hint}"
-        )
+    discovery.check_name(name, "component")
     if name.startswith("ttl-"):
         raise ArgumentError(
             f"{name!r} begins with 'ttl-', which the distribution gets by itself: "

@@ -9,8 +9,24 @@ from typing import Any
 from ttl_core.arguments import describe
 from ttl_core.errors import ComponentRejectedError
 
+PAIR = ("state_dict", "load_state_dict")
+"""The methods of an object that has state."""
+
 _PLAIN = bool | int | float | str | PurePath
-_PAIR = {"state_dict": "self", "load_state_dict": "self, state"}
+_ARGUMENTS = dict(zip(PAIR, ("self", "self, state"), strict=True))
+
+
+def half_of_pair(value: object) -> tuple[str, str] | None:
+    """Return which of the two methods an object has and lacks; None if it has both or neither.
+
+    Args:
+        value: the object.
+    """
+    there = [name for name in PAIR if callable(getattr(value, name, None))]
+    if len(there) != 1:
+        return None
+    (missing,) = {*PAIR} - {*there}
+    return there[0], missing
 
 
 def check_state_methods(component: object, owner: object) -> None:
@@ -23,13 +39,13 @@ def check_state_methods(component: object, owner: object) -> None:
     Raises:
         ComponentRejectedError: one of the two methods is missing, or its version is no number.
     """
-    there = [name for name in _PAIR if callable(getattr(component, name, None))]
-    if len(there) == 1:
-        (missing,) = _PAIR.keys() - there
+    half = half_of_pair(component)
+    if half is not None:
+        there, missing = half
         raise ComponentRejectedError(
-            f"{owner} cannot join: it has {there[0]}() but no {missing}(), so its state would be "
+            f"{owner} cannot join: it has {there}() but no {missing}(), so its state would be "
             f"lost when a run resumes. Write both, or give that one another name:\n"
-            f"    def {missing}({_PAIR[missing]}):"
+            f"    def {missing}({_ARGUMENTS[missing]}):"
         )
     version = getattr(component, "state_version", 1)
     if type(version) is not int or version < 1:

@@ -88,11 +88,8 @@ class Attribution:
 
     def find_caller(self) -> Member | None:
         """Return the component that calls what calls this; None if none does."""
-        with contextlib.suppress(Exception):  # knowing it is worth no failure
-            stack = list(traceback.walk_stack(sys._getframe(1)))
-            caller = self._find_deepest(reversed(stack))
-            return None if caller is None else _member(caller)
-        return None
+        caller = self._find_calling()
+        return None if caller is None else _member(caller)
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[None]:
@@ -102,12 +99,17 @@ class Attribution:
         except BaseException as exception:
             self.attribute(exception)
             with contextlib.suppress(Exception):
-                stack = list(traceback.walk_stack(sys._getframe()))
-                caller = self._find_deepest(reversed(stack))
-                index = _find_note(exception)
+                caller, index = self._find_calling(), _find_note(exception)
                 if caller is not None and index is not None:
                     exception.__notes__[index] += f", in a validate() called by {_where(caller)}"
             raise
+
+    def _find_calling(self) -> pluggy.HookImpl | None:
+        """Return the innermost implementation that is running; None if none is."""
+        with contextlib.suppress(Exception):  # knowing it is worth no failure
+            stack = list(traceback.walk_stack(sys._getframe(1)))
+            return self._find_deepest(reversed(stack))
+        return None
 
     def _find_deepest(self, frames: Iterable[tuple[FrameType, int]]) -> pluggy.HookImpl | None:
         """Return the implementation that runs in the innermost of some frames, outermost first."""

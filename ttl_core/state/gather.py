@@ -12,6 +12,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ttl_core.arguments import user_stacklevel
+from ttl_core.components.stateful import half_of_pair
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
@@ -19,7 +20,7 @@ from ttl_core.state.data_order import state_between_epochs
 from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
-from ttl_core.state.protocol import PAIR, State, has_state
+from ttl_core.state.protocol import State, has_state
 from ttl_core.state.random_numbers import random_state
 
 if TYPE_CHECKING:
@@ -116,9 +117,9 @@ def warn_of_half_pairs(loop: TrainTestLoop, members: Sequence[Member]) -> None:
     """
     lines = []
     for name, value in _candidates(loop, members).items():
-        halves = {half: callable(getattr(value, half, None)) for half in PAIR}
-        if len({*halves.values()}) == 2:
-            there, missing = sorted(halves, key=lambda half: not halves[half])
+        half = half_of_pair(value)
+        if half is not None:
+            there, missing = half
             lines.append(f"{name!r}, a {type(value).__name__}, has {there}() but no {missing}()")
     if lines:
         warnings.warn(

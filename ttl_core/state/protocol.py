@@ -6,13 +6,11 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from ttl_core.components.stateful import PAIR
 from ttl_core.errors import StateError, TTLError
 
 State = dict[str, Any]
 """What `state_dict()` returns."""
-
-PAIR = ("state_dict", "load_state_dict")
-"""The methods of an object that has state."""
 
 
 @runtime_checkable

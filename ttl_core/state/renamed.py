@@ -34,10 +34,11 @@ def with_current_names(state: Mapping[str, Any]) -> State:
         parts = path.split(".")
         return ".".join([parts[0], names.get(parts[1], parts[1]), *parts[2:]])
 
+    by_name = ("components", "state_versions")
     return {
         **state,
         "manifest": manifest,
-        "components": {names.get(n, n): its for n, its in state["components"].items()},
+        **{key: {names.get(n, n): v for n, v in state.get(key, {}).items()} for key in by_name},
         "generators": {
             renamed(path) if path.startswith("components.") else path: its
             for path, its in state.get("generators", {}).items()

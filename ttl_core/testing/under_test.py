@@ -133,6 +133,13 @@ class ComponentUnderTest:
     def _loop_of(self, items: list[Item]) -> TrainTestLoop:
         return TrainTestLoop(self.make_model(), items, self.make_data(), self.make_data(2))
 
+    @staticmethod
+    def _logged(loop: TrainTestLoop) -> LogBook:
+        """Return a record of what a loop logs from now on."""
+        log = LogBook()
+        loop.components.insert(0, log)
+        return log
+
     def _run_all(
         self,
         loop: TrainTestLoop,
@@ -171,8 +178,7 @@ class ComponentUnderTest:
         """Return what all kinds of runs of a loop come to, with where they leave random streams."""
         with seeded():
             loop = make()
-            log = LogBook()
-            loop.components.insert(0, log)
+            log = self._logged(loop)
             self._run_all(loop)
             return {**outcome(loop, log), **random_facts()}
 

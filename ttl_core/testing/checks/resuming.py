@@ -72,9 +72,9 @@ class ResumeChecks(ComponentUnderTest):
                 where = f"epoch {loop.epoch_num}, step {loop.global_step}"
                 taken.append(_Taken(loop.state_dict(), len(log.entries), where))
 
-        loop, log = make(), LogBook()
+        loop = make()
         it = under_test(loop)
-        loop.components.insert(0, log)
+        log = self._logged(loop)
         loop.components.append(Probe(take, "on_safe_point"))
         loop.train(n_epochs=2)
         if not taken:
@@ -108,12 +108,30 @@ class ResumeChecks(ComponentUnderTest):
 
     def _resume(self, loop: TrainTestLoop, taken: _Taken) -> Facts:
         """Resume a run in a loop, and return what it came to."""
-        log = LogBook()
-        loop.components.insert(0, log)
+        log = self._logged(loop)
         with seeded():
             loop.load_state_dict(taken.state)
             loop.train(n_epochs=2)
         return outcome(loop, log)
+
+    def _check_resumes(
+        self, loop: TrainTestLoop, taken: _Taken, reference: _Reference, what: str
+    ) -> None:
+        """Check that a run that resumes comes to what the one comes to in which a state was taken.
+
+        Args:
+            loop: the loop in which it resumes.
+            taken: the state.
+            reference: the run in which it was taken.
+            what: what a difference means.
+        """
+        check_same(
+            self._resume(loop, taken),
+            reference.end_after(taken.n_logged),
+            what=what,
+            unstable=self._varying,
+            **_SAME,
+        )
 
     @property
     def _has_own_outcome(self) -> bool:
@@ -134,13 +152,8 @@ class ResumeChecks(ComponentUnderTest):
         """
         reference = self._reference()
         for taken in reference.taken:
-            check_same(
-                self._resume(self._loop(), taken),
-                reference.end_after(taken.n_logged),
-                what=f"a run that resumes from the safe point at {taken.where} differs",
-                unstable=self._varying,
-                **_SAME,
-            )
+            what = f"a run that resumes from the safe point at {taken.where} differs"
+            self._check_resumes(self._loop(), taken, reference, what)
 
     def test_resumes_its_own_state(self) -> None:
         """A resumed run ends with the same state, and public attributes, of the component."""
@@ -162,13 +175,7 @@ class ResumeChecks(ComponentUnderTest):
         again.components.append(used)
         taken = reference.taken[0]
         what = "a component that has run before does not go back to an earlier state"
-        check_same(
-            self._resume(again, taken),
-            reference.end_after(taken.n_logged),
-            what=what,
-            unstable=self._varying,
-            **_SAME,
-        )
+        self._check_resumes(again, taken, reference, what)
         self._check_own(used, reference, what)
 
     def test_two_instances_resume_exactly(self) -> None:
@@ -185,13 +192,7 @@ class ResumeChecks(ComponentUnderTest):
         loop = pair()
         second = under_test(loop)
         what = "with a second instance in the list, a run that resumes differs"
-        check_same(
-            self._resume(loop, taken),
-            reference.end_after(taken.n_logged),
-            what=what,
-            unstable=self._varying,
-            **_SAME,
-        )
+        self._check_resumes(loop, taken, reference, what)
         self._check_own(second, reference, what)
 
 

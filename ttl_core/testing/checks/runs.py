@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import Facts, LogBook, as_text, check_same, outcome, weight_facts
+from ttl_core.testing.outcome import Facts, as_text, check_same, outcome, weight_facts
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
 from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
 
@@ -56,8 +56,8 @@ class RunChecks(ComponentUnderTest):
                 loop.validate(self.make_data(3))  # more batches than were trained
 
         def trained(validates: bool) -> dict[str, str]:
-            loop, log = self._loop(), LogBook()
-            loop.components.insert(0, log)
+            loop = self._loop()
+            log = self._logged(loop)
             if validates:
                 loop.components.append(Probe(validate, "on_batch_end"))
             with seeded():
@@ -101,8 +101,8 @@ class RunChecks(ComponentUnderTest):
         """Before and after an unrelated component that logs, it does the same."""
 
         def trained(is_first: bool) -> dict[str, str]:
-            loop, log = self._loop(), LogBook()
-            loop.components.insert(0, log)
+            loop = self._loop()
+            log = self._logged(loop)
             loop.components.insert(len(loop.components) - is_first, MeanLoss())
             with seeded():
                 self._run_all(loop)
@@ -125,7 +125,7 @@ class RunChecks(ComponentUnderTest):
         Args:
             old_value: what is put in place of the weights and learning rates of the first one.
         """
-        loop, log = self._loop(), LogBook()
+        loop = self._loop()
         loop.train(n_epochs=1)
         for tensor in loop.model.state_dict().values():
             if tensor.is_floating_point():
@@ -133,7 +133,7 @@ class RunChecks(ComponentUnderTest):
         for group in getattr(vars(loop).get("optimizer"), "param_groups", ()):
             group["lr"] = old_value
         loop.model = self.make_model()
-        loop.components.insert(0, log)
+        log = self._logged(loop)
         with seeded():
             loop.train(n_epochs=1)
         return outcome(loop, log)

@@ -10,7 +10,7 @@ import torch
 from ttl_core.state.protocol import has_state
 from ttl_core.testing.checks.resuming import ResumeChecks
 from ttl_core.testing.inside import shared_facts, state_facts
-from ttl_core.testing.outcome import Facts, LogBook, check_same, outcome, plain_facts
+from ttl_core.testing.outcome import Facts, check_same, outcome, plain_facts
 from ttl_core.testing.probes import MOMENTS, Probe
 from ttl_core.testing.surroundings import changes
 from ttl_core.testing.under_test import seeded, under_test
@@ -54,9 +54,9 @@ class StateChecks(ResumeChecks):
             def call(*_: object) -> None:
                 it.state_dict()
 
-            loop, log = self._loop(), LogBook()
+            loop = self._loop()
             it: Any = under_test(loop)
-            loop.components.insert(0, log)
+            log = self._logged(loop)
             if calls:
                 call()
                 loop.components.append(Probe(call, *MOMENTS))
@@ -96,7 +96,7 @@ class StateChecks(ResumeChecks):
         state = torch.load(stream, weights_only=True)
         other = self._loop()
         before = plain_facts(state["components"], "its state")
-        other.components.insert(0, LogBook())  # as in the run from which the state is
+        self._logged(other)  # as in the run from which the state is
         other.load_state_dict(state, copy=False)
         other.train(n_epochs=2)
         _check_stays(before, plain_facts(state["components"], "its state"), "that was loaded")

@@ -6,7 +6,7 @@ import itertools
 
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import Facts, LogBook, check_same, outcome, random_facts
+from ttl_core.testing.outcome import Facts, check_same, outcome, random_facts
 from ttl_core.testing.probes import MOMENTS, Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
 
@@ -63,9 +63,8 @@ class ToggleChecks(ComponentUnderTest):
         absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
 
         def second_run(loop: TrainTestLoop) -> Facts:
-            log = LogBook()
+            log = self._logged(loop)
             loop.metrics.clear()
-            loop.components.insert(0, log)
             with seeded():
                 self._run_all(loop)
                 return {**outcome(loop, log), **random_facts()}
