@@ -27,6 +27,7 @@ from recorded_run import record
 
 import ttl_core.testing
 from ttl_core import discovery
+from ttl_core.cli.importer import provided_by
 from ttl_core.cli.main import main
 from ttl_core.cli.text import summary
 from ttl_core.components.hints import read_hints
@@ -106,11 +107,10 @@ def callback_points() -> str:
 def provided_points() -> str:
     """Return a list of the callback points that installed components provide."""
     return "\n".join(
-        f"- `{name}({', '.join(list(inspect.signature(function).parameters)[1:])})` of "
-        f"{_link(component.name)}: {summary(function)}"
+        f"- `{signature}` of {_link(component.name)}: {text}"
         for component, factory in _installed()
-        for name, function in vars(getattr(factory, "hookspecs", None) or object).items()
-        if hasattr(function, "ttl_spec")
+        if isinstance(factory, type)
+        for signature, text in provided_by(factory, component)
     )
 
 
