@@ -42,12 +42,12 @@ _TRAINING_POINTS = (
     *("on_train_begin", "on_grads_reset", "on_backward_pass", "on_optim_step"),
     *("on_safe_point", "on_train_end"),
 )
-_RUNS_WITH: dict[str | None, tuple[str, ...]] = {
+_KINDS_WITH: dict[str | None, tuple[str, ...]] = {
     **dict.fromkeys(_TRAINING_POINTS, ("train",)),
     **dict.fromkeys(("on_test_begin", "on_test_end"), ("test",)),
     **dict.fromkeys(("on_predict_begin", "on_predict_end"), ("predict",)),
 }
-"""The runs that have a callback point, for those that not all have."""
+"""The kinds of runs that have a callback point, for points that not all have."""
 
 Result = TypeVar("Result")
 
@@ -140,24 +140,15 @@ class ComponentUnderTest:
         loop.components.insert(0, log)
         return log
 
-    def _run_all(
-        self,
-        loop: TrainTestLoop,
-        tolerating: type[Exception] | tuple[()] = (),
-        *,
-        n_epochs: int = 2,
-        moment: str | None = None,
-    ) -> list[BaseException]:
-        """Train, validate, test and predict.
+    def _runs_of(
+        self, loop: TrainTestLoop, moment: str | None = None, *, n_epochs: int = 1
+    ) -> list[Callable[[], object]]:
+        """Return what calls each kind of run: train, validate, test and predict.
 
         Args:
             loop: the loop.
-            tolerating: what the runs may raise.
+            moment: a callback point, to leave out the kinds that do not have it.
             n_epochs: how many epochs to train.
-            moment: runs without this callback point are left out; None for all.
-
-        Returns:
-            What they raised.
         """
         runs: dict[str, Callable[[], object]] = {
             "train": lambda: loop.train(n_epochs),
@@ -166,13 +157,31 @@ class ComponentUnderTest:
             # without scores to collect in a control run without a component that sets them
             "predict": lambda: loop.predict(self.make_data(1), collect=False),
         }
-        caught: list[BaseException] = []
-        for name in _RUNS_WITH.get(moment, runs):
-            try:
-                runs[name]()
-            except tolerating as error:
-                caught.append(error)
-        return caught
+        return [runs[kind] for kind in _KINDS_WITH.get(moment, runs)]
+
+    def _run_all(self, loop: TrainTestLoop) -> None:
+        """Train for two epochs, validate, test and predict."""
+        for run in self._runs_of(loop, n_epochs=2):
+            run()
+
+    def _runs_with(
+        self, loop: TrainTestLoop, probe: LoopComponent, moment: str
+    ) -> Iterator[Callable[[], object]]:
+        """Yield what calls runs of a loop, with a probe behind its components and before them.
+
+        One loop serves all of them, and the probe moves between runs: checks do this for each
+        moment, and components may take long to be created and to run.
+
+        Args:
+            loop: the loop.
+            probe: acts at the moment.
+            moment: a callback point.
+        """
+        first, *others = self._runs_of(loop, moment)
+        for number, run in enumerate([first, first, *others]):
+            loop.components.insert(0 if number % 2 else len(loop.components), probe)
+            yield run
+            loop.components.remove(probe)
 
     def _outcome_of_all(self, make: Callable[[], TrainTestLoop]) -> Facts:
         """Return what all kinds of runs of a loop come to, with where they leave random streams."""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.probes import MOMENTS, PlannedError, Probe
 from ttl_core.testing.under_test import ComponentUnderTest
-
-_EVERYWHERE = list(itertools.product(MOMENTS, (True, False)))
-"""Every moment, before and after the component."""
-
 
 _WHERE = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_forward_pass", "on_batch_end")
 """Where others may raise what means something to Python."""
@@ -28,16 +22,14 @@ class EndingChecks(ComponentUnderTest):
     def test_survives_stop(self) -> None:
         """stop() at any point ends the run cleanly, and the loop can train again."""
         self._warm_up()
-        for moment, first in _EVERYWHERE:
-            self._stop_at(moment, first)
+        for moment in MOMENTS:
+            self._stop_at(moment)
 
-    def _stop_at(self, moment: str, first: bool) -> None:
+    def _stop_at(self, moment: str) -> None:
         loop = self._loop()
         with self._nothing_left_behind(loop, f"stop() in {moment}"):
-            probe = Probe(lambda loop, _: loop.stop(), moment)
-            loop.components.insert(0 if first else len(loop.components), probe)
-            self._run_all(loop, n_epochs=1, moment=moment)
-            loop.components.remove(probe)
+            for run in self._runs_with(loop, Probe(lambda loop, _: loop.stop(), moment), moment):
+                run()
         if loop.epoch_num and moment not in _TOO_LATE:
             raise AssertionError(f"stop() in {moment} was swallowed: the run went on")
         self._train_again(loop, f"after stop() in {moment}")
@@ -45,11 +37,12 @@ class EndingChecks(ComponentUnderTest):
     def test_survives_an_exception(self) -> None:
         """An exception at any point passes unchanged, and the loop can train again."""
         self._warm_up()
-        for moment, first in _EVERYWHERE:
-            self._fail_at(moment, first)
+        for moment in MOMENTS:
+            self._fail_at(moment)
 
-    def _fail_at(self, moment: str, first: bool) -> None:
+    def _fail_at(self, moment: str) -> None:
         raised: list[BaseException] = []
+        caught: list[BaseException] = []
 
         def fail(*_: object) -> None:
             raised.append(PlannedError(f"raised in {moment}, to see what happens"))
@@ -57,19 +50,19 @@ class EndingChecks(ComponentUnderTest):
 
         loop = self._loop()
         with self._nothing_left_behind(loop, f"an exception in {moment}"):
-            probe = Probe(fail, moment)
-            loop.components.insert(0 if first else len(loop.components), probe)
-            try:
-                caught = self._run_all(loop, tolerating=PlannedError, n_epochs=1, moment=moment)
-            except Exception as error:
-                if not raised:
-                    raise
-                raise AssertionError(
-                    f"an exception of another component in {moment} was swallowed, or led to "
-                    f"another one: {type(error).__name__}: {error}"
-                ) from error
+            for run in self._runs_with(loop, Probe(fail, moment), moment):
+                try:
+                    run()
+                except PlannedError as error:
+                    caught.append(error)
+                except Exception as error:
+                    if not raised:
+                        raise
+                    raise AssertionError(
+                        f"an exception of another component in {moment} was swallowed, or led to "
+                        f"another one: {type(error).__name__}: {error}"
+                    ) from error
             _check_passed(raised, caught, moment)
-            loop.components.remove(probe)
         self._train_again(loop, f"after an exception in {moment}")
 
     @pytest.mark.parametrize("kind", [StopIteration, KeyboardInterrupt, SystemExit])

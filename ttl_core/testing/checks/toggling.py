@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 from ttl_core.errors import TTLError
@@ -17,10 +18,10 @@ class ToggleChecks(ComponentUnderTest):
     def test_can_be_toggled(self) -> None:
         """Toggled at any point, it raises only what ttl explains, and is undone at the end."""
         self._warm_up()
-        for moment, on in itertools.product(MOMENTS, (True, False)):
-            self._toggle_at(moment, on)
+        for moment, is_enabled in itertools.product(MOMENTS, (True, False)):
+            self._toggle_at(moment, is_enabled)
 
-    def _toggle_at(self, moment: str, on: bool) -> None:
+    def _toggle_at(self, moment: str, is_enabled: bool) -> None:
         def toggle(*_: object) -> None:
             if loop.components.is_enabled(it):
                 loop.components.disable(it)
@@ -29,11 +30,15 @@ class ToggleChecks(ComponentUnderTest):
 
         loop = self._loop()
         it = under_test(loop)
+        runs = self._runs_of(loop, moment)
         with self._nothing_left_behind(loop, f"it was toggled in {moment}"):
             loop.components.append(Probe(toggle, moment))
-            if not on:
+            if not is_enabled:
                 loop.components.disable(it)
-            self._run_all(loop, tolerating=TTLError, n_epochs=1, moment=moment)
+                runs = runs[:1]  # further ones would begin as the first one has left it
+            for run in runs:
+                with contextlib.suppress(TTLError):
+                    run()
             loop.components.pop()
             loop.components.enable(it)
         loop.train(n_epochs=1)
