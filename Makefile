@@ -30,7 +30,7 @@ demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 test: $(SETUP)  ## run every test but those that other commands run
 	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not check and not release"
 
-check: $(SETUP)  ## lint, format, types, import contracts, documentation and its site, what `ttl new` writes
+check: $(SETUP)  ## lint, format, types, import contracts, documentation, wheels, examples, what `ttl new` writes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ttl_core $(addsuffix /src,$(PLUGIN_DIRS)) tests/typing benchmarks docs/_ext

@@ -46,10 +46,10 @@ class Measured:
 def assert_ratio():
     """Measure one thing against another, add a row to the table, and check the ratio."""
 
-    def check(what, one, against, other, *, limit, repeats=15, per=1, unit="µs"):
+    def check(what, one, against, other, *, limit, repeats=9, per=1, unit="µs"):
         measured = Measured(one, other, repeats)
         if measured.ratio > limit:  # it may be noise: measure longer, and use that
-            measured = Measured(one, other, 3 * repeats)
+            measured = Measured(one, other, max(45, 3 * repeats))
         scale = {"µs": 1e6, "ms": 1e3}[unit] / per
         ROWS.append(
             f"{what:58} {measured.one * scale:8.2f} {unit}  {measured.other * scale:8.2f} {unit} "

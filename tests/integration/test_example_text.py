@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
 import torch
 from examples import FOLDER, run_example
 from programs import python_output
+
+pytestmark = pytest.mark.check
 
 
 def test_the_text_example_learns_more_than_how_frequent_characters_are():

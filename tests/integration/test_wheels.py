@@ -10,6 +10,8 @@ import pytest
 from environments import ROOT, Environment, build_wheels, link_requirements, requirements_of
 from examples import DIGITS, assert_trained_well, run_example
 
+pytestmark = pytest.mark.check
+
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork() and pro
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}
 RAISED = {signal.SIGTERM: "SystemExit", signal.SIGINT: "KeyboardInterrupt"}
 LIMIT = 40  # seconds, for a run that hangs
+IN_SOAK = pytest.mark.soak  # further places of what another case tests
 TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
@@ -216,15 +217,25 @@ def check_nothing_is_lost(start, folder, run, bits, **data):
 ONCE = [
     # the signal, whether it is sent to the process group, workers, when
     (TERM, False, 0, {"point": "on_grads_reset", "step": 2}),
-    (INT, False, 0, {"point": "on_batch_begin", "step": 0}),
-    (TERM, False, 0, {"point": "on_epoch_begin", "step": 4, "desc": "valid"}),
+    pytest.param(INT, False, 0, {"point": "on_batch_begin", "step": 0}, marks=IN_SOAK),
+    pytest.param(
+        TERM, False, 0, {"point": "on_epoch_begin", "step": 4, "desc": "valid"}, marks=IN_SOAK
+    ),
     (INT, False, 0, {"point": "on_forward_pass", "step": 8, "desc": "valid", "batch": 3}),
     (TERM, False, 0, {"point": "on_safe_point", "step": 9}),
-    (INT, False, 0, {"point": "checkpoint_saved", "step": 8, "desc": "valid"}),
+    pytest.param(
+        INT, False, 0, {"point": "checkpoint_saved", "step": 8, "desc": "valid"}, marks=IN_SOAK
+    ),
     (TERM, True, 2, {"point": "on_backward_pass", "step": 1}),
-    (INT, True, 2, {"point": "on_optim_step", "step": 6}),
-    (TERM, True, 2, {"point": "on_batch_end", "step": 4}),
-    (INT, True, 2, {"point": "on_loss_compute", "step": 4, "desc": "valid", "batch": 1}),
+    pytest.param(INT, True, 2, {"point": "on_optim_step", "step": 6}, marks=IN_SOAK),
+    pytest.param(TERM, True, 2, {"point": "on_batch_end", "step": 4}, marks=IN_SOAK),
+    pytest.param(
+        INT,
+        True,
+        2,
+        {"point": "on_loss_compute", "step": 4, "desc": "valid", "batch": 1},
+        marks=IN_SOAK,
+    ),
     (TERM, True, 2, {"point": "on_forward_pass", "step": 8, "desc": "valid", "batch": 1}),
 ]
 
@@ -377,8 +388,8 @@ TWICE = [
     (INT, INT, False, 0, 5),
     (TERM, TERM, True, 2, 6),
     (INT, INT, True, 2, 6),
-    (TERM, INT, False, 0, 10),
-    (INT, TERM, True, 2, 1),
+    pytest.param(TERM, INT, False, 0, 10, marks=IN_SOAK),
+    pytest.param(INT, TERM, True, 2, 1, marks=IN_SOAK),
 ]
 
 

@@ -308,9 +308,8 @@ def test_a_module_as_loss_keeps_its_state(make_loop):
     [
         (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), 2),  # its first step has no state yet
         (lambda p: torch.optim.AdamW(p, lr=0.01), 1),
-        (lambda p: torch.optim.RMSprop(p, lr=0.01), 1),
     ],
-    ids=["SGD", "AdamW", "RMSprop"],
+    ids=["SGD", "AdamW"],
 )
 def test_steps_are_compiled_once(make_loop, backend, make, n_graphs):
     """A learning rate that changes compiles nothing, and weights are those of a loop by hand."""
