@@ -9,7 +9,7 @@ import torch
 
 from ttl_core.state.protocol import has_state
 from ttl_core.testing.checks.resuming import ResumeChecks
-from ttl_core.testing.inside import shared_facts, state_facts
+from ttl_core.testing.inside import kept_defaults, shared_facts, state_facts
 from ttl_core.testing.outcome import Facts, check_same, outcome, plain_facts
 from ttl_core.testing.probes import MOMENTS, Probe
 from ttl_core.testing.surroundings import changes
@@ -105,6 +105,9 @@ class StateChecks(ResumeChecks):
         """A run changes nothing in another instance, its class, or its module."""
         self._warm_up()
         idle = under_test(self._loop())
+        kept = next(kept_defaults(idle), None)
+        if kept:
+            raise AssertionError(f"all instances share {kept}. Copy it in __init__")
         before = shared_facts(idle)
         self._run_all(self._loop())
         lines = changes(before, shared_facts(idle))
