@@ -161,7 +161,7 @@ class RunChecks(ComponentUnderTest):
             elif loop.is_training and not loop.is_stepping:
                 lines.extend(changes(before, optimizer_settings(loop)))
 
-        loop.train_data, loop.valid_data = self.make_data(4), None
+        loop.train_data = self.make_data(4)
         loop.components.insert(0, Accumulate())
         loop.components.insert(0, Probe(look, "on_batch_begin"))
         loop.components.append(Probe(look, "on_batch_end"))
