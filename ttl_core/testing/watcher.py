@@ -28,11 +28,14 @@ _POINTS_OF = {
 }
 """The points whose meaning it is to write what belongs to others."""
 
-_UNTIL = {
-    "scores": {"on_forward_pass", "on_loss_compute"},
-    "loss": {"on_forward_pass", "on_loss_compute"},
+_IS_READ = {
+    "scores": {"on_backward_pass", "on_optim_step", "on_batch_end"},
+    "loss": {"on_backward_pass", "on_optim_step", "on_batch_end"},
 }
-"""The only points in which what the rest of a batch reads may be written, and left so."""
+"""The points at which the rest of the batch reads a variable, and no component leaves it changed.
+
+A component may exchange it within its hook, as by a wrapper that restores it after the yield.
+"""
 
 _READ_ONLY = {"on_log", "on_safe_point"}
 """The points in which nothing is written, whatever a component declares."""
@@ -204,7 +207,7 @@ class Watcher(LoopComponent):
     def _is_allowed(self, kind: str, point: str) -> bool:
         if point in _POINTS_OF.get(kind, ()):
             return True
-        if kind in _UNTIL and point not in _UNTIL[kind]:
+        if point in _IS_READ.get(kind, ()):
             return False
         return kind in self._declared and point not in _READ_ONLY
 
