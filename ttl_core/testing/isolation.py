@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-_OF_PYTEST = "PYTEST_CURRENT_TEST"  # it changes within a test
+_NOT_OF_COMPONENTS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_", "TRITON_")
+"""Beginnings of environment variables that pytest, or torch when it is first used, sets itself."""
 
 Restore = Callable[[], object]
 
@@ -117,7 +118,9 @@ def _setting(read: Callable[[], Any], write: Callable[[Any], object]) -> Restore
 
 
 def _restore_environment(found: dict[str, str]) -> None:
-    for name in {*os.environ, *found} - {_OF_PYTEST}:
+    for name in {*os.environ, *found}:
+        if name.startswith(_NOT_OF_COMPONENTS):
+            continue
         if name not in found:
             del os.environ[name]
         elif os.environ.get(name) != found[name]:

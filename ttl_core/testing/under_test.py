@@ -212,8 +212,12 @@ class ComponentUnderTest:
 
     @once
     def _warm_up(self) -> bool:
-        """Run once, as libraries set up something in the process when they are first used."""
-        self._run_all(self._loop())
+        """Run once, as libraries set up something in the process when they are first used.
+
+        Settings are restored, as else it would hide those that the component makes.
+        """
+        with isolated():
+            self._run_all(self._loop())
         return True
 
     @contextlib.contextmanager
