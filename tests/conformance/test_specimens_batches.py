@@ -6,7 +6,7 @@ import pytest
 import torch
 from specimens import SPECIMENS, failure, found_by, kit_for, specimens_of
 
-from ttl_core import LoopComponent
+from ttl_core import LoopComponent, hookimpl
 
 
 @found_by("takes_batches_of_any_form", "KeyError: 0")
@@ -301,8 +301,66 @@ class IsLast(LoopComponent):
                 parameter.data.mul_(0.9)
 
 
+@found_by("leaves_logged_tensors_alone", "'train/loss' was removed for all after it")
+class RemovesLogged(LoopComponent):
+    """It takes the loss out of what all others receive."""
+
+    def on_log(self, loop, metrics):
+        metrics.pop("train/loss", None)
+
+
+@found_by("does_not_grow", "its attribute '_inputs' keeps more tensors after each training batch")
+class KeepsBatches(LoopComponent):
+    """It keeps the batches of all epochs."""
+
+    def __init__(self):
+        self._inputs = []
+
+    def on_batch_end(self, loop):
+        if loop.is_training:
+            self._inputs.append(loop.batch)
+
+
+@found_by("passes_results_on", "on_forward_pass, in train epoch 0, batch 0: it returned None")
+class DropsResults(LoopComponent):
+    """Its wrapper yields, and does not return what it received."""
+
+    @hookimpl(wrapper=True)
+    def on_forward_pass(self, loop):
+        self.n = loop.batch_num
+        yield
+
+
+@found_by("writes_only_what_is_its_own", "on_backward_pass, in train epoch 0, batch 0: loop.loss")
+class LeavesScaledLoss(LoopComponent):
+    """It scales the loss and leaves it so, which what it declares does not cover."""
+
+    writes = ("loss", "gradients")
+
+    @hookimpl(wrapper=True)
+    def on_backward_pass(self, loop):
+        loop.loss = loop.loss * 8
+        result = yield
+        for parameter in loop.model.parameters():
+            parameter.grad /= 8
+        return result
+
+
+@found_by("leaves_rates_while_gradients_accumulate", "'lr' of group 0 of optimizer 0 was")
+class CountsBatches(LoopComponent):
+    """It warms up by batches, also where several make a step."""
+
+    n = 0
+
+    def on_backward_pass(self, loop):
+        self.n += 1
+        for group in loop.optimizer.param_groups:
+            group["lr"] = 0.01 * self.n
+
+
 @pytest.mark.parametrize("cls", specimens_of(__name__), ids=lambda cls: cls.__name__)
 def test_finds(cls):
     """The check that is named finds the bug, and says so in words."""
     check, words = SPECIMENS[cls]
-    assert words in failure(kit_for(cls), check)
+    kit = kit_for(cls, writes=getattr(cls, "writes", ()))
+    assert words in failure(kit, check)

@@ -102,6 +102,17 @@ class ForgottenInsideEpoch(LoopComponent):
         loop.log({"n-in-epoch": self.n})
 
 
+@found_by("instances_share_nothing", "the list in its attribute 'names', which is the default")
+class MutableDefault(LoopComponent):
+    """It keeps the default of an argument, and adds to it once: a second run adds nothing."""
+
+    def __init__(self, names=[]):  # noqa: B006
+        self.names = names
+
+    def on_log(self, loop, metrics):
+        self.names.extend(name for name in metrics if name not in self.names)
+
+
 @found_by("instances_share_nothing", "the length of the class attribute ClassList.seen was")
 class ClassList(LoopComponent):
     """It keeps what it has seen in a list of its class."""

@@ -325,6 +325,15 @@ class DrawInInit(LoopComponent):
         self.started = True
 
 
+@found_by("leaves_the_process_as_it_was", "it has written 'epochs.txt' into the working directory")
+class WritesWhereItIs(LoopComponent):
+    """It writes a file into the folder in which the script happens to run."""
+
+    def on_epoch_end(self, loop):
+        with open("epochs.txt", "a") as file:
+            file.write("1")
+
+
 @found_by("can_be_toggled", "the environment variable TTL_BUG")
 class NotUndoneWhenDisabled(LoopComponent):
     """It cleans up in on_train_end, which is not called where it was disabled meanwhile."""

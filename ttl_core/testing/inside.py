@@ -74,6 +74,20 @@ def shared_facts(component: LoopComponent) -> Facts:
     return found
 
 
+def kept_defaults(component: LoopComponent) -> Iterator[str]:
+    """Yield in words the default values of arguments that an instance keeps, and could write to."""
+    init = vars(type(component)).get("__init__")
+    defaults = [
+        *(getattr(init, "__defaults__", None) or ()),
+        *(getattr(init, "__kwdefaults__", None) or {}).values(),
+    ]
+    for name, value in vars(component).items():
+        is_written_to = isinstance(value, list | dict | set | deque)
+        if is_written_to and any(value is default for default in defaults):
+            kind = type(value).__name__
+            yield f"the {kind} in its attribute {name!r}, which is the default of an argument"
+
+
 def _own_classes(component: LoopComponent) -> list[type]:
     """Return the classes of a component, without those of the core and of Python."""
     return [

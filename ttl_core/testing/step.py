@@ -27,6 +27,7 @@ class Step(LoopComponent):
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Set `loss_func`, `optimizer` and `scheduler`."""
+        loop.loss_func = torch.nn.functional.cross_entropy
         loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
         loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import Facts
+from ttl_core.testing.outcome import Facts, as_text
 
 _MODULE_HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -78,6 +78,19 @@ def optimizer_structure(loop: TrainTestLoop) -> Facts:
             number = len(settings.pop("params"))
             found[f"the settings of group {j} of {what}"] = f"{number} parameters, {settings!r}"
     return found
+
+
+def optimizer_settings(loop: TrainTestLoop) -> Facts:
+    """Return the values of the settings of the optimizers of a loop, such as learning rates."""
+    if not (vars(loop)["_optimizers"] or "optimizer" in vars(loop)):
+        return {}
+    return {
+        f"{key!r} of group {j} of optimizer {i}": as_text(value)
+        for i, optimizer in enumerate(loop.optimizers)
+        for j, group in enumerate(optimizer.param_groups)
+        for key, value in group.items()
+        if key != "params"
+    }
 
 
 def _written_at(function: Any) -> str:

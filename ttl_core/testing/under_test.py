@@ -15,6 +15,7 @@ import torch
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.loop import TrainTestLoop
 from ttl_core.state.random_numbers import random_state, restore_random
+from ttl_core.testing.isolation import isolated
 from ttl_core.testing.outcome import (
     Facts,
     LogBook,
@@ -96,6 +97,12 @@ class ComponentUnderTest:
         name = request.function.__name__
         if name in self.opted_out:
             pytest.skip(f"opted out: {self.opted_out[name]}")
+
+    @pytest.fixture(autouse=True)
+    def _restore_what_it_sets(self) -> Iterator[None]:
+        """Let no check hide from the next one what a component sets in the process."""
+        with isolated():
+            yield
 
     # -- what a subclass gives --------------------------------------------------------------
 
@@ -214,8 +221,12 @@ class ComponentUnderTest:
 
     @once
     def _warm_up(self) -> bool:
-        """Run once, as libraries set up something in the process when they are first used."""
-        self._run_all(self._loop())
+        """Run once, as libraries set up something in the process when they are first used.
+
+        Settings are restored, as else it would hide those that the component makes.
+        """
+        with isolated():
+            self._run_all(self._loop())
         return True
 
     @contextlib.contextmanager

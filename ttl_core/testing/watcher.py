@@ -14,6 +14,7 @@ import torch
 from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.growth import Growth
 from ttl_core.testing.outcome import as_text, plain_facts, position, random_facts, shortened
 from ttl_core.testing.probes import WrapperParts, is_named
 from ttl_core.testing.structure import modes
@@ -26,6 +27,15 @@ _POINTS_OF = {
     "optimizer": {"on_optim_step"},
 }
 """The points whose meaning it is to write what belongs to others."""
+
+_IS_READ = {
+    "scores": {"on_backward_pass", "on_optim_step", "on_batch_end"},
+    "loss": {"on_backward_pass", "on_optim_step", "on_batch_end"},
+}
+"""The points at which the rest of the batch reads a variable, and no component leaves it changed.
+
+A component may exchange it within its hook, as by a wrapper that restores it after the yield.
+"""
 
 _READ_ONLY = {"on_log", "on_safe_point"}
 """The points in which nothing is written, whatever a component declares."""
@@ -84,6 +94,7 @@ class Watcher(LoopComponent):
         self.writes: list[Write] = []
         self.n_graphs = 0
         self.holder = ""
+        self.growth = Growth(watched)
         self._loop = loop
         self.watched = watched
         self._owned = [*_OF_THE_LOOP, *owned]
@@ -143,10 +154,13 @@ class Watcher(LoopComponent):
             if is_wrapper:
                 return WrapperParts(function(*arguments), _Parts(self, point).call)
             before = self.facts()
+            given = [(one, {**one}) for one in arguments if isinstance(one, dict)]
             try:
                 return function(*arguments)
             finally:
                 self.compare(point, before, self.facts())
+                for one, was in given:
+                    self._compare_given(point, was, one)
 
         return call
 
@@ -175,9 +189,26 @@ class Watcher(LoopComponent):
                 text = f"{point}, {position(self._loop)}: {name} was {old} and is {new}"
                 self.writes.append(Write(kind, text))
 
+    def _compare_given(self, point: str, was: dict[str, Any], now: dict[str, Any]) -> None:
+        """Note what a hook has changed in a dict that all hooks of a point are given."""
+        for name in {**was, **now}:
+            if (name in was) != (name in now) or was[name] is not now[name]:
+                change = (
+                    "removed" if name not in now else "added" if name not in was else "replaced"
+                )
+                text = f"{point}, {position(self._loop)}: {name!r} was {change} for all after it"
+                self.writes.append(Write("logged", text))
+
+    def note_dropped(self, point: str) -> None:
+        """Note that a wrapper has returned None in place of the results of others."""
+        text = f"{point}, {position(self._loop)}: it returned None"
+        self.writes.append(Write("result", text))
+
     def _is_allowed(self, kind: str, point: str) -> bool:
         if point in _POINTS_OF.get(kind, ()):
             return True
+        if point in _IS_READ.get(kind, ()):
+            return False
         return kind in self._declared and point not in _READ_ONLY
 
     # -- what is logged, and graphs ---------------------------------------------------------
@@ -233,6 +264,10 @@ class _Parts:
         self._facts.append(self._watcher.facts())
         try:
             return function(*arguments)
+        except StopIteration as end:
+            if end.value is None and isinstance(arguments[0], list):  # what was sent to it
+                self._watcher.note_dropped(self._point)
+            raise
         finally:
             self._facts.append(self._watcher.facts())
             if len(self._facts) == 4:

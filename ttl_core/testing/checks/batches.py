@@ -12,7 +12,7 @@ _MAX_SHOWN = 3
 _OF_OTHERS = ("loss", "scores", "loss_func", "optimizer", "scheduler")
 """The loop variables that components share; those that the control run sets are of others."""
 
-_SPECIAL = ("batch", "logged", "random numbers", "modes", "torch")
+_SPECIAL = ("batch", "logged", "random numbers", "modes", "torch", "result")
 
 
 class BatchChecks(ComponentUnderTest):
@@ -27,6 +27,7 @@ class BatchChecks(ComponentUnderTest):
         of_others = [name for name in _OF_OTHERS if name in vars(control)]
         watcher = Watcher(loop, under_test(loop), of_others, self.writes)
         loop.components.insert(0, watcher)
+        loop.components.insert(0, watcher.growth)
         with seeded():
             self._run_all(loop)
         return watcher
@@ -58,7 +59,7 @@ class BatchChecks(ComponentUnderTest):
 
     def test_leaves_logged_tensors_alone(self) -> None:
         """It does not write to a tensor that was logged, which consumers read later."""
-        self._check_written("logged", rule="it writes to a tensor that was logged")
+        self._check_written("logged", rule="it writes to what was logged")
 
     def test_leaves_modes_alone(self) -> None:
         """Modes of modules, `requires_grad` and settings of torch are the same for others."""
@@ -103,6 +104,21 @@ class BatchChecks(ComponentUnderTest):
                 f"at the end of an epoch the graphs of {watcher.n_graphs} earlier batches are "
                 f"still in memory{watcher.holder}. Keep tensors by detach()"
             )
+
+    def test_does_not_grow(self) -> None:
+        """It does not keep more tensors with each batch, without end."""
+        for name, numbers in self._watched().growth.growing():
+            raise AssertionError(
+                f"its attribute {name!r} keeps more tensors after each training batch, in all "
+                f"epochs: {', '.join(map(str, numbers))}. Clear it once an epoch, or keep a sum, "
+                "or a deque(maxlen=...)"
+            )
+
+    def test_passes_results_on(self) -> None:
+        """Its wrappers return what the hooks that they surround have returned."""
+        self._check_written(
+            "result", rule="a wrapper drops the results of others. Write return (yield)"
+        )
 
     def test_does_not_wait_for_the_device(self) -> None:
         """It does not read values of tensors in each batch, which on a GPU waits for all before."""

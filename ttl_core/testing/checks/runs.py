@@ -5,6 +5,8 @@ from __future__ import annotations
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.outcome import Facts, as_text, check_same, outcome, weight_facts
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
+from ttl_core.testing.structure import optimizer_settings
+from ttl_core.testing.surroundings import changes
 from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
 
 
@@ -85,6 +87,15 @@ class RunChecks(ComponentUnderTest):
                 "gradients in on_grads_reset only"
             )
 
+    def test_leaves_rates_while_gradients_accumulate(self) -> None:
+        """In a batch that makes no step, no setting of the optimizer changes."""
+        lines = self._changed_without_a_step(self._loop())
+        if lines and not self._changed_without_a_step(self._control()):
+            raise AssertionError(
+                "\n  ".join(["in a batch that makes no step, as gradients accumulate:", *lines[:3]])
+                + "\nCount in on_optim_step, or by loop.global_step"
+            )
+
     def test_takes_another_model(self) -> None:
         """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
         check_same(
@@ -137,6 +148,26 @@ class RunChecks(ComponentUnderTest):
         with seeded():
             loop.train(n_epochs=1)
         return outcome(loop, log)
+
+    def _changed_without_a_step(self, loop: TrainTestLoop) -> list[str]:
+        """Return which settings of the optimizers change in batches that make no step."""
+        before: Facts = {}
+        lines: list[str] = []
+
+        def look(loop: TrainTestLoop, moment: str) -> None:
+            if moment == "on_batch_begin":
+                before.clear()
+                before.update(optimizer_settings(loop))
+            elif loop.is_training and not loop.is_stepping:
+                lines.extend(changes(before, optimizer_settings(loop)))
+
+        loop.train_data = self.make_data(4)
+        loop.components.insert(0, Accumulate())
+        loop.components.insert(0, Probe(look, "on_batch_begin"))
+        loop.components.append(Probe(look, "on_batch_end"))
+        with seeded():
+            loop.train(n_epochs=1)
+        return lines
 
     def _accumulated(self, first: int) -> dict[str, str]:
         """Return gradients after the second of two batches that make a step.

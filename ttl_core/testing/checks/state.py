@@ -9,7 +9,7 @@ import torch
 
 from ttl_core.state.protocol import has_state
 from ttl_core.testing.checks.resuming import ResumeChecks
-from ttl_core.testing.inside import shared_facts, state_facts
+from ttl_core.testing.inside import kept_defaults, shared_facts, state_facts
 from ttl_core.testing.outcome import Facts, check_same, outcome, plain_facts
 from ttl_core.testing.probes import MOMENTS, Probe
 from ttl_core.testing.surroundings import changes
@@ -112,6 +112,8 @@ class StateChecks(ResumeChecks):
             raise AssertionError(
                 "\n  ".join(["a run has changed what other instances share:", *lines[:3]])
             )
+        for kept in kept_defaults(idle):
+            raise AssertionError(f"all instances share {kept}. Copy it in __init__")
 
 
 def _without_tensors(state: Any) -> Facts:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
 from ttl_core.testing.outcome import Facts, check_same
 from ttl_core.testing.structure import loop_structure, model_structure, optimizer_structure
 from ttl_core.testing.surroundings import changes, left_behind, surroundings
@@ -15,12 +20,15 @@ class TraceChecks(ComponentUnderTest):
     def _left(self) -> dict[str, list[str]]:
         """Return what is not as it was before a component was created, and ran."""
         self.make_components()  # which imports what it needs
+        self._warm_up()
         before = surroundings()
         loop = self._loop()
         found = model_structure(loop.model) | loop_structure(loop)
-        self._run_all(loop)
+        with _new_working_directory() as written:
+            self._run_all(loop)
         now = model_structure(loop.model) | loop_structure(loop)
-        return {**left_behind(before), "model": changes(found, now)}
+        left = {**left_behind(before), "model": changes(found, now)}
+        return left | {"process": [*left["process"], *written]}
 
     def _check_left(self, kind: str, advice: str) -> None:
         lines = self._left()[kind]
@@ -68,3 +76,25 @@ class TraceChecks(ComponentUnderTest):
                 first="with it",
                 second="without it",
             )
+
+
+@contextlib.contextmanager
+def _new_working_directory() -> Iterator[list[str]]:
+    """Work in an empty folder inside a with block; the list says at its end what was written there.
+
+    A component that changes the working directory itself is left in what it has changed it to.
+    """
+    written: list[str] = []
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.chdir(folder)
+        new = os.getcwd()
+        try:
+            yield written
+        finally:
+            written += [
+                f"it has written {name!r} into the working directory. Take a folder as an argument"
+                for name in sorted(os.listdir(new))
+            ]
+            if os.getcwd() == new:
+                os.chdir(before)
