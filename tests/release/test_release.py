@@ -22,7 +22,6 @@ pytestmark = pytest.mark.release
 TOOLS = ["pytest-xdist", "sybil", "hypothesis", "scikit-learn", "torchdata", "torchinfo"]
 TESTS = [  # of the core, of every component, and of those that other libraries are behind
     "tests/unit",
-    "tests/integration/test_example_digits.py",
     "ttl_plugins/*/tests/test_conformance.py",
     "ttl_plugins/ttl-checkpoint/tests/test_best.py",
     "ttl_plugins/ttl-loggers/tests/test_files.py",
