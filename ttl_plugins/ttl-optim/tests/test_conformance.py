@@ -3,6 +3,7 @@
 from ttl_optim.conformance import (
     FreezeConformance,
     GradAccumulationConformance,
+    LrScheduleConformance,
     LrWarmupConformance,
 )
 
@@ -36,6 +37,10 @@ class TestGradClip(ComponentConformance):
 class TestGradClipByValue(ComponentConformance):
     def make_components(self):
         return [Step(), use("grad-clip", max_value=0.1)]
+
+
+class TestLrSchedule(LrScheduleConformance):
+    pass
 
 
 class TestLrWarmup(LrWarmupConformance):

@@ -5,6 +5,15 @@ from ttl_optim.fast_optimizer import FastOptimizer
 from ttl_optim.freeze import Freeze
 from ttl_optim.grad_accumulation import GradAccumulation
 from ttl_optim.grad_clip import GradClip
+from ttl_optim.lr_schedule import LrSchedule
 from ttl_optim.lr_warmup import LrWarmup
 
-__all__ = ["Ema", "FastOptimizer", "Freeze", "GradAccumulation", "GradClip", "LrWarmup"]
+__all__ = [
+    "Ema",
+    "FastOptimizer",
+    "Freeze",
+    "GradAccumulation",
+    "GradClip",
+    "LrSchedule",
+    "LrWarmup",
+]

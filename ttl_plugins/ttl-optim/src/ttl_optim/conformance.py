@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
 
 
 class FreezeConformance(ComponentConformance):
@@ -22,6 +27,26 @@ class GradAccumulationConformance(ComponentConformance):
     def make_components(self) -> list[Any]:
         """Return the component behind plain steps."""
         return [Step(), use("grad-accumulation", every=2)]
+
+
+class StepWithoutScheduler(Step):
+    """Plain steps at a learning rate that stays."""
+
+    name = "step"
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Set `optimizer`, and no scheduler."""
+        super().on_train_begin(loop)
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
+        loop.scheduler = None
+
+
+class LrScheduleConformance(ComponentConformance):
+    """The conformance suite of `lr-schedule`."""
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind steps without a scheduler."""
+        return [StepWithoutScheduler(), use("lr-schedule", kind="constant", warmup=4)]
 
 
 class LrWarmupConformance(ComponentConformance):
