@@ -5,6 +5,7 @@ from ttl_optim.conformance import (
     GradAccumulationConformance,
     LrScheduleConformance,
     LrWarmupConformance,
+    ParamGroupsConformance,
 )
 
 from ttl_core import use
@@ -44,4 +45,15 @@ class TestLrSchedule(LrScheduleConformance):
 
 
 class TestLrWarmup(LrWarmupConformance):
+    pass
+
+
+class TestSam(ComponentConformance):
+    writes = ("weights", "gradients")
+
+    def make_components(self):
+        return [Step(), use("sam", rho=0.05)]
+
+
+class TestParamGroups(ParamGroupsConformance):
     pass

@@ -7,6 +7,8 @@ from ttl_optim.grad_accumulation import GradAccumulation
 from ttl_optim.grad_clip import GradClip
 from ttl_optim.lr_schedule import LrSchedule
 from ttl_optim.lr_warmup import LrWarmup
+from ttl_optim.param_groups import ParamGroups
+from ttl_optim.sam import Sam
 
 __all__ = [
     "Ema",
@@ -16,4 +18,6 @@ __all__ = [
     "GradClip",
     "LrSchedule",
     "LrWarmup",
+    "ParamGroups",
+    "Sam",
 ]

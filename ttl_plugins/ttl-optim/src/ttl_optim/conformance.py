@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -55,3 +56,17 @@ class LrWarmupConformance(ComponentConformance):
     def make_components(self) -> list[Any]:
         """Return the component behind plain steps."""
         return [Step(), use("lr-warmup", n_steps=4)]
+
+
+class ParamGroupsConformance(ComponentConformance):
+    """The conformance suite of `param-groups`."""
+
+    writes = ("optimizer",)
+    opted_out: ClassVar[Mapping[str, str]] = {
+        "test_leaves_optimizers_as_they_were": "groups stay split, as schedulers know them so"
+    }
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind plain steps."""
+        patterns = {"2.*": {"lr_scale": 2.0, "weight_decay": 0.1}, "0.bias": {"freeze": True}}
+        return [Step(), use("param-groups", patterns=patterns, layer_decay=0.5)]
