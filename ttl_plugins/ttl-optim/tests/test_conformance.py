@@ -6,6 +6,7 @@ from ttl_optim.conformance import (
     LrScheduleConformance,
     LrWarmupConformance,
     ParamGroupsConformance,
+    SwaConformance,
 )
 
 from ttl_core import use
@@ -56,4 +57,8 @@ class TestSam(ComponentConformance):
 
 
 class TestParamGroups(ParamGroupsConformance):
+    pass
+
+
+class TestSwa(SwaConformance):
     pass

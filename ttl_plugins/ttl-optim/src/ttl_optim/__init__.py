@@ -9,6 +9,7 @@ from ttl_optim.lr_schedule import LrSchedule
 from ttl_optim.lr_warmup import LrWarmup
 from ttl_optim.param_groups import ParamGroups
 from ttl_optim.sam import Sam
+from ttl_optim.swa import Swa
 
 __all__ = [
     "Ema",
@@ -20,4 +21,5 @@ __all__ = [
     "LrWarmup",
     "ParamGroups",
     "Sam",
+    "Swa",
 ]

@@ -70,3 +70,11 @@ class ParamGroupsConformance(ComponentConformance):
         """Return the component behind plain steps."""
         patterns = {"2.*": {"lr_scale": 2.0, "weight_decay": 0.1}, "0.bias": {"freeze": True}}
         return [Step(), use("param-groups", patterns=patterns, layer_decay=0.5)]
+
+
+class SwaConformance(ComponentConformance):
+    """The conformance suite of `swa`."""
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind plain steps."""
+        return [Step(), use("swa", start_epoch=0, lr=0.05, anneal_epochs=2)]
