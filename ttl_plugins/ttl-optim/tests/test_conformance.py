@@ -3,7 +3,10 @@
 from ttl_optim.conformance import (
     FreezeConformance,
     GradAccumulationConformance,
+    LrScheduleConformance,
     LrWarmupConformance,
+    ParamGroupsConformance,
+    SwaConformance,
 )
 
 from ttl_core import use
@@ -38,5 +41,24 @@ class TestGradClipByValue(ComponentConformance):
         return [Step(), use("grad-clip", max_value=0.1)]
 
 
+class TestLrSchedule(LrScheduleConformance):
+    pass
+
+
 class TestLrWarmup(LrWarmupConformance):
+    pass
+
+
+class TestSam(ComponentConformance):
+    writes = ("weights", "gradients")
+
+    def make_components(self):
+        return [Step(), use("sam", rho=0.05)]
+
+
+class TestParamGroups(ParamGroupsConformance):
+    pass
+
+
+class TestSwa(SwaConformance):
     pass

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
 
 from ttl_core import use
 from ttl_core.testing import ComponentConformance, Step
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
 
 
 class FreezeConformance(ComponentConformance):
@@ -24,9 +30,51 @@ class GradAccumulationConformance(ComponentConformance):
         return [Step(), use("grad-accumulation", every=2)]
 
 
+class StepWithoutScheduler(Step):
+    """Plain steps at a learning rate that stays."""
+
+    name = "step"
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Set `optimizer`, and no scheduler."""
+        super().on_train_begin(loop)
+        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
+        loop.scheduler = None
+
+
+class LrScheduleConformance(ComponentConformance):
+    """The conformance suite of `lr-schedule`."""
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind steps without a scheduler."""
+        return [StepWithoutScheduler(), use("lr-schedule", kind="constant", warmup=4)]
+
+
 class LrWarmupConformance(ComponentConformance):
     """The conformance suite of `lr-warmup`."""
 
     def make_components(self) -> list[Any]:
         """Return the component behind plain steps."""
         return [Step(), use("lr-warmup", n_steps=4)]
+
+
+class ParamGroupsConformance(ComponentConformance):
+    """The conformance suite of `param-groups`."""
+
+    writes = ("optimizer",)
+    opted_out: ClassVar[Mapping[str, str]] = {
+        "test_leaves_optimizers_as_they_were": "groups stay split, as schedulers know them so"
+    }
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind plain steps."""
+        patterns = {"2.*": {"lr_scale": 2.0, "weight_decay": 0.1}, "0.bias": {"freeze": True}}
+        return [Step(), use("param-groups", patterns=patterns, layer_decay=0.5)]
+
+
+class SwaConformance(ComponentConformance):
+    """The conformance suite of `swa`."""
+
+    def make_components(self) -> list[Any]:
+        """Return the component behind plain steps."""
+        return [Step(), use("swa", start_epoch=0, lr=0.05, anneal_epochs=2)]

@@ -83,6 +83,16 @@ def wrong_loss_error(loss: Any) -> Exception:
     )
 
 
+def no_loss_error(output: Any) -> ValueError:
+    """Return the error for a training or validation batch of which a model returned no loss."""
+    return ValueError(
+        f"loss_func is None, so the model has to return its loss, but it returned "
+        f"{describe(output)}: no mapping or object with 'loss', no mapping of losses, and no tuple "
+        "that begins with one. Many models need the targets for that: use('supervised', ..., "
+        "call='kwargs') calls model(**batch)"
+    )
+
+
 def no_targets_error(phase: str, batch: Any) -> ValueError:
     """Return the error for a training or validation batch in which no targets are found."""
     return ValueError(

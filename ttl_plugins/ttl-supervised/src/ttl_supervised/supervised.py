@@ -1,6 +1,6 @@
 """The component `supervised`.
 
-A third of this module is documentation and checks of arguments.
+Half of this module is documentation and checks of arguments; what hooks do is in others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from ttl_supervised.batches import (
     to_device,
     weigh_samples,
 )
+from ttl_supervised.calls import Call, checked_call, split_output
 from ttl_supervised.checks import (
     check_optimizer,
     check_scheduler,
+    no_loss_error,
     no_targets_error,
     note_devices,
     note_missing_graph,
     note_whole_batch,
     wrong_loss_error,
 )
+from ttl_supervised.closures import Closure, needs_closure
+from ttl_supervised.losses import LossParts, checked_weights
 from ttl_supervised.models import best_device, compile_in_place
 from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
@@ -46,9 +50,12 @@ class Supervised(LoopComponent):
     and `loss`, and logs `loss` for each batch. In prediction it sets `batch` and `scores` alone.
 
     Args:
-        loss_func: takes scores and targets and returns the mean loss, a tensor without dimensions.
+        loss_func: takes scores and targets and returns the mean loss, a tensor without dimensions;
+            or a mapping of several, of which the sum is `loss`. None where the model returns its
+            loss, as `loss` beside `logits`, as a mapping of losses, or as the first of a tuple.
         optimizer: an optimizer, or a factory that takes the model's parameters and returns one. A
-            factory makes a new one in each train().
+            factory makes a new one in each train(). One whose step takes a closure, such as LBFGS,
+            gets one that computes the loss again.
         scheduler: a scheduler, or a factory that takes the optimizer and the number of
             optimization steps of this train() (None if unknown) and returns one; None for none. A
             scheduler class of torch, or a partial of one, is called with the optimizer, and with
@@ -63,6 +70,10 @@ class Supervised(LoopComponent):
         split: takes what the data yielded and returns inputs and targets; the targets may be
             None in testing and prediction. By default a batch is a pair, or a mapping with
             "inputs" and "targets"; a batch of any other type is inputs alone.
+        call: how the model is called: "args" for `model(*inputs)`, "kwargs" for `model(**inputs)`,
+            or a function of the model and the inputs; by default `model(inputs)`.
+        loss_weights: where there are several losses, what each is multiplied by in their sum, by
+            name. Each is logged as "loss/<name>", for batches and as a mean over the epoch.
         device: where to train; "auto" for an accelerator if there is one, else the CPU; None to
             leave the model and the batches where they are.
         compile: whether to compile the model, in place; or the options of `torch.compile`.
@@ -89,7 +100,7 @@ class Supervised(LoopComponent):
 
     def __init__(
         self,
-        loss_func: Callable[[Any, Any], torch.Tensor],
+        loss_func: Callable[[Any, Any], Any] | None,
         optimizer: torch.optim.Optimizer
         | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer],
         scheduler: LRScheduler
@@ -99,13 +110,16 @@ class Supervised(LoopComponent):
         scheduler_interval: Literal["step", "epoch"] | None = None,
         monitor: str | None = None,
         split: Callable[[Any], Batch] | None = None,
+        call: Literal["args", "kwargs"] | Call | None = None,
+        loss_weights: Mapping[str, float] | None = None,
         device: str | torch.device | None = "auto",
         compile: bool | Mapping[str, Any] = False,  # noqa: A002
     ) -> None:
-        if not callable(loss_func) or isinstance(loss_func, type):
+        is_function = callable(loss_func) and not isinstance(loss_func, type)
+        if loss_func is not None and not is_function:
             raise TypeError(
                 f"loss_func is {loss_func!r}, but has to take scores and targets and return a "
-                "loss, as torch.nn.CrossEntropyLoss() does"
+                "loss, as torch.nn.CrossEntropyLoss() does, or None where the model returns it"
             )
         if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
@@ -137,6 +151,12 @@ class Supervised(LoopComponent):
         self._is_interval_given = scheduler_interval is not None
         self.monitor = monitor
         self.split = split or split_batch
+        self.call = call
+        self._call = checked_call(call)
+        self._returned_loss: Any = None  # of the model, from its forward pass to the loss
+        self.loss_weights = checked_weights(loss_weights)
+        self._parts: LossParts | None = None  # from the first loss of an epoch that has several
+        self._closure: Closure | None = None
         self._splitter = BatchSplitter()
         if device == "auto":
             device = best_device()
@@ -165,6 +185,7 @@ class Supervised(LoopComponent):
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             loop.optimizer = self.optimizer(loop.model.parameters())
         check_optimizer(loop.optimizer, loop.model, loop.loss_func)
+        self._closure = Closure() if needs_closure(loop.optimizer) else None
         loop.scheduler = self.scheduler
         if self._make_scheduler is not None:
             n_times = loop.n_optim_steps if self.scheduler_interval == "step" else loop.n_epochs
@@ -197,13 +218,13 @@ class Supervised(LoopComponent):
         """
         if loop.epoch_desc == "predict":  # on_epoch_begin does not fire in it
             self._prepare_model(loop.model)
-        outer = self._splitter, self._scored_at, self._loss_at
+        outer = self._splitter, self._scored_at, self._loss_at, self._parts
         self._splitter = BatchSplitter()  # a validation in mid-epoch has one of its own
-        self._scored_at = self._loss_at = None
+        self._scored_at = self._loss_at = self._parts = None
         try:
             result = yield
         finally:
-            self._splitter, self._scored_at, self._loss_at = outer
+            self._splitter, self._scored_at, self._loss_at, self._parts = outer
         if self.monitor is not None:
             # a validation in mid-epoch or on its own does not end a training epoch
             self._is_due |= loop.is_training
@@ -241,6 +262,8 @@ class Supervised(LoopComponent):
         """Clear the gradients, also those that no optimizer uses: they would grow for ever."""
         optimizer = loop.optimizer
         optimizer.zero_grad()
+        if self._closure is not None:
+            self._closure.reset()
         if optimizer is not self._listed_with:  # model.zero_grad() would be slow
             self._listed_with = optimizer
             stepped = {id(parameter) for parameter in optimizer_parameters(loop)}
@@ -250,6 +273,8 @@ class Supervised(LoopComponent):
 
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Put the batch on the device."""
+        if self._parts is not None:
+            self._parts.end_batch()
         if self.device is not None:
             loop.batch = to_device(loop.batch, self.device)
 
@@ -260,35 +285,46 @@ class Supervised(LoopComponent):
             ValueError: a batch of training or validation data has no targets.
         """
         inputs, targets = self._split(loop)
-        if targets is None and not (loop.is_testing or loop.is_predicting):
+        needs_targets = self.loss_func is not None and not (loop.is_testing or loop.is_predicting)
+        if targets is None and needs_targets:
             raise no_targets_error(loop.epoch_desc, loop.batch)
         if isinstance(inputs, (list, tuple)):
             weigh_samples(loop, inputs, targets)
         try:
-            loop.scores = loop.model(inputs)
+            call = self._call
+            loop.scores = loop.model(inputs) if call is None else call(loop.model, inputs)
         except Exception as error:
             note_devices(error, model=loop.model, inputs=inputs)
             if inputs is loop.batch:
                 note_whole_batch(error, inputs)
             raise
+        if self.loss_func is None:
+            self._returned_loss, loop.scores = split_output(loop.scores)
         self._scored_at = loop.batch_num
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
         """Set `loss` and log it; None where a test batch has no targets."""
         if self._scored_at != loop.batch_num:
             raise _enabled_late_error("scores")
-        _, targets = self._split(loop)
-        if targets is None:
+        if self.loss_func is None:
+            loss, self._returned_loss = self._returned_loss, None  # it has a graph
+        else:
+            loss = self._compute_loss(loop)
+        if loss is None and (self.loss_func is None or loop.is_testing):
+            if self.loss_func is None and not loop.is_testing:
+                raise no_loss_error(loop.scores)
             loop.loss = None
             return
-        try:
-            loop.loss = loss = loop.loss_func(loop.scores, targets)
-        except Exception as error:
-            note_devices(error, scores=loop.scores, targets=targets, loss_func=loop.loss_func)
-            raise
+        logged = {"loss": loss}
+        if isinstance(loss, Mapping):
+            if self._parts is None:
+                self._parts = LossParts(self.loss_weights)
+            logged = self._parts.add(loss, loop.batch_size)
+            loss = logged["loss"]
+        loop.loss = loss
         if loop.is_training and not (isinstance(loss, torch.Tensor) and loss.numel() == 1):
             raise wrong_loss_error(loss)
-        loop.log({"loss": loss})
+        loop.log(logged)
         self._loss_at = loop.batch_num
 
     def on_backward_pass(self, loop: TrainTestLoop) -> None:
@@ -300,23 +336,31 @@ class Supervised(LoopComponent):
         except RuntimeError as error:
             note_missing_graph(error, loop.loss)
             raise
+        if self._closure is not None:
+            self._closure.note_batch(loop)
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters, and the learning rate if it changes at each step."""
-        loop.optimizer.step()
+        if self._closure is None:
+            loop.optimizer.step()
+        else:
+            self._closure.step(loop)
         if loop.scheduler is not None and self.scheduler_interval == "step":
             loop.scheduler.step()
 
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
-        """Update the learning rate, if it changes at each epoch."""
+        """Log the means of several losses; update the learning rate, if it changes each epoch."""
+        if self._parts is not None:
+            loop.log(self._parts.means(), level="epoch")
         if loop.is_training and self.scheduler_interval == "epoch" and loop.scheduler is not None:
             loop.scheduler.step()
 
-    def state_dict(self) -> dict[str, bool]:
-        """Return whether the scheduler has yet to step, and whether its metric is new."""
-        return {"is_due": self._is_due, "is_new": self._is_new}
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether the scheduler has yet to step, its metric is new, and sums of losses."""
+        state: dict[str, Any] = {"is_due": self._is_due, "is_new": self._is_new}
+        return state if self._parts is None else {**state, "parts": self._parts.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, bool]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume between a training epoch and its validation, or elsewhere.
 
         Args:
@@ -325,6 +369,20 @@ class Supervised(LoopComponent):
         self._is_due = state["is_due"]
         # earlier versions stepped by the newest value, whatever epoch it was of
         self._is_new = state.get("is_new", True)
+        self._parts = LossParts(self.loss_weights) if "parts" in state else None
+        if self._parts is not None:
+            self._parts.load_state_dict(state["parts"])
+
+    def _compute_loss(self, loop: TrainTestLoop) -> Any:
+        """Return what the loss function returns; None where a test batch has no targets."""
+        _, targets = self._split(loop)
+        if targets is None:
+            return None
+        try:
+            return loop.loss_func(loop.scores, targets)
+        except Exception as error:
+            note_devices(error, scores=loop.scores, targets=targets, loss_func=loop.loss_func)
+            raise
 
     def _split(self, loop: TrainTestLoop) -> Batch:
         batch = loop.batch

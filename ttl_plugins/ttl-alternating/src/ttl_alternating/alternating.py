@@ -1,0 +1,229 @@
+"""The component `alternating`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, map_nested
+from ttl_core.arguments import describe, did_you_mean, whole_number
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from ttl_core import TrainTestLoop
+
+_Loss = Callable[["TrainTestLoop"], torch.Tensor]
+_Factory = Callable[[Iterable[torch.nn.Parameter]], "Optimizer"]
+
+
+class Alternating(LoopComponent):
+    """The steps of networks that train in turns, such as the two of a GAN.
+
+    Each optimization step is of one network: it has the gradient of that network's loss, for its
+    parameters alone. In a cycle the networks have their turns one after the other, in the order of
+    `losses`. `loop.optimizers` holds the optimizers of all; within a batch `loop.optimizer` is the
+    one whose turn it is, so components that accumulate, clip, scale, warm up or average act on
+    each.
+
+    Args:
+        losses: for each network, by the name of the module in `loop.model`, a function that takes
+            the loop and returns the network's mean loss for `loop.batch`; it may set `loop.scores`.
+        optimizers: for each network a factory that takes its parameters and returns an optimizer.
+        turns: how many steps a network takes in each of its turns, by name; 1 for others.
+        predict: takes the loop and returns the scores of a batch of `loop.predict()`.
+        device: where to train; "auto" for an accelerator if there is one, else the CPU; None to
+            leave the model and the batches where they are.
+
+    Raises:
+        ArgumentError: an argument has an unusable value; in train(), the model has no such module.
+
+    Example:
+        >>> from functools import partial
+        >>> from ttl_core import TrainTestLoop
+        >>> def judge(loop):
+        ...     fake = loop.model["generator"](torch.randn(4, 2)).detach()
+        ...     return (loop.model["critic"](fake) - loop.model["critic"](loop.batch)).mean()
+        >>> def generate(loop):
+        ...     return -loop.model["critic"](loop.model["generator"](torch.randn(4, 2))).mean()
+        >>> model = torch.nn.ModuleDict(
+        ...     {"generator": torch.nn.Linear(2, 3), "critic": torch.nn.Linear(3, 1)})
+        >>> steps = Alternating({"critic": judge, "generator": generate},
+        ...                     {name: partial(torch.optim.SGD, lr=0.1) for name in model},
+        ...                     turns={"critic": 5})
+        >>> loop = TrainTestLoop(model, [steps], [torch.randn(4, 3)] * 12)
+        >>> loop.train(n_epochs=1)
+        >>> sorted(loop.metrics)
+        ['train/loss/critic', 'train/loss/generator']
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, _Loss],
+        optimizers: Mapping[str, _Factory],
+        *,
+        turns: Mapping[str, int] | None = None,
+        predict: Callable[[TrainTestLoop], Any] | None = None,
+        device: str | torch.device | None = "auto",
+    ) -> None:
+        self.losses = _functions("losses", losses, "a function of the loop")
+        self.optimizers = _functions("optimizers", optimizers, "a factory, as partial(Adam, lr=1)")
+        if self.losses.keys() != self.optimizers.keys():
+            raise ArgumentError(
+                f"losses are for {', '.join(map(repr, self.losses))}, but optimizers for "
+                f"{', '.join(map(repr, self.optimizers))}. Each network needs both"
+            )
+        if not isinstance(turns, Mapping | None):
+            raise ArgumentError(f"turns is {describe(turns)}, but has to be numbers by name")
+        self.turns = {
+            name: whole_number(f"turns[{name!r}]", n, minimum=1)
+            for name, n in (turns or {}).items()
+        }
+        for name in self.turns.keys() - self.losses.keys():
+            hint = did_you_mean(str(name), self.losses)
+            raise ArgumentError(f"turns has {name!r}, which has no loss. {hint}".rstrip())
+        if predict is not None and not callable(predict):
+            raise ArgumentError(f"predict is {describe(predict)}, but has to take the loop")
+        self.predict = predict
+        if device == "auto":
+            accelerator = torch.accelerator.current_accelerator()
+            device = accelerator if torch.accelerator.is_available() else "cpu"
+        self.device = None if device is None else torch.device(device)
+        self._cycle = [name for name in self.losses for _ in range(self.turns.get(name, 1))]
+        self._own: dict[str, Optimizer] = {}
+        self._scored_at: int | None = None
+        self._sums: dict[str, list[Any]] = {}  # of losses times weights, and of weights
+        self._newest: dict[str, Any] | None = None  # the losses of this batch
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Put the model on the device; set `optimizer`, `optimizers` and `scheduler`."""
+        self._move_model(loop.model)
+        modules = dict(loop.model.named_modules())
+        for name in self.losses:
+            if name not in modules:
+                hint = did_you_mean(name, modules)
+                raise ArgumentError(
+                    f"'alternating' has a loss for {name!r}, but the model has no such module. "
+                    f"{hint}It has: {', '.join(repr(each) for each in modules if each)}"
+                )
+        self._own = {
+            name: make(modules[name].parameters()) for name, make in self.optimizers.items()
+        }
+        loop.optimizers = list(self._own.values())
+        loop.optimizer = loop.optimizers[0]
+        loop.scheduler = None
+
+    @hookimpl(wrapper=True)
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Put the model on the device, and keep the losses of another epoch under way."""
+        self._move_model(loop.model)
+        outer = self._sums, self._newest, self._scored_at
+        self._sums, self._newest, self._scored_at = {}, None, None
+        try:
+            return (yield)
+        finally:
+            self._sums, self._newest, self._scored_at = outer
+            if loop.is_training and self._own:
+                loop.optimizer = loop.optimizers[0]  # where a batch was left by stop()
+
+    def on_grads_reset(self, loop: TrainTestLoop) -> None:
+        """Clear the gradients of all networks."""
+        for parameter in loop.model.parameters():
+            parameter.grad = None
+
+    @hookimpl(tryfirst=True)
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Put the batch on the device; set `optimizer` to the one whose turn it is."""
+        self._newest = None
+        if self.device is not None:
+            device = self.device
+            loop.batch = map_nested(
+                lambda item: item.to(device, non_blocking=True) if hasattr(item, "to") else item,
+                loop.batch,
+            )
+        if loop.is_training:
+            if not self._own:
+                raise RunError(
+                    "'alternating' was enabled in the middle of a run, but makes its optimizers "
+                    "when train() begins. Enable it before"
+                )
+            loop.optimizer = self._own[self._turn(loop)]
+
+    def on_forward_pass(self, loop: TrainTestLoop) -> None:
+        """Set `scores` in prediction; elsewhere functions of losses have a forward pass each."""
+        if loop.is_predicting and self.predict is not None:
+            loop.scores = self.predict(loop)
+
+    def on_loss_compute(self, loop: TrainTestLoop) -> None:
+        """Set `loss`: of the network whose turn it is, or in other phases the sum of all."""
+        names = [self._turn(loop)] if loop.is_training else list(self.losses)
+        losses = {name: self.losses[name](loop) for name in names}
+        loss: Any = losses[names[0]] if len(names) == 1 else sum(losses.values())
+        loop.loss = loss
+        loop.log({f"loss/{name}": value for name, value in losses.items()})
+        if self._newest is None:  # else the batch is computed again
+            self._newest = {name: value.detach() for name, value in losses.items()}
+        self._scored_at = loop.batch_num
+
+    def on_backward_pass(self, loop: TrainTestLoop) -> None:
+        """Compute the gradients of the network whose turn it is."""
+        if self._scored_at != loop.batch_num:
+            raise RunError(
+                "'alternating' was enabled in the middle of a batch whose loss it did not compute. "
+                "Enable it between batches"
+            )
+        groups = loop.optimizer.param_groups
+        own = [p for group in groups for p in group["params"] if p.requires_grad]
+        loop.loss.backward(inputs=own)
+
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Update the parameters of the network whose turn it is."""
+        loop.optimizer.step()
+
+    @hookimpl(trylast=True)
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        """Add the losses to the means; set `optimizer` to the first one, as states hold it."""
+        for name, loss in (self._newest or {}).items():
+            total, n = self._sums.get(name, (0.0, 0))
+            self._sums[name] = [total + loss * loop.batch_size, n + loop.batch_size]
+        self._newest = None
+        if loop.is_training:
+            loop.optimizer = loop.optimizers[0]
+
+    def on_epoch_end(self, loop: TrainTestLoop) -> None:
+        """Log the mean loss of each network."""
+        means = {f"loss/{name}": total / n for name, (total, n) in self._sums.items() if n}
+        if means:
+            loop.log(means, level="epoch")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the losses so far."""
+        return {"sums": {name: list(sums) for name, sums in self._sums.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with sums of losses.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self._sums = {name: list(sums) for name, sums in state["sums"].items()}
+
+    def _turn(self, loop: TrainTestLoop) -> str:
+        """Return the name of the network of the current optimization step."""
+        return self._cycle[loop.global_step % len(self._cycle)]
+
+    def _move_model(self, model: torch.nn.Module) -> None:
+        if self.device is not None:
+            model.to(self.device)
+
+
+def _functions(name: str, values: Any, what: str) -> dict[str, Callable[..., Any]]:
+    is_valid = isinstance(values, Mapping) and values and all(map(callable, values.values()))
+    if not is_valid or not all(isinstance(each, str) for each in values):
+        raise ArgumentError(
+            f"{name} is {describe(values)}, but has to be a mapping from names of modules of the "
+            f"model, each to {what}"
+        )
+    return dict(values)

@@ -1,0 +1,7 @@
+"""The requirements on every component."""
+
+from ttl_alternating.conformance import AlternatingConformance
+
+
+class TestAlternating(AlternatingConformance):
+    pass

@@ -1,0 +1,111 @@
+"""The component `batch-schedule`."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttl_core import ArgumentError, LoopComponent, map_nested
+from ttl_core.arguments import describe, whole_number
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+_FORM = "a mapping from optimization steps to sizes, beginning with step 0, as {0: 32, 1000: 64}"
+
+
+class BatchSchedule(LoopComponent):
+    """Training batches whose number of samples, or whose sequences, grow over steps.
+
+    Data yield batches of the full size. Of each one the first samples are used, and of each tensor
+    with a second dimension as long as the longest one's, the first positions. Other phases see
+    whole batches. `loop.batch_size`, by which losses are weighted, follows by default.
+
+    Args:
+        samples: how many samples a batch has: a mapping from optimization steps, as
+            `loop.global_step` counts, to numbers, beginning with step 0.
+        length: how long sequences are, in the same way.
+
+    Raises:
+        ArgumentError: neither is given, or one is something else.
+
+    Example:
+        >>> from ttl_core import TrainTestLoop
+        >>> class Show(LoopComponent):
+        ...     def on_batch_begin(self, loop):
+        ...         print(*(tuple(part.shape) for part in loop.batch))
+        >>> schedule = BatchSchedule(samples={0: 2, 2: 4}, length={0: 8, 1: 16})
+        >>> data = [(torch.ones(4, 16), torch.ones(4))] * 3
+        >>> loop = TrainTestLoop(torch.nn.Identity(), [schedule, Show()], data)
+        >>> loop.train(n_epochs=1)
+        (2, 8) (2,)
+        (2, 16) (2,)
+        (4, 16) (4,)
+    """
+
+    def __init__(
+        self,
+        samples: Mapping[int, int] | None = None,
+        *,
+        length: Mapping[int, int] | None = None,
+    ) -> None:
+        if samples is None and length is None:
+            raise ArgumentError(f"neither samples nor length is given. Give one of them, {_FORM}")
+        self.samples = None if samples is None else _checked("samples", samples)
+        self.length = None if length is None else _checked("length", length)
+
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Cut the batch of a training epoch."""
+        if not loop.is_training:
+            return
+        n_samples = _value(self.samples, loop.global_step)
+        length = _value(self.length, loop.global_step)
+        longest = 0
+        if length is not None:
+            longest = max(_lengths(loop.batch), default=0)
+
+        def cut(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or not value.dim():
+                return value
+            if n_samples is not None:
+                value = value[:n_samples]
+            if length is not None and value.dim() > 1 and value.shape[1] == longest:
+                value = value[:, :length]
+            return value
+
+        loop.batch = map_nested(cut, loop.batch)
+
+
+def _checked(name: str, sizes: Any) -> dict[int, int]:
+    if not isinstance(sizes, Mapping) or not sizes:
+        raise ArgumentError(f"{name} is {describe(sizes)}, but has to be {_FORM}")
+    checked = {
+        whole_number(f"a step of {name}", step): whole_number(f"{name}[{step!r}]", n, minimum=1)
+        for step, n in sizes.items()
+    }
+    if 0 not in checked:
+        raise ArgumentError(f"{name} is {describe(sizes)}, without step 0, but has to be {_FORM}")
+    return dict(sorted(checked.items()))
+
+
+def _value(sizes: Mapping[int, int] | None, step: int) -> int | None:
+    if sizes is None:
+        return None
+    steps = list(sizes)
+    return sizes[steps[bisect.bisect_right(steps, step) - 1]]
+
+
+def _lengths(batch: Any) -> list[int]:
+    """Return the sizes of the second dimensions of all tensors in a batch."""
+    found: list[int] = []
+
+    def note(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.dim() > 1:
+            found.append(value.shape[1])
+        return value
+
+    map_nested(note, batch)
+    return found

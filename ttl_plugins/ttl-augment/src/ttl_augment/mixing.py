@@ -1,0 +1,123 @@
+"""What components that mix the samples of a batch have in common."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttl_augment.batches import parts, soft, with_parts
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
+from ttl_core.arguments import describe, number, whole_number
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+
+class Mixing(LoopComponent):
+    """The base class of components that mix each sample of a batch with another one.
+
+    Args:
+        alpha: both parameters of the beta distribution that shares are drawn from.
+        n_classes: the number of classes, where targets are classes by number.
+        probability: how likely a batch is mixed.
+        seed: the seed of the random numbers.
+    """
+
+    def __init__(self, alpha: float, n_classes: int | None, probability: float, seed: int) -> None:
+        self.alpha = number("alpha", alpha, above=0)
+        self.n_classes = None
+        if n_classes is not None:
+            self.n_classes = whole_number("n_classes", n_classes, minimum=1)
+        if not 0 <= number("probability", probability) <= 1:
+            raise ArgumentError(
+                f"probability is {describe(probability)}, but has to be a number from 0 to 1"
+            )
+        self.probability = probability
+        self.seed = whole_number("seed", seed)
+        self._n_batches = 0  # so far; random numbers are a function of it and of the seed
+        self._random = random.Random()
+        self._hard: torch.Tensor | None = None  # the targets of this batch, if it is mixed
+
+    def mix(
+        self, inputs: torch.Tensor, order: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, float]:
+        """Return mixed inputs, and the share in them of the samples themselves.
+
+        Args:
+            inputs: the inputs.
+            order: which sample each one is mixed with.
+            share: the share that was drawn.
+        """
+        raise NotImplementedError
+
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Replace the batch of a training epoch by one of mixed samples.
+
+        Raises:
+            RunError: the batch has no inputs and targets that can be mixed.
+        """
+        if not loop.is_training:
+            return
+        self._hard = None
+        # Python's numbers: reading one out of a tensor would look like waiting for a device
+        self._random.seed(f"{self.seed}/{self._n_batches}")
+        self._n_batches += 1
+        if self._random.random() >= self.probability:
+            return
+        name = loop.components.names()[loop.components.index(self)]
+        inputs, targets = parts(loop.batch, name)
+        self._check(name, inputs, targets)
+        if self.n_classes is not None and targets.is_floating_point():
+            return  # another component has mixed this batch
+        share = self._random.betavariate(self.alpha, self.alpha)
+        generator = torch.Generator().manual_seed(self._random.getrandbits(63))
+        order = torch.randperm(len(inputs), generator=generator)
+        order = order.to(inputs.device, non_blocking=True)
+        mixed, share = self.mix(inputs, order, share)
+        own, other = targets, targets[order.to(targets.device)]
+        self._hard = own if share >= 0.5 else other
+        own, other = (soft(each, self.n_classes, inputs.dtype) for each in (own, other))
+        loop.batch = with_parts(loop.batch, mixed, torch.lerp(other, own, share))
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_batch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Show other components the targets with the larger share, as metrics need."""
+        if self._hard is None or not loop.is_training:
+            return (yield)
+        batch, hard = loop.batch, self._hard
+        inputs, targets = parts(batch, "")
+        loop.batch = with_parts(batch, inputs, hard.to(targets.device))
+        try:
+            return (yield)
+        finally:
+            loop.batch, self._hard = batch, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches, from which random numbers follow."""
+        return {"n_batches": self._n_batches}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the random numbers of a later batch.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self._n_batches = state["n_batches"]
+        self._hard = None
+
+    def _check(self, name: str, inputs: Any, targets: Any) -> None:
+        if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
+            raise RunError(
+                f"{name!r} cannot mix inputs that are {describe(inputs)}: they have to be a tensor "
+                "of floating-point numbers"
+            )
+        if not isinstance(targets, torch.Tensor):
+            raise RunError(f"{name!r} cannot mix targets that are {describe(targets)}, no tensor")
+        if self.n_classes is None and not targets.is_floating_point():
+            raise RunError(
+                f"{name!r} cannot mix targets of the type {targets.dtype}, which are classes by "
+                f"number, without knowing how many there are: write use({name!r}, n_classes=...)"
+            )

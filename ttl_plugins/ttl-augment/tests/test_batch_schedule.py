@@ -1,0 +1,73 @@
+"""The behaviour of `batch-schedule`."""
+
+import pytest
+import torch
+from ttl_augment import BatchSchedule
+
+from ttl_core import ArgumentError, use
+from ttl_core.testing import ComponentConformance
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_is_the_loop_by_hand(make_loop, every):
+    """Weights are those of the first samples of each batch, by optimization steps."""
+    schedule = BatchSchedule(samples={0: 2, 3: 4})
+    loop = make_loop(schedule, use("grad-accumulation", every=every))
+    loop.train(2)
+    model = ComponentConformance.make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
+    n_steps = 0
+    for i, (x, y) in enumerate(loop.train_data * 2):
+        n = 2 if n_steps < 3 else 4
+        (torch.nn.functional.cross_entropy(model(x[:n]), y[:n]) / every).backward()
+        if (i + 1) % every == 0:
+            optimizer.step()
+            scheduler.step()
+            model.zero_grad()
+            n_steps += 1
+    torch.testing.assert_close(model.state_dict(), loop.model.state_dict())
+
+
+def test_the_weight_of_a_batch_follows(make_loop, recorder):
+    """`loop.batch_size` is the number of samples that are used; validation sees whole batches."""
+    sizes = recorder("on_batch_end", lambda loop: loop.batch_size)
+    data = ComponentConformance.make_data(3)
+    make_loop(BatchSchedule({0: 2, 2: 5}), sizes, data=data, valid_data=data[:1]).train(1)
+    assert [2, 2, 5, 6] == sizes.seen
+
+
+def test_sequences_grow(make_loop, recorder):
+    """Tensors as long as the longest are cut, in mappings too; others stay."""
+
+    def batch():
+        return {
+            "inputs": torch.ones(4, 8),
+            "targets": torch.ones(4, 8),
+            "weights": torch.ones(4, 1),
+        }
+
+    shapes = recorder(
+        "on_batch_begin", lambda loop: [value.shape[1] for value in loop.batch.values()]
+    )
+    loop = make_loop(shapes, data=[batch()] * 3)
+    loop.components[0] = BatchSchedule(length={0: 2, 1: 4, 2: 8})
+    loop.train(1)
+    assert [[2, 2, 1], [4, 4, 1], [8, 8, 1]] == shapes.seen
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "neither samples nor length is given"),
+        ({"samples": 3}, "samples is 3"),
+        ({"samples": {}}, "samples is {}"),
+        ({"samples": {1: 3}}, "without step 0"),
+        ({"length": {0: 0}}, r"length\[0\] is 0"),
+        ({"length": {0.5: 1}}, "a step of length is 0.5"),
+    ],
+)
+def test_refuses_unusable_arguments(config, message):
+    """The error names the argument and its value."""
+    with pytest.raises(ArgumentError, match=message):
+        BatchSchedule(**config)

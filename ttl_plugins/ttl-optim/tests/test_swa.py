@@ -1,0 +1,138 @@
+"""The behaviour of `swa`, against the loop of torch's documentation."""
+
+import pytest
+import torch
+from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
+from ttl_optim import GradAccumulation, GradClip, Swa
+
+from ttl_core import ArgumentError, LoopComponent
+from ttl_core.testing import ComponentConformance
+
+START, RATE, N_EPOCHS = 2, 0.02, 6
+
+
+def by_hand(data, every=1, clip=None):
+    """Train with torch.optim.swa_utils; return the model, the mean and the rates used."""
+    model = ComponentConformance.make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
+    averaged, used, swa = AveragedModel(model), [], None
+    for epoch in range(N_EPOCHS):
+        if epoch == START:
+            swa = SWALR(optimizer, swa_lr=RATE, anneal_epochs=3)
+        for i, (x, y) in enumerate(data):
+            (torch.nn.functional.cross_entropy(model(x), y) / every).backward()
+            if (i + 1) % every:
+                continue
+            if clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+            used.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            model.zero_grad()
+            if swa is None:
+                scheduler.step()
+        if swa is not None:
+            averaged.update_parameters(model)
+            swa.step()
+    update_bn([(x,) for x, _ in data], averaged)
+    return model, averaged.module, used
+
+
+class Rates(LoopComponent):
+    """A component that records the rates that were used."""
+
+    def __init__(self):
+        self.used = []
+
+    def on_train_begin(self, loop):
+        loop.optimizer.register_step_post_hook(
+            lambda optimizer, *_: self.used.append(optimizer.param_groups[0]["lr"])
+        )
+
+
+def check(expected, actual):
+    """Check that two models have the same parameters and buffers."""
+    torch.testing.assert_close(dict(expected.state_dict()), dict(actual.state_dict()))
+
+
+@pytest.mark.parametrize("config", [{}, {"every": 2, "clip": 0.1}], ids=["alone", "with others"])
+def test_is_the_loop_of_the_documentation(make_loop, config):
+    """Weights, mean, statistics of batch norms and rates are those of swa_utils by hand."""
+    rates = Rates()
+    others = [GradAccumulation(2), GradClip(0.1)] if config else []
+    loop = make_loop(Swa(START, lr=RATE, anneal_epochs=3), *others, rates)
+    loop.train(N_EPOCHS)
+    model, averaged, used = by_hand(loop.train_data, **config)
+    check(model, loop.model)
+    check(averaged, loop.components["swa"].averaged.module)
+    assert pytest.approx(used) == rates.used
+
+
+def test_validates_and_tests_the_mean(make_loop):
+    """The validation loss is that of the mean with its statistics; the weights are restored."""
+    valid_data = ComponentConformance.make_data(2)
+    losses = []
+
+    class Losses(LoopComponent):
+        def on_batch_end(self, loop):
+            if not loop.is_training:
+                losses.append(loop.loss.item())
+
+    loop = make_loop(Swa(0), Losses(), valid_data=valid_data)
+    loop.train(2)
+    before = {name: value.clone() for name, value in loop.model.state_dict().items()}
+    losses.clear()
+    loop.test(valid_data)
+    averaged = loop.components["swa"].averaged.module.eval()
+    with torch.no_grad():
+        expected = [torch.nn.functional.cross_entropy(averaged(x), y).item() for x, y in valid_data]
+    assert expected == losses
+    torch.testing.assert_close(before, dict(loop.model.state_dict()), rtol=0, atol=0)
+
+
+def test_random_numbers_are_those_of_a_run_without_it(make_loop):
+    """A pass for statistics over a model with dropout leaves training as it is."""
+    weights = []
+    for components in ([], [Swa(0)]):
+        loop = make_loop(*components)
+        loop.model.append(torch.nn.Dropout(0.5))
+        torch.manual_seed(0)
+        loop.train(2)
+        weights.append(dict(loop.model.state_dict()))
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_statistics_may_be_of_some_batches(make_loop):
+    """With bn_batches= the pass ends after so many."""
+    loop = make_loop(Swa(0, bn_batches=2))
+    loop.train(1)
+    assert 2 == loop.components["swa"].averaged.module[1].num_batches_tracked
+
+
+def test_disabled_after_an_epoch_the_mean_stays(make_loop):
+    """It is of the epochs in which it was enabled."""
+
+    class Disable(LoopComponent):
+        def on_epoch_begin(self, loop):
+            if loop.epoch_num == 2:
+                loop.components.disable("swa")
+
+    loop = make_loop(Swa(0), Disable())
+    loop.train(4)
+    assert 2 == loop.components["swa"].averaged.n_averaged
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"start_epoch": -1}, "start_epoch is -1"),
+        ({"start_epoch": 0, "lr": 0}, "lr is 0"),
+        ({"start_epoch": 0, "anneal": "cosine"}, "anneal is 'cosine'.*Did you mean 'cos'"),
+        ({"start_epoch": 0, "anneal_epochs": 1.5}, "anneal_epochs is 1.5"),
+        ({"start_epoch": 0, "bn_batches": 0}, "bn_batches is 0"),
+    ],
+)
+def test_refuses_unusable_arguments(config, message):
+    """The error names the argument and its value."""
+    with pytest.raises(ArgumentError, match=message):
+        Swa(**config)
