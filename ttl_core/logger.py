@@ -227,6 +227,7 @@ class Logger(LoopComponent, ABC):
         Args:
             state: what `state_dict()` returned.
         """
+        self._queue.settle()  # in the run that rewinds, a thread may be writing
         self.seek(state["position"])
         self._queue.records = [
             LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
@@ -11,6 +11,7 @@ from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, StopCause, training_data
 from ttl_core.state.resumption import Resumption
+from ttl_core.state.rewinding import RewindRun, check_rewindable
 from ttl_core.state.snapshot import snapshot
 
 
@@ -134,6 +135,60 @@ class ResumableLoop:
         if settings is not None:
             one_of("settings", settings, ("saved", "new"))
         self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
+
+    def rewind(
+        self,
+        state_dict: Mapping[str, Any],
+        data: Literal["replay", "skip"] = "replay",
+        *,
+        ignore: Iterable[str] = (),
+    ) -> NoReturn:
+        """Let the current train() continue from an earlier state of itself, at a safe point.
+
+        The rest of on_safe_point is skipped. Wrappers of around_epoch leave; then everything is
+        what it was when the state was taken, and training continues as if it had not been
+        further: where the state lies inside an epoch, around_epoch and on_epoch_begin come once
+        more, as in a run that resumes. on_train_begin does not. In a group of several processes,
+        all of them have to rewind at the same safe point.
+
+        The state is not changed, so that it can be used again. The list of components stays as it
+        is, also where it was edited since.
+
+        Args:
+            state_dict: what `state_dict()` has returned in this train().
+            data: "replay" to continue with the batches that followed the state, to the same bits;
+                "skip" to continue with those behind the current batch. Then `epoch_num` and
+                `batch_num`, which count data, stay; the steps are those of the state.
+            ignore: names of components and loop variables whose state may be missing or unused.
+
+        Raises:
+            RunError: the loop is not at a safe point.
+            StateError: the state does not fit, or was taken in another train().
+            ArgumentError: `data` is something else.
+
+        Example:
+            >>> from ttl_core import LoopComponent
+            >>> from ttl_core.testing import Step, tiny_loop
+            >>> class Retry(LoopComponent):
+            ...     state = None
+            ...     def on_safe_point(self, loop):
+            ...         if loop.global_step == 1:
+            ...             self.state = loop.state_dict()
+            ...         if loop.global_step == 3 and self.state is not None:
+            ...             state, self.state = self.state, None
+            ...             loop.rewind(state, data="skip")
+            >>> loop = tiny_loop(Step(), Retry())
+            >>> loop.train(n_epochs=2)
+            >>> loop.global_step  # of six batches, two are undone
+            4
+        """
+        one_of("data", data, ("replay", "skip"))
+        check_rewindable(self)  # type: ignore[arg-type]
+        check_state(state_dict)
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        target = self._resumption.target(dict(state_dict), data, ignored)
+        self._stage = Stage.RUNNING  # wrappers that leave can take no state
+        raise RewindRun(target)
 
     def drop_loaded_state(self) -> None:
         """Let the next train() start from here, not from a state that was loaded before.
