@@ -226,6 +226,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                 body()
             self._end(end_point)
 
+        self._resumption.exchange_random_numbers()
         self.run_desc = phase
         self._stage = Stage.STARTING
         try:
@@ -243,6 +244,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self.run_desc = None
             self._set_phase(None)
             self._manager.end_run()
+            self._resumption.exchange_random_numbers()
 
     def _end(self, point: str | None) -> None:
         if self._stage.is_stoppable:

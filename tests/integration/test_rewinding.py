@@ -76,7 +76,9 @@ def facts(loop):
     state = loop.model.state_dict() | loop.components["ema"].state_dict()
     tensors = {k: v.tolist() for k, v in state.items() if isinstance(v, torch.Tensor)}
     shadow = json.dumps(loop.components["ema"].state_dict(), default=lambda t: t.tolist())
-    rows = [{k: v for k, v in row.items() if k != "time"} for row in loop.components["history"].rows]
+    rows = [
+        {k: v for k, v in row.items() if k != "time"} for row in loop.components["history"].rows
+    ]
     return tensors, shadow, loop.metrics, loop.global_step, rows
 
 

@@ -75,6 +75,12 @@ def create_member(item: Item) -> Member:
     return _read_declarations(member, item)
 
 
+def spec_of(component: LoopComponent) -> Spec | None:
+    """Return the spec that a component was created from; None if it was created by hand."""
+    origin = _origins.get(component)
+    return None if origin is None else origin.spec
+
+
 def _create(spec: Spec) -> tuple[LoopComponent, _Origin]:
     try:
         component, factory, installed = discovery.create(spec)

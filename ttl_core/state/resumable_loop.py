@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
+from ttl_core.state.forking import fork
 from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, StopCause, training_data
 from ttl_core.state.resumption import Resumption
@@ -189,6 +190,41 @@ class ResumableLoop:
         target = self._resumption.target(dict(state_dict), data, ignored)
         self._stage = Stage.RUNNING  # wrappers that leave can take no state
         raise RewindRun(target)
+
+    def fork(self, *, without: Iterable[str] = ()) -> Self:
+        """Return a second loop in the same state, to try something without touching this one.
+
+        Its model is a copy, its components are created again, and its data have a position of
+        their own over the same samples. It has random numbers of its own: its runs leave the
+        global ones as they were. At a safe point its train() continues from there, with the
+        settings of the state, where the one of this loop began; before it and outside of runs it
+        begins as the next one of this loop will.
+
+        Components that were enabled by name are created from their configuration, of which a copy
+        is made. One that was created by hand has a method `fork()`, which returns a new one with
+        the same configuration, or None to be left out, as components do that write files or to a
+        terminal; without that method, all its attributes have to be values that do not change.
+
+        Args:
+            without: names of components to leave out.
+
+        Returns:
+            The other loop.
+
+        Raises:
+            RunError: the loop is inside an epoch.
+            ArgumentError: a name is not in the list.
+            StateError: a component, the model or the data cannot be made a second time.
+
+        Example:
+            >>> from ttl_core.testing import Step, tiny_loop
+            >>> loop = tiny_loop(Step())
+            >>> other = loop.fork()
+            >>> other.train(n_epochs=1)
+            >>> loop.global_step, other.global_step
+            (0, 3)
+        """
+        return fork(self, {without} if isinstance(without, str) else list(without))  # type: ignore
 
     def drop_loaded_state(self) -> None:
         """Let the next train() start from here, not from a state that was loaded before.

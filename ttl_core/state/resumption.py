@@ -41,6 +41,7 @@ from ttl_core.state.settings import (
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
+    from ttl_core.state.forking import RandomNumbers
 
 
 class Resumption:
@@ -53,11 +54,13 @@ class Resumption:
     Attributes:
         progress: the progress of the current train() call, or of the last one.
         stopped_by: what has stopped it, and why.
+        random_numbers: those of a fork, which are not the global ones; None for other loops.
     """
 
     def __init__(self, loop: TrainTestLoop, list_members: Callable[[], Sequence[Member]]) -> None:
         self.progress = TrainingProgress()
         self.stopped_by: StopCause | None = None
+        self.random_numbers: RandomNumbers | None = None
         self._loop = loop
         self._list_members = list_members
         self._before = self.progress, 0, 0  # this train() call: the progress and the counters
@@ -136,6 +139,11 @@ class Resumption:
         )
 
     # -- in a run ---------------------------------------------------------------------------
+
+    def exchange_random_numbers(self) -> None:
+        """Let a run of a fork use its own random numbers, when it begins and when it has ended."""
+        if self.random_numbers is not None:
+            self.random_numbers.exchange(self._loop)
 
     def begin_train(self) -> None:
         """Begin the progress of the next train() call, or again that of the loaded state."""
