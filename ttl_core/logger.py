@@ -208,6 +208,9 @@ class Logger(LoopComponent, ABC):
 
     # -- state ------------------------------------------------------------------------------
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which are not logged."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return how much has been written, after writing what is pending, and what is not."""
         self._queue.settle()

@@ -420,6 +420,9 @@ class Checkpoint(LoopComponent):
 
     # -- its own state ----------------------------------------------------------------------
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which write no files."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far, and the identifier of the run."""
         return {**self._metric.state_dict(), "run": self._run}
