@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def create_member(item: Item) -> Member:
         item,
         key=name,
         own_name=name,
-        find_distribution=lambda: discovery.distribution_of(type(item)),
+        find_distribution=functools.cache(lambda: discovery.distribution_of(type(item))),
         config=kept_arguments(item),
         bundles=bundles_of(item),
     )
