@@ -39,6 +39,7 @@ class Noise(LoopComponent):
 
 
 def trained(rewind, directory=None, accumulation=1, *, loader=True):
+    """Return a loop that was trained for three epochs."""
     torch.manual_seed(3)
     train_data = tiny_data(4)
     if loader:
@@ -73,6 +74,7 @@ def trained(rewind, directory=None, accumulation=1, *, loader=True):
 
 
 def facts(loop):
+    """Return what a run came to."""
     state = loop.model.state_dict() | loop.components["ema"].state_dict()
     tensors = {k: v.tolist() for k, v in state.items() if isinstance(v, torch.Tensor)}
     shadow = json.dumps(loop.components["ema"].state_dict(), default=lambda t: t.tolist())

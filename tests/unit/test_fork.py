@@ -42,6 +42,7 @@ class At(LoopComponent):
 
 
 def loader():
+    """Return data in a seeded order."""
     inputs = torch.cat([batch[0] for batch in tiny_data(3)])
     targets = torch.cat([batch[1] for batch in tiny_data(3)])
     dataset = TensorDataset(inputs, targets)
@@ -49,11 +50,13 @@ def loader():
 
 
 def make_loop(*components, data=loader):
+    """Return a loop with random numbers and state."""
     items = [Step(), Noise(), "metrics", use("ema", decay=0.5), *components]
     return TrainTestLoop(tiny_model(), items, data(), tiny_data(2))
 
 
 def trained(loop):
+    """Train a loop, and return it."""
     torch.manual_seed(2)
     random.seed(2)
     loop.train(n_epochs=3)
@@ -61,6 +64,7 @@ def trained(loop):
 
 
 def assert_same(one, other):
+    """Check that two runs came to the same bits."""
     assert one.metrics == other.metrics
     assert (one.epoch_num, one.global_step) == (other.epoch_num, other.global_step)
     for name, value in one.model.state_dict().items():

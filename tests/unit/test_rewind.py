@@ -70,6 +70,7 @@ class Noise(LoopComponent):
 
 
 def trained(*components, **data):
+    """Return a loop that was trained for three epochs."""
     torch.manual_seed(1)
     data = {"train_data": tiny_data(3), "valid_data": tiny_data(2), **data}
     loop = TrainTestLoop(tiny_model(), [Step(), Noise(), *components, "metrics"], **data)
@@ -78,6 +79,7 @@ def trained(*components, **data):
 
 
 def assert_same(one, other):
+    """Check that two runs came to the same bits."""
     assert one.metrics == other.metrics
     assert (one.epoch_num, one.global_step) == (other.epoch_num, other.global_step)
     for name, value in one.model.state_dict().items():
@@ -91,6 +93,7 @@ def test_replaying_comes_to_the_same_bits(take_at, go_at):
 
 
 def loader(num_workers=0, persistent=False):
+    """Return data in a seeded order."""
     inputs = torch.cat([batch[0] for batch in tiny_data(3)])
     targets = torch.cat([batch[1] for batch in tiny_data(3)])
     dataset = TensorDataset(inputs, targets)

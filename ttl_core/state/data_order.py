@@ -188,9 +188,10 @@ def prepare_epochs(data: Any, state: Mapping[str, Any], under_way: Any = None) -
         has_workers = vars(data).get("_iterator") is not None  # in use already, if they are shared
         if state.get("has_workers") and data.persistent_workers and not has_workers:
             iter(data)
-        elif "has_workers" in state and not state["has_workers"] and has_workers:
-            if data is not unwrapped(under_way):  # rewound: starting them draws a number again
-                vars(data)["_iterator"] = None
+        elif (
+            has_workers and not state.get("has_workers", True) and data is not unwrapped(under_way)
+        ):
+            vars(data)["_iterator"] = None  # in a rewound run: starting them draws a number again
         _set_order(data, state.get("order", {}))
     elif has_state(data):
         if "loader" in state and data is not unwrapped(under_way):

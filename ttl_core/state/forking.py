@@ -91,7 +91,7 @@ def _set_state(
         return
     for member, component in zip(members, other.components, strict=True):
         if has_state(member.component):
-            state = snapshot(member.component.state_dict())  # type: ignore[attr-defined]
+            state = snapshot(member.component.state_dict())
             component.load_state_dict(state)  # type: ignore[attr-defined]
     if own._loaded is not None:
         its.load(snapshot(own._loaded), {*own._ignored, *left_out}, own._choice)

@@ -29,6 +29,7 @@ class Spikes(LoopComponent):
 
 
 def trained(*components, n_batches=40, **config):
+    """Return a loop that was trained for an epoch."""
     rollback = use("rollback", **{"every": 5, "n_quiet": 5, "threshold": 40, **config})
     loop = tiny_loop(SmallSteps(), *components, rollback, n_batches=n_batches)
     loop.valid_data = None

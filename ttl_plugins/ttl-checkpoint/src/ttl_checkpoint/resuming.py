@@ -68,7 +68,8 @@ def find_checkpoint(
 
     Args:
         store: the directory of checkpoints.
-        resume: "auto" for the newest intact one that is proven, else the newest, after which corrupt ones newer than it are set
+        resume: "auto" for the newest intact one that is proven, or else the newest, after
+            which corrupt ones newer than it are set
             aside; "never" for none; "best" for the one with the best metric; or the path of one.
         mode: whether less ("min") or more ("max") of the metric is better, where the checkpoints
             do not say.

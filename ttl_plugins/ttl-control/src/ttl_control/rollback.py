@@ -192,7 +192,7 @@ class Rollback(LoopComponent):
             for group in optimizer.param_groups:
                 for key in group.keys() & {"lr", "initial_lr", "max_lr", "min_lr"}:
                     group[key] *= scale
-        scheduler = vars(loop).get("scheduler")
+        scheduler: Any = vars(loop).get("scheduler")
         if hasattr(scheduler, "base_lrs"):
             scheduler.base_lrs = [rate * scale for rate in scheduler.base_lrs]
 
