@@ -238,6 +238,11 @@ class ResumableLoop:
         self._resumption.drop()
 
     @property
+    def has_loaded_state(self) -> bool:
+        """Whether a state was loaded from which train() has not resumed yet."""
+        return self._resumption.is_pending
+
+    @property
     def can_take_state(self) -> bool:
         """Whether state_dict() is possible: at a safe point.
 
