@@ -99,11 +99,12 @@ class CallbackPoints:
 
     @hookspec
     def on_safe_point(self, loop: TrainTestLoop) -> object:
-        """Save, or stop: everything is up to date here. Fires only inside train().
+        """Save, stop or rewind: everything is up to date here. Fires only inside train().
 
         It fires after a training batch that stepped (unless it is known to be the last of its
         epoch), after each training epoch, and after its validation once `epoch_num` has counted
-        the epoch. Implementations read state and may stop; they change nothing.
+        the epoch. Implementations read state and may stop or
+        rewind; they change nothing else.
         """
         return None
 
@@ -125,6 +126,9 @@ class CallbackPoints:
     @hookspec
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> object:
         """Use logged values. Fires at each call of `loop.log`.
+
+        After a rewind, values of the same steps are logged again: what consumers keep is a part
+        of their state, or is removed when an earlier state is loaded.
 
         Args:
             loop: the loop.

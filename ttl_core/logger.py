@@ -208,6 +208,9 @@ class Logger(LoopComponent, ABC):
 
     # -- state ------------------------------------------------------------------------------
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which are not logged."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return how much has been written, after writing what is pending, and what is not."""
         self._queue.settle()
@@ -227,6 +230,7 @@ class Logger(LoopComponent, ABC):
         Args:
             state: what `state_dict()` returned.
         """
+        self._queue.settle()  # in the run that rewinds, a thread may be writing
         self.seek(state["position"])
         self._queue.records = [
             LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])

@@ -226,6 +226,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                 body()
             self._end(end_point)
 
+        self._resumption.exchange_random_numbers()
         self.run_desc = phase
         self._stage = Stage.STARTING
         try:
@@ -243,6 +244,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self.run_desc = None
             self._set_phase(None)
             self._manager.end_run()
+            self._resumption.exchange_random_numbers()
 
     def _end(self, point: str | None) -> None:
         if self._stage.is_stoppable:
@@ -267,6 +269,11 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if progress.is_stopped:
             self._stage = Stage.SAFE_POINT
             self.stop()
+        self._resumption.call_epochs(partial(self._epochs, n_epochs, n_optim_steps))
+        self._stage = Stage.SAFE_POINT
+
+    def _epochs(self, n_epochs: int | None, n_optim_steps: int | None) -> None:
+        progress = self._resumption.progress
         self._repeat_safe_point()
         epoch = partial(self._training_epoch, n_optim_steps)
         while progress.n_epochs_done != n_epochs:
@@ -283,7 +290,6 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             progress.is_trained = False
             if self.valid_data is not None:
                 self._safe_point()
-        self._stage = Stage.SAFE_POINT
 
     def _safe_point(self) -> None:
         self._stage = Stage.SAFE_POINT
@@ -346,7 +352,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         # the hot loop: what it reads often is in local variables
         hooks, progress = self._hooks, self._resumption.progress
         at_safe_point, running = Stage.SAFE_POINT, Stage.RUNNING
-        is_resumed, steps_before = self._resumption.is_pending, self.optim_step_num
+        is_resumed, steps_before = self._resumption.is_inside_epoch, self.optim_step_num
         has_stepped, batch_num = progress.has_stepped, None
         hooks.on_epoch_begin(self)
         n_batches, batches = self.n_batches, self._resumption.batches()

@@ -55,6 +55,14 @@ class ForgottenScale(LoopComponent):
             parameter.grad *= self.scale
 
 
+@found_by("rewinds_exactly", "a run that rewinds to the safe point at epoch 0, step 1 differs")
+class OnlyForward(Counter):
+    """It takes a state only where it is further than it was, as one that resumes once."""
+
+    def load_state_dict(self, state):
+        self.n_seen = max(self.n_seen, state["n_seen"])
+
+
 @found_by("resumes_exactly", "'train/n-seen' as logged in train epoch 0, batch 1 is 1")
 class Misnamed(Counter):
     """It looks for its number under another name than it was saved under."""

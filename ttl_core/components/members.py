@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -68,11 +69,17 @@ def create_member(item: Item) -> Member:
         item,
         key=name,
         own_name=name,
-        find_distribution=lambda: discovery.distribution_of(type(item)),
+        find_distribution=functools.cache(lambda: discovery.distribution_of(type(item))),
         config=kept_arguments(item),
         bundles=bundles_of(item),
     )
     return _read_declarations(member, item)
+
+
+def spec_of(component: LoopComponent) -> Spec | None:
+    """Return the spec that a component was created from; None if it was created by hand."""
+    origin = _origins.get(component)
+    return None if origin is None else origin.spec
 
 
 def _create(spec: Spec) -> tuple[LoopComponent, _Origin]:

@@ -143,6 +143,7 @@ def _iterate_skipping(loader: DataLoader[Any], n_batches: int) -> Iterator[Any]:
     # iterator uses the one that is there when it is made.
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
     own = vars(loader)[name]
+    vars(loader)["_iterator"] = None  # persistent workers, in a rewound run, keep their sampler
     vars(loader)[name] = _SkippingOnce(own, n_batches)
     try:
         return iter(loader)
@@ -187,6 +188,10 @@ def prepare_epochs(data: Any, state: Mapping[str, Any], under_way: Any = None) -
         has_workers = vars(data).get("_iterator") is not None  # in use already, if they are shared
         if state.get("has_workers") and data.persistent_workers and not has_workers:
             iter(data)
+        elif (
+            has_workers and not state.get("has_workers", True) and data is not unwrapped(under_way)
+        ):
+            vars(data)["_iterator"] = None  # in a rewound run: starting them draws a number again
         _set_order(data, state.get("order", {}))
     elif has_state(data):
         if "loader" in state and data is not unwrapped(under_way):

@@ -169,6 +169,20 @@ def load_optimizer(
     _restore_types(optimizer, saved, model, weights)
 
 
+def memory_of(value: Any) -> State | None:
+    """Return the state of an optimizer if its tensors may be written to, else None.
+
+    Args:
+        value: a loop variable.
+    """
+    if not isinstance(value, Optimizer):
+        return None
+    cls, base = type(value), Optimizer
+    is_own = cls.state_dict is base.state_dict and cls.load_state_dict is base.load_state_dict
+    hooks = value._optimizer_load_state_dict_pre_hooks, value._optimizer_state_dict_post_hooks
+    return value.state_dict() if is_own and not any(hooks) else None
+
+
 def _check_usable(optimizer: Optimizer) -> None:
     """Check what torch takes from a state as it is, and would find out in the first step."""
     for its_state in optimizer.state.values():

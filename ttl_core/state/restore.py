@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,6 +29,7 @@ from ttl_core.state.optimizers import (
     check_groups,
     is_of_another_class,
     load_optimizer,
+    memory_of,
 )
 from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state, reading
@@ -47,6 +49,8 @@ def restore(
     ignore: Collection[str],
     changed: Collection[Difference] = (),
     new_settings: State | None = None,
+    *,
+    keep: bool = False,
 ) -> None:
     """Restore a state: model, optimizers, schedulers, the rest, and random numbers last.
 
@@ -57,17 +61,14 @@ def restore(
         ignore: names of components and loop variables whose state may be missing or unused.
         changed: the settings of the script that are used in place of those of the state.
         new_settings: all settings of the script.
+        keep: whether the state is used again, so that nothing may alias it.
 
     Raises:
         StateError: the state does not fit.
     """
-    # the model first: where it does not fit, its optimizer does not either
-    with reading("model"):
-        check_model(loop.model, state["model"])
-    with reading("list of loop variables"):
-        variables = _matching_variables(loop, members, state, ignore)
-    with reading("list of components"):
-        components = match_components(members, state, ignore)
+    variables, components = matched(loop, members, state, ignore)
+    if keep:
+        state = _copy_for(variables, state)
     component_states = upgraded_states(components, state)
     with reading("model"):
         load_model(loop.model, state["model"])
@@ -86,6 +87,45 @@ def restore(
         names = saved_names(members, state["manifest"], ignore)
         restore_generator_states(loop, members, state.get("generators", {}), names)
         restore_random(state["random"])
+
+
+def matched(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Member]]:
+    """Return the loop variables and the members that a state belongs to, by their names in it.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+        state: what `gather` returned.
+        ignore: names of components and loop variables whose state may be missing or unused.
+
+    Raises:
+        StateError: the state does not fit.
+    """
+    # the model first: where it does not fit, its optimizer does not either
+    with reading("model"):
+        check_model(loop.model, state["model"])
+    with reading("list of loop variables"):
+        variables = _matching_variables(loop, members, state, ignore)
+    with reading("list of components"):
+        components = match_components(members, state, ignore)
+    return variables, components
+
+
+def _copy_for(variables: Mapping[str, Any], state: State) -> State:
+    """Return a state whose parts may be aliased by what is loaded from them.
+
+    The model copies its part itself. That of an optimizer is copied into the memory which the
+    optimizer has for it already.
+    """
+    with torch.no_grad():
+        saved = {
+            name: snapshot(its_state, memory_of(variables.get(name)))
+            for name, its_state in state["variables"].items()
+        }
+    parts = ("components", "hidden", "data", "earlier")
+    return {**state, **{k: snapshot(state[k]) for k in parts if k in state}, "variables": saved}
 
 
 def _restore_data(loop: TrainTestLoop, state: State) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, Self
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
 from ttl_core.state.data_order import not_resumable_error, order_of
+from ttl_core.state.forking import fork
 from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, StopCause, training_data
 from ttl_core.state.resumption import Resumption
+from ttl_core.state.rewinding import RewindRun, check_rewindable
 from ttl_core.state.snapshot import snapshot
 
 
@@ -135,6 +137,95 @@ class ResumableLoop:
             one_of("settings", settings, ("saved", "new"))
         self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
 
+    def rewind(
+        self,
+        state_dict: Mapping[str, Any],
+        data: Literal["replay", "skip"] = "replay",
+        *,
+        ignore: Iterable[str] = (),
+    ) -> NoReturn:
+        """Let the current train() continue from an earlier state of itself, at a safe point.
+
+        The rest of on_safe_point is skipped. Wrappers of around_epoch leave; then everything is
+        what it was when the state was taken, and training continues as if it had not been
+        further: where the state lies inside an epoch, around_epoch and on_epoch_begin come once
+        more, as in a run that resumes. on_train_begin does not. In a group of several processes,
+        all of them have to rewind at the same safe point.
+
+        The state is not changed, so that it can be used again. The list of components stays as it
+        is, also where it was edited since.
+
+        Args:
+            state_dict: what `state_dict()` has returned in this train().
+            data: "replay" to continue with the batches that followed the state, to the same bits;
+                "skip" to continue with those behind the current batch. Then `epoch_num` and
+                `batch_num`, which count data, stay; the steps are those of the state.
+            ignore: names of components and loop variables whose state may be missing or unused.
+
+        Raises:
+            RunError: the loop is not at a safe point.
+            StateError: the state does not fit, or was taken in another train().
+            ArgumentError: `data` is something else.
+
+        Example:
+            >>> from ttl_core import LoopComponent
+            >>> from ttl_core.testing import Step, tiny_loop
+            >>> class Retry(LoopComponent):
+            ...     state = None
+            ...     def on_safe_point(self, loop):
+            ...         if loop.global_step == 1:
+            ...             self.state = loop.state_dict()
+            ...         if loop.global_step == 3 and self.state is not None:
+            ...             state, self.state = self.state, None
+            ...             loop.rewind(state, data="skip")
+            >>> loop = tiny_loop(Step(), Retry())
+            >>> loop.train(n_epochs=2)
+            >>> loop.global_step  # of six batches, two are undone
+            4
+        """
+        one_of("data", data, ("replay", "skip"))
+        check_rewindable(self)  # type: ignore[arg-type]
+        check_state(state_dict)
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        target = self._resumption.target(dict(state_dict), data, ignored)
+        self._stage = Stage.RUNNING  # wrappers that leave can take no state
+        raise RewindRun(target)
+
+    def fork(self, *, without: Iterable[str] = ()) -> Self:
+        """Return a second loop in the same state, to try something without touching this one.
+
+        Its model is a copy, its components are created again, and its data have a position of
+        their own over the same samples. It has random numbers of its own: its runs leave the
+        global ones as they were. At a safe point its train() continues from there, with the
+        settings of the state, where the one of this loop began; before it and outside of runs it
+        begins as the next one of this loop will.
+
+        Components that were enabled by name are created from their configuration, of which a copy
+        is made. One that was created by hand has a method `fork()`, which returns a new one with
+        the same configuration, or None to be left out, as components do that write files or to a
+        terminal; without that method, all its attributes have to be values that do not change.
+
+        Args:
+            without: names of components to leave out.
+
+        Returns:
+            The other loop.
+
+        Raises:
+            RunError: the loop is inside an epoch.
+            ArgumentError: a name is not in the list.
+            StateError: a component, the model or the data cannot be made a second time.
+
+        Example:
+            >>> from ttl_core.testing import Step, tiny_loop
+            >>> loop = tiny_loop(Step())
+            >>> other = loop.fork()
+            >>> other.train(n_epochs=1)
+            >>> loop.global_step, other.global_step
+            (0, 3)
+        """
+        return fork(self, {without} if isinstance(without, str) else list(without))  # type: ignore
+
     def drop_loaded_state(self) -> None:
         """Let the next train() start from here, not from a state that was loaded before.
 
@@ -145,6 +236,11 @@ class ResumableLoop:
         """
         self._stage.check_idle("drop_loaded_state")
         self._resumption.drop()
+
+    @property
+    def has_loaded_state(self) -> bool:
+        """Whether a state was loaded from which train() has not resumed yet."""
+        return self._resumption.is_pending
 
     @property
     def can_take_state(self) -> bool:

@@ -22,7 +22,14 @@ from ttl_core.state.position import (
 )
 from ttl_core.state.protocol import State, reading
 from ttl_core.state.renamed import with_current_names
-from ttl_core.state.restore import restore, restore_for_testing, restore_skipped
+from ttl_core.state.restore import matched, restore, restore_for_testing, restore_skipped
+from ttl_core.state.rewinding import (
+    DataChoice,
+    RewindTarget,
+    call_until_done,
+    check_same_run,
+    with_current_data,
+)
 from ttl_core.state.settings import (
     Choice,
     Difference,
@@ -34,6 +41,7 @@ from ttl_core.state.settings import (
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
+    from ttl_core.state.forking import RandomNumbers
 
 
 class Resumption:
@@ -46,11 +54,13 @@ class Resumption:
     Attributes:
         progress: the progress of the current train() call, or of the last one.
         stopped_by: what has stopped it, and why.
+        random_numbers: those of a fork, which are not the global ones; None for other loops.
     """
 
     def __init__(self, loop: TrainTestLoop, list_members: Callable[[], Sequence[Member]]) -> None:
         self.progress = TrainingProgress()
         self.stopped_by: StopCause | None = None
+        self.random_numbers: RandomNumbers | None = None
         self._loop = loop
         self._list_members = list_members
         self._before = self.progress, 0, 0  # this train() call: the progress and the counters
@@ -63,6 +73,8 @@ class Resumption:
         self._settings: State = {}  # of the script, as on_train_begin has left them
         self._structure: State = {}
         self._changed: list[Difference] = []  # settings in place of those of the loaded state
+        self._is_kept = False  # whether the loaded state is used again, and so must not change
+        self._rest: State | None = None  # the position in an epoch, where a state has none
 
     # -- taking and loading a state ---------------------------------------------------------
 
@@ -102,6 +114,7 @@ class Resumption:
         self._loaded = with_current_names(state)
         self._ignored = ignored
         self._choice = settings
+        self._is_kept = False
 
     def drop(self) -> None:
         """Forget the state that was loaded, unless it is restored already."""
@@ -113,6 +126,11 @@ class Resumption:
         return self._loaded is not None
 
     @property
+    def is_inside_epoch(self) -> bool:
+        """Whether the epoch that begins does so behind its first batch."""
+        return self._loaded is not None or self._rest is not None
+
+    @property
     def is_ahead(self) -> bool:
         """Whether the loaded state was taken in a later train() call than this one."""
         return (
@@ -121,6 +139,11 @@ class Resumption:
         )
 
     # -- in a run ---------------------------------------------------------------------------
+
+    def exchange_random_numbers(self) -> None:
+        """Let a run of a fork use its own random numbers, when it begins and when it has ended."""
+        if self.random_numbers is not None:
+            self.random_numbers.exchange(self._loop)
 
     def begin_train(self) -> None:
         """Begin the progress of the next train() call, or again that of the loaded state."""
@@ -131,6 +154,7 @@ class Resumption:
         self.progress = TrainingProgress(number)
         self.stopped_by = None
         self._settings, self._structure, self._changed = {}, {}, []
+        self._rest = None
 
     def begin_counting(self) -> None:
         """Count from where this train() call begins, also where those before it were skipped."""
@@ -201,22 +225,73 @@ class Resumption:
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Return the numbered batches of a training epoch, or those left of it."""
         data = self._loop.data
-        if self._loaded is None:
+        position, self._rest = self._rest, None
+        if self._loaded is not None:
+            position = converted_position(self._loaded["position"]["epoch"], self._changed, data)
+        if position is None:
             self._order = order_of(data)
             return enumerate(data)
-        position = self._loaded["position"]["epoch"]
-        position = converted_position(position, self._changed, data)
         self._order = position["order"]
         batches = iterate_from(data, position)
         self._loop.batch_num = position["n_batches"] - 1
         self._restore()
         return enumerate(batches, position["n_batches"])
 
+    # -- rewinding --------------------------------------------------------------------------
+
+    def target(self, state: State, data: DataChoice, ignored: Collection[str]) -> RewindTarget:
+        """Return where the run continues from a state, after checking that it fits.
+
+        Args:
+            state: the state.
+            data: which data follow.
+            ignored: names of components and loop variables whose state may be missing or unused.
+
+        Raises:
+            StateError: it was not taken in this train() call, or does not fit.
+        """
+        loop, members = self._loop, self._list_members()
+        check_same_run(state["position"], self.progress)
+        state = with_current_names(state)
+        matched(loop, members, state, ignored)
+        if data == "replay":
+            return RewindTarget(state, None, ignored)
+        loop.check_resumable()
+        now = position_of(loop, self.progress, self._order)
+        return RewindTarget(*with_current_data(loop, members, state, now), ignored)
+
+    def call_epochs(self, epochs: Callable[[], None]) -> None:
+        """Call the epochs of a train(), and again from where each rewind() continues.
+
+        Args:
+            epochs: runs the epochs that are left.
+        """
+        call_until_done(epochs, self._go_to)
+
+    def _go_to(self, target: RewindTarget) -> None:
+        position = target.state["position"]
+        self._loop._set_phase(None)
+        if not position["has_stepped"]:  # what is pending comes from the state
+            self._loop.model.zero_grad(set_to_none=True)
+        self._loaded, self._rest, self._ignored = target
+        self._changed, self._is_kept = [], True
+        restore_position(self._loop, self.progress, position)
+        if position["epoch"] is None:
+            self._restore()
+
     def _restore(self) -> None:
         if self._loaded is not None:
             members, new = self._list_members(), self._settings
             with self._repeatable():
-                restore(self._loop, members, self._loaded, self._ignored, self._changed, new)
+                restore(
+                    self._loop,
+                    members,
+                    self._loaded,
+                    self._ignored,
+                    self._changed,
+                    new,
+                    keep=self._is_kept,
+                )
                 with reading("position"):
                     self._earlier = list(self._loaded.get("earlier", ()))
             self._loaded = None

@@ -54,6 +54,9 @@ class Waits(LoopComponent):
         self._functions = _Functions(self)
         self._operators = _Operators(self)
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
+
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Begin a batch."""
@@ -135,6 +138,9 @@ class Stopwatch(LoopComponent):
         self._loop = loop
         self._watched = watched
         self._is_inside = False
+
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
 
     @property
     def median(self) -> float:

@@ -93,6 +93,9 @@ class LogBook(LoopComponent):
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
+
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Record the values."""
         for name, value in metrics.items():

@@ -27,6 +27,9 @@ class Probe(LoopComponent):
             hook = self._wrapper(point) if point.startswith("around_") else self._plain(point)
             setattr(self, point, hook)
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
+
     def _plain(self, point: str) -> Callable[[TrainTestLoop], None]:
         def hook(loop: TrainTestLoop) -> None:
             self.act(loop, point)

@@ -59,6 +59,9 @@ class HookRecorder(LoopComponent):
         for point in points or POINTS:
             setattr(self, one_of("point", point, POINTS), self._recording(point))
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
+
     @property
     def points(self) -> list[str]:
         """The names of the points that were called, in order."""

@@ -105,6 +105,9 @@ class Watcher(LoopComponent):
 
     # -- what there is ----------------------------------------------------------------------
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop."""
+
     def facts(self) -> dict[Key, str]:
         """Return all that is watched."""
         return dict(self._read())

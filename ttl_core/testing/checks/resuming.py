@@ -178,6 +178,38 @@ class ResumeChecks(ComponentUnderTest):
         self._check_resumes(again, taken, reference, what)
         self._check_own(used, reference, what)
 
+    def test_rewinds_exactly(self) -> None:
+        """A run that goes back to an earlier safe point of its own ends as one that never did."""
+        reference = self._reference()
+        if len(reference.taken) < 2:
+            return
+        first, go_at = reference.taken[0], len(reference.taken) - 2
+        states: list[dict[str, Any]] = []
+
+        def rewind(loop: TrainTestLoop, _: str) -> None:
+            if self._is_resumable(loop):
+                states.append(loop.state_dict())
+                if len(states) == go_at + 1:
+                    loop.rewind(states[0])
+
+        loop = self._loop()
+        it = under_test(loop)
+        log = self._logged(loop)
+        loop.components.append(Probe(rewind, "on_safe_point"))
+        with seeded():
+            loop.train(n_epochs=2)
+        what = f"a run that rewinds to the safe point at {first.where} differs"
+        same = {**_SAME, "first": "in the run that was rewound"}
+        check_same(
+            outcome(loop, log),
+            reference.end_after(first.n_logged),
+            what=what,
+            unstable=self._varying,
+            **same,
+        )
+        if self._has_own_outcome:
+            check_same(_own(it), reference.own, what=what, unstable=self._varying, **same)
+
     def test_two_instances_resume_exactly(self) -> None:
         """Two instances in one list run and resume, each with a state of its own."""
 

@@ -35,6 +35,17 @@ class TestOverfitBatch(ComponentConformance):
         return [Step(), "overfit-batch"]
 
 
+class TestRollback(ComponentConformance):
+    opted_out = {  # noqa: RUF012
+        "test_takes_streams": "going back takes data whose order can be repeated",
+        "test_does_not_wait_for_the_device": "on the CPU it reads values at once, which does not "
+        "wait there; on a device it reads them a step later",
+    }
+
+    def make_components(self):
+        return [Step(), use("rollback", every=2, n_quiet=2)]
+
+
 class TestTimeLimit(ComponentConformance):
     def make_components(self):
         return [Step(), use("time-limit", hours=1)]

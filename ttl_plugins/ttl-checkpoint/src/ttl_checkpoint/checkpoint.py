@@ -57,7 +57,8 @@ class Checkpoint(LoopComponent):
         best: the full name of a metric, such as "valid/loss". Whenever it has improved, a
             checkpoint is saved.
         mode: whether less ("min") or more ("max") of it is better.
-        resume: "auto" to resume from the newest intact checkpoint, if there is one; "never" to
+        resume: "auto" to resume from the newest intact checkpoint, if there is one, of which
+            those are preferred that `rollback` has not marked as unproven; "never" to
             start again, leaving those alone; "best" to resume from the one with the best metric;
             or the path of one. With "best" or a path, the newest one that was saved since is
             resumed from when the script is started again.
@@ -418,6 +419,9 @@ class Checkpoint(LoopComponent):
         self._reset()
 
     # -- its own state ----------------------------------------------------------------------
+
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which write no files."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far, and the identifier of the run."""

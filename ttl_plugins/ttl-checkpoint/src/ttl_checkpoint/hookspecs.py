@@ -18,6 +18,10 @@ class CheckpointPoints:
     def checkpoint_saved(self, loop: TrainTestLoop, path: Path) -> object:
         """Handle a checkpoint that is permanently on disk. Fires at safe points, and at the end.
 
+        An implementation that cannot tell yet whether the run is healthy may create an empty file
+        `unproven` in the directory, and remove it later: resuming prefers checkpoints without one,
+        and the newest of those is kept.
+
         Args:
             loop: the loop.
             path: the directory of the checkpoint.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason
 from ttl_checkpoint.manifest import MANIFEST_FILE, read_manifest
 from ttl_checkpoint.reading import read_checkpoint
-from ttl_checkpoint.retention import best_path
+from ttl_checkpoint.retention import best_path, is_proven
 from ttl_checkpoint.store import Store
 from ttl_core.arguments import did_you_mean
 
@@ -68,7 +68,8 @@ def find_checkpoint(
 
     Args:
         store: the directory of checkpoints.
-        resume: "auto" for the newest intact one, after which corrupt ones newer than it are set
+        resume: "auto" for the newest intact one that is proven, or else the newest, after
+            which corrupt ones newer than it are set
             aside; "never" for none; "best" for the one with the best metric; or the path of one.
         mode: whether less ("min") or more ("max") of the metric is better, where the checkpoints
             do not say.
@@ -101,7 +102,7 @@ class _NoneIntactError(CheckpointError):
 
 def _newest_intact(store: Store, paths: Sequence[Path]) -> Found | None:
     corrupt: list[tuple[Path, CorruptError]] = []
-    for path in paths:
+    for path in sorted(paths, key=lambda path: not is_proven(path)):
         try:
             found = Found(path, *read_checkpoint(path))
         except CorruptError as error:
@@ -110,6 +111,8 @@ def _newest_intact(store: Store, paths: Sequence[Path]) -> Found | None:
         for bad, why in corrupt:
             aside = store.set_aside(bad)
             _log.warning("checkpoint: %s. It is set aside as %s", why, aside.name)
+        if path != paths[0] and is_proven(path) and not is_proven(paths[0]):
+            _log.warning("checkpoint: %s is newer, but not proven healthy", paths[0].name)
         return found
     if corrupt:
         raise _NoneIntactError(

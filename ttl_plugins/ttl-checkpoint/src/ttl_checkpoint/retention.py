@@ -32,7 +32,8 @@ def checked_keep(keep: int | None) -> int | None:
 def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max"]) -> list[Path]:
     """Return the checkpoints to remove: those of a run that are not needed any more.
 
-    Needed are its newest ones, its best one, and the newest one whose model is finite.
+    Needed are its newest ones, its best one, the newest one whose model is finite, and the newest
+    one that is proven.
 
     Args:
         store: the directory of checkpoints.
@@ -43,8 +44,18 @@ def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max
     if keep is None:
         return []
     own = manifests_of(store, run)
-    needed = [*list(own)[:keep], best_of(own, mode), last_finite(own)]
+    proven = next(filter(is_proven, own), None)
+    needed = [*list(own)[:keep], best_of(own, mode), last_finite(own), proven]
     return [path for path in own if path not in needed]
+
+
+def is_proven(path: Path) -> bool:
+    """Return whether no component has marked a checkpoint as one that may not be healthy.
+
+    Args:
+        path: the directory of the checkpoint.
+    """
+    return not (path / "unproven").exists()
 
 
 def best_of(manifests: Mapping[Path, Mapping[str, Any]], mode: str) -> Path | None:

@@ -181,6 +181,7 @@ class RowLogger(Logger):
             return self._sought
         if self._file is None:
             return {"n_rows": 0, "row": None}
+        self._moved_to = None  # states are of this file from here on, not of the one before it
         self._file.sync()  # so that no power failure takes what a checkpoint counts on
         return {"n_rows": self._file.n_rows, "row": self._row and dict(self._row)}
 
@@ -197,7 +198,9 @@ class RowLogger(Logger):
         if self._moved_to is not None:  # by what was logged before the state was restored
             self._moved_to.replace(self.path)
             self._moved_to = None
-        self._file = None
+        elif self._file is not None and position["row"] is None:  # begun since, in this run
+            self.path.unlink(missing_ok=True)
+        self._file = self._row = None
         n_rows, row = position["n_rows"], position["row"]
         if row is not None:
             file = RowFile(self.path)

@@ -102,6 +102,9 @@ class Profiler(LoopComponent):
         self._n_cycles = 0  # that have been recorded since then
         self._folder = Path()
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which write no files."""
+
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Write what is being recorded, however the run ends."""

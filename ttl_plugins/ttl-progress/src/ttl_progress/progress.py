@@ -79,6 +79,9 @@ class Progress(LoopComponent):
         self._lengths: dict[tuple[str, str | None], int] = {}  # of complete epochs, in batches
         self._values: dict[str, dict[int, float]] = {}  # of epochs, by metric and epoch
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which show nothing."""
+
     # -- when epochs begin and end ----------------------------------------------------------
 
     @hookimpl(wrapper=True)

@@ -66,6 +66,9 @@ class Summary(LoopComponent):
         self._console = console
         self.table: Table | None = None
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which show nothing."""
+
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Record the first call of the model, and print the table when it has ended."""

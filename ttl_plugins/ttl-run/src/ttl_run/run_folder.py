@@ -84,6 +84,9 @@ class RunFolder(LoopComponent):
         self.folder: Path | None = None
         self._record: RunRecord | None = None
 
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which write no files."""
+
     @hookimpl(wrapper=True, tryfirst=True)  # other components look for the folder when a run begins
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Make the folder, and record the start; record how the run has ended.

@@ -1,0 +1,146 @@
+"""`rollback` goes back to a healthy state when the loss spikes."""
+
+import logging
+
+import pytest
+import torch
+
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core.testing import Step, tiny_data, tiny_loop, tiny_model
+
+
+class SmallSteps(Step):
+    """Plain steps with a scheduler whose rates follow from its base rates."""
+
+    def on_train_begin(self, loop):
+        super().on_train_begin(loop)
+        loop.scheduler = torch.optim.lr_scheduler.LambdaLR(loop.optimizer, lambda n: 1 / (1 + n))
+
+
+class Spikes(LoopComponent):
+    """Multiplies the loss in the batches of some numbers, as broken data would."""
+
+    def __init__(self, *batches, factor=1e4):
+        self.batches, self.factor = batches, factor
+
+    def on_loss_compute(self, loop):
+        if loop.is_training and loop.batch_num in self.batches:
+            loop.loss = loop.loss * self.factor
+
+
+def trained(*components, n_batches=40, **config):
+    """Return a loop that was trained for an epoch."""
+    rollback = use("rollback", **{"every": 5, "n_quiet": 5, "threshold": 40, **config})
+    loop = tiny_loop(SmallSteps(), *components, rollback, n_batches=n_batches)
+    loop.valid_data = None
+    loop.train(n_epochs=1)
+    return loop
+
+
+@pytest.mark.parametrize("factor", [1e6, float("nan")])
+def test_a_spike_is_undone_with_the_batches_since_the_healthy_state(factor):
+    """The end is that of a run on the other batches alone, to the bit."""
+    loop = trained(Spikes(27, factor=factor))
+    data = tiny_data(40)
+    # states are taken after steps 1, 6, 11 ...; 21 is the newest that five quiet steps followed
+    plain = TrainTestLoop(tiny_model(), [SmallSteps()], data[:21] + data[28:])
+    plain.train(n_epochs=1)
+    assert loop.components["rollback"].n_rollbacks == 1
+    assert loop.global_step == plain.global_step == 33
+    for one, other in zip(loop.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_without_spikes_is_left_alone():
+    """Noise is no spike."""
+    loop = trained()
+    assert (loop.components["rollback"].n_rollbacks, loop.global_step) == (0, 40)
+
+
+def test_rates_are_lowered_each_time():
+    """Those of the optimizer and those that the scheduler computes from."""
+    loop = trained(Spikes(20, 30, factor=float("nan")), lr_factor=0.5)
+    assert loop.components["rollback"].n_rollbacks == 2
+    assert loop.scheduler.base_lrs == [0.025]
+    (group,) = loop.optimizer.param_groups
+    assert group["lr"] == pytest.approx(0.025 / (1 + loop.global_step))
+
+
+def test_two_spikes_from_one_state_lower_the_rates_twice():
+    """A state that holds none of the changes is given all of them."""
+    loop = trained(Spikes(20, 21, factor=float("nan")), lr_factor=0.5)
+    assert loop.components["rollback"].n_rollbacks == 2
+    assert loop.scheduler.base_lrs == [0.025]
+
+
+def test_it_gives_up():
+    """The error says how often, what the loss was, and what to do."""
+    spikes = Spikes(20, 21, 22, factor=float("nan"))
+    with pytest.raises(RunError, match=r"loss is nan in step .* went back 2 times\. Look at"):
+        trained(spikes, max_rollbacks=2)
+
+
+def test_what_it_does_is_logged(caplog):
+    """To logging, and as a value to loggers."""
+    logged = Logged()
+    with caplog.at_level(logging.WARNING):
+        trained(logged, Spikes(27, factor=float("nan")))
+    assert "the loss is nan in step 28" in caplog.text
+    assert "The run goes back to step 21" in caplog.text
+    assert logged.values == [(21, 1)]
+
+
+class Logged(LoopComponent):
+    def __init__(self):
+        self.values = []
+
+    def on_log(self, loop, metrics, level):
+        if "train/n-rollbacks" in metrics:
+            self.values.append((loop.global_step, metrics["train/n-rollbacks"]))
+
+
+class Killed(BaseException):
+    """A kill."""
+
+
+class Kill(LoopComponent):
+    def __init__(self, step):
+        self.step = step
+
+    def on_batch_begin(self, loop):
+        if loop.global_step == self.step:
+            raise Killed
+
+
+def test_resuming_prefers_proven_checkpoints(tmp_path):
+    """A checkpoint after which the run was killed too early is not the one to resume from."""
+
+    def make_loop(*components):
+        checkpoint = use("checkpoint", directory=tmp_path, every=4, keep=2, signals=False)
+        rollback = use("rollback", every=5, n_quiet=5, threshold=40)
+        loop = tiny_loop(SmallSteps(), checkpoint, rollback, *components, n_batches=40)
+        loop.valid_data = None
+        return loop
+
+    with pytest.raises(Killed):
+        make_loop(Kill(14)).train(n_epochs=1)
+    saved = sorted(path.name for path in tmp_path.glob("0*"))
+    marked = sorted(path.parent.name for path in tmp_path.glob("0*/unproven"))
+    assert [name.rpartition("-")[2] for name in saved] == ["8", "12"]
+    assert [name.rpartition("-")[2] for name in marked] == ["12"]
+    begins = []
+
+    class Begin(LoopComponent):
+        def on_epoch_begin(self, loop):
+            begins.append(loop.global_step)
+
+    make_loop(Begin()).train(n_epochs=1)
+    assert begins == [8]
+    assert not list(tmp_path.glob("0*/unproven"))[1:]  # the end of a run proves the others
+
+
+@pytest.mark.parametrize("config", [{"threshold": 0}, {"lr_factor": 0}, {"window": 2}])
+def test_unusable_arguments_are_refused(config):
+    """Before anything is trained."""
+    with pytest.raises(ArgumentError):
+        trained(**config)

@@ -1,0 +1,112 @@
+"""Comparing what single components change, from one state and on the same data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ttl_core import LoopComponent, use
+from ttl_core.arguments import whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ttl_core import TrainTestLoop
+
+AS_IT_IS = "as it is"
+"""The variant in which nothing is toggled."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What variants of a run came to.
+
+    Attributes:
+        losses: the training loss of each step, by the name of the variant.
+        metrics: the newest metrics, by the name of the variant.
+    """
+
+    losses: Mapping[str, list[float]]
+    metrics: Mapping[str, Mapping[str, Any]]
+
+    def __str__(self) -> str:
+        columns = ["last loss", "mean of the last tenth"]
+        rows = [f"{'variant':24}" + "".join(f"{name:>24}" for name in columns)]
+        for name, losses in self.losses.items():
+            tail = losses[-max(1, len(losses) // 10) :]
+            values = [losses[-1], sum(tail) / len(tail)]
+            rows.append(f"{name:24}" + "".join(f"{value:24.6g}" for value in values))
+        return "\n".join(rows)
+
+
+def compare(
+    loop: TrainTestLoop, *names: str, steps: int = 200, without: Collection[str] = ()
+) -> Comparison:
+    """Train variants of a loop from its state, in each of which one component is toggled.
+
+    A component that is enabled is disabled, one that is disabled is enabled, and another name is
+    added. Each variant is a fork: the loop stays as it is, and all of them see the same
+    data and random numbers.
+
+    Args:
+        loop: the loop, at a safe point or outside of runs.
+        *names: the names of components.
+        steps: how many optimization steps each variant makes.
+        without: names of components to leave out of all variants.
+
+    Returns:
+        The losses and the metrics of the variants; as text it is a table.
+
+    Raises:
+        UnknownNameError: a name is neither in the list nor installed.
+        ArgumentError: `steps` is no whole number from 1.
+
+    Example:
+        >>> from ttl_core.testing import Step, tiny_loop
+        >>> found = compare(tiny_loop(Step()), "ema", steps=4)
+        >>> {name: len(losses) for name, losses in found.losses.items()}
+        {'as it is': 4, 'ema': 4}
+    """
+    whole_number("steps", steps, minimum=1)
+    losses, metrics = {}, {}
+    for name in (AS_IT_IS, *names):
+        fork = loop.fork(without=without)
+        fork.valid_data = None
+        if name != AS_IT_IS:
+            _toggle(loop, fork, name)
+        record = _Record(steps)
+        fork.components.append(record)
+        if loop.run_desc is None:
+            fork.train(n_optim_steps=steps)
+        elif loop.n_epochs is not None:
+            fork.train(n_epochs=loop.n_epochs)
+        else:
+            fork.train(n_optim_steps=loop.n_optim_steps)
+        losses[name] = [float(loss) for loss in record.losses]
+        metrics[name] = dict(fork.metrics)
+    return Comparison(losses, metrics)
+
+
+def _toggle(loop: TrainTestLoop, fork: TrainTestLoop, name: str) -> None:
+    if name in fork.components:
+        is_enabled = fork.components.is_enabled(name)
+        (fork.components.disable if is_enabled else fork.components.enable)(name)
+        return
+    fork.components.add(use(name))
+    if loop.can_take_state:  # the state of the run holds none of it
+        left_out = set(loop.components.names()) - set(fork.components.names())
+        fork.load_state_dict(loop.state_dict(), ignore=[*left_out, name], settings="saved")
+
+
+class _Record(LoopComponent):
+    """A record of losses, which stops after some steps."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.losses: list[Any] = []
+
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        if loop.is_training and loop.is_stepping:
+            self.losses.append(loop.loss.detach())
+            if len(self.losses) == self.n_steps:
+                loop.stop()

@@ -1,0 +1,205 @@
+"""The component `lr-finder`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Collection, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttl_core import ArgumentError, LoopComponent, hookimpl
+from ttl_core.arguments import absolute_path, number, whole_number
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+_log = logging.getLogger(__name__)
+
+_OTHERS_OUT = (  # what changes rates, or ends or extends a run
+    *("lr-warmup", "early-stopping", "time-limit", "validate-every", "nan-guard", "rollback"),
+    "checkpoint",
+)
+_SMOOTHING = 0.9
+_DIVERGED = 4.0  # times the lowest smoothed loss
+_MIN_RATES = 10  # without which no slope can be told
+
+
+class LrFinder(LoopComponent):
+    """A sweep over learning rates before training, on a fork of the loop, that suggests one.
+
+    Each step of the sweep has a higher rate than the one before, by the same factor, until
+    `n_steps` are made or the loss is four times its lowest. The suggested rate is where the
+    smoothed loss falls most steeply. The run itself is left as it is, to the bit, unless `apply`
+    is set. A run that resumes makes no sweep.
+
+    Args:
+        lowest: the rate of the first step.
+        highest: the rate of the last one.
+        n_steps: the number of steps.
+        without: names of components to leave out of the fork, besides those that change rates or
+            end a run.
+        apply: whether the run uses the suggested rate for all parameter groups.
+        plot: where to write a plot, a PNG file; that takes matplotlib (`ttl-trials[plot]`).
+
+    Attributes:
+        rates: the rates of the newest sweep.
+        losses: the loss of each of them.
+        suggestion: the suggested rate; None where the loss did not fall.
+
+    Raises:
+        ArgumentError: an argument has an unusable value, or matplotlib is missing.
+
+    Example:
+        >>> from ttl_core.testing import Step, tiny_loop
+        >>> loop = tiny_loop(Step(), LrFinder(n_steps=30), n_batches=10)
+        >>> loop.train(n_epochs=1)
+        >>> 1e-6 < loop.components["lr-finder"].suggestion < 10
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        lowest: float = 1e-6,
+        highest: float = 10.0,
+        n_steps: int = 100,
+        without: Collection[str] = (),
+        apply: bool = False,
+        plot: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not 0 < number("lowest", lowest) < number("highest", highest):
+            raise ArgumentError(
+                f"lowest is {lowest!r} and highest is {highest!r}, but rates have to rise from one "
+                "above 0 to a higher one"
+            )
+        if plot is not None and importlib.util.find_spec("matplotlib") is None:
+            raise ArgumentError(
+                f"plot is {plot!r}, but matplotlib is not installed, which draws it. Install it: "
+                "pip install 'ttl-trials[plot]'"
+            )
+        self.lowest, self.highest = lowest, highest
+        self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
+        self.without = [without] if isinstance(without, str) else list(without)
+        self.apply = apply
+        self.plot = None if plot is None else absolute_path("plot", plot)
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self.suggestion: float | None = None
+
+    @hookimpl(wrapper=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Make the sweep when the components of the run are set up."""
+        result = yield
+        if not loop.has_loaded_state:
+            self._sweep(loop)
+        return result
+
+    def _sweep(self, loop: TrainTestLoop) -> None:
+        me = next(name for name in loop.components.names() if loop.components[name] is self)
+        others = [name for name in _OTHERS_OUT if name in loop.components]
+        fork = loop.fork(without=[me, *others, *self.without])
+        fork.valid_data = None
+        factor = (self.highest / self.lowest) ** (1 / (self.n_steps - 1))
+        rates = [self.lowest * factor**i for i in range(self.n_steps)]
+        sweep = _Sweep(rates)
+        fork.components.append(sweep)
+        fork.train(n_optim_steps=fork.optim_step_num + self.n_steps)
+        self.losses, self.rates = sweep.losses, rates[: len(sweep.losses)]
+        smoothed = _smoothed(self.losses)
+        self.suggestion = _steepest(self.rates, smoothed)
+        if self.suggestion is None:
+            _log.warning("lr-finder: the loss falls at no rate from %g on", self.lowest)
+        else:
+            _log.info("lr-finder: the suggested learning rate is %.3g", self.suggestion)
+        if self.plot is not None:
+            draw(self.plot, self.rates, self.losses, smoothed, self.suggestion)
+        if self.apply and self.suggestion is not None:
+            _set_rates(loop, self.suggestion)
+
+    def fork(self) -> None:
+        """Leave it out of forks of the loop, which sweep nothing."""
+
+
+class _Sweep(LoopComponent):
+    """Steps with given learning rates, until the loss has diverged."""
+
+    def __init__(self, rates: list[float]) -> None:
+        self.rates = rates
+        self.losses: list[float] = []
+        self._lowest = math.inf
+        self._pending: list[float] = []  # losses of a step, several where they accumulate
+
+    @hookimpl(tryfirst=True)
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        _set_rates(loop, self.rates[len(self.losses)])
+
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        self._pending.append(loop.loss.item())  # no step of the run waits for it
+        if not loop.is_stepping:
+            return
+        self.losses.append(sum(self._pending) / len(self._pending))
+        self._pending.clear()
+        smoothed = _smoothed(self.losses)[-1]
+        self._lowest = min(self._lowest, smoothed)
+        has_enough = len(self.losses) >= _MIN_RATES
+        if not math.isfinite(smoothed) or (has_enough and smoothed > _DIVERGED * self._lowest):
+            loop.stop("the loss has diverged")
+
+
+def _set_rates(loop: TrainTestLoop, rate: float) -> None:
+    for optimizer in loop.optimizers:
+        for group in optimizer.param_groups:
+            for key in group.keys() & {"lr", "initial_lr"}:
+                group[key] = rate
+    scheduler: Any = vars(loop).get("scheduler")
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+
+
+def _smoothed(losses: list[float]) -> list[float]:
+    """Return the exponential moving average, without the bias of its beginning."""
+    average, found = 0.0, []
+    for n, loss in enumerate(losses, 1):
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+        found.append(average / (1 - _SMOOTHING**n))
+    return found
+
+
+def _steepest(rates: list[float], losses: list[float]) -> float | None:
+    finite = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+    inner = [i for i in finite if i + 1 in finite and i >= _MIN_RATES // 2]
+    slopes = {i: losses[i + 1] - losses[i] for i in inner}  # rates rise by the same factor
+    best = min(slopes, key=slopes.__getitem__, default=None)
+    return rates[best] if best is not None and slopes[best] < 0 else None
+
+
+def draw(
+    path: Path,
+    rates: list[float],
+    losses: list[float],
+    smoothed: list[float],
+    suggestion: float | None,
+) -> None:
+    """Write the plot of a sweep.
+
+    Args:
+        path: the PNG file.
+        rates: the learning rates.
+        losses: the loss of each.
+        smoothed: the same, smoothed.
+        suggestion: the suggested rate.
+    """
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(6, 4), layout="constrained").subplots()
+    axes.plot(rates, losses, color="0.7", label="loss")
+    axes.plot(rates, smoothed, label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="tab:red", label=f"suggested: {suggestion:.3g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    axes.figure.savefig(path)

@@ -1,0 +1,141 @@
+"""Trials leave the run as it is, and say what they found."""
+
+import logging
+
+import pytest
+import torch
+from ttl_trials import compare
+
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core.testing import Step, tiny_data, tiny_loop, tiny_model
+
+
+class Noise(LoopComponent):
+    """Adds random numbers to the batch, as augmentation does."""
+
+    def on_batch_begin(self, loop):
+        inputs, targets = loop.batch
+        loop.batch = inputs + torch.rand_like(inputs), targets
+
+
+class Unrepeatable(LoopComponent):
+    """Adds numbers to the loss that no state holds."""
+
+    def __init__(self):
+        self.generator = [iter(range(10**6))]
+
+    def on_loss_compute(self, loop):
+        loop.loss = loop.loss * (1 + next(self.generator[0]))
+
+
+def trained(*components):
+    """Return a loop that was trained for two epochs."""
+    torch.manual_seed(1)
+    items = [Step(), Noise(), "metrics", *components]
+    loop = TrainTestLoop(tiny_model(), items, tiny_data(8), tiny_data(2))
+    loop.train(n_epochs=2)
+    return loop
+
+
+@pytest.mark.parametrize("trial", [use("lr-finder", n_steps=30), use("replay-check", every=3)])
+def test_the_run_stays_as_it_is(trial):
+    """It ends in the bits of one without the trial, with random numbers in it."""
+    one, other = trained(trial), trained()
+    assert one.metrics == other.metrics
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name])
+
+
+def quadratic(**config):
+    """Return a loop whose loss falls most steeply at a known rate: it diverges above 1."""
+
+    class Quadratic(Step):
+        def on_train_begin(self, loop):
+            loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+            loop.scheduler = None
+
+        def on_forward_pass(self, loop):
+            loop.scores = loop.model.weight
+
+        def on_loss_compute(self, loop):
+            loop.loss = loop.scores.square().sum()
+
+    model = torch.nn.Linear(3, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    finder = use("lr-finder", **config)
+    return TrainTestLoop(model, [Quadratic(), finder], tiny_data(4))
+
+
+def test_the_suggestion_is_below_where_it_diverges():
+    """The loss of w² falls by steps of rates below 1, and rises above."""
+    loop = quadratic(n_steps=60)
+    loop.train(n_epochs=1)
+    finder = loop.components["lr-finder"]
+    assert 1e-3 < finder.suggestion < 1
+    assert len(finder.losses) == len(finder.rates) <= 60
+
+
+def test_the_suggestion_can_be_applied():
+    """To all groups of the optimizers of the run."""
+    loop = quadratic(n_steps=60, apply=True)
+    loop.train(n_epochs=1)
+    assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
+
+
+def test_a_plot_is_drawn(tmp_path):
+    """A PNG file."""
+    pytest.importorskip("matplotlib")
+    loop = quadratic(n_steps=30, plot=tmp_path / "plots" / "lr.png")
+    loop.train(n_epochs=1)
+    assert (tmp_path / "plots" / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rates_have_to_rise():
+    """Else there is nothing to sweep."""
+    with pytest.raises(ArgumentError, match="have to rise"):
+        quadratic(lowest=1.0, highest=0.1)
+
+
+def test_what_cannot_be_repeated_is_found(caplog):
+    """With the parts that differ, and the components that draw."""
+    with caplog.at_level(logging.WARNING):
+        loop = trained(Unrepeatable(), use("replay-check", every=5))
+    check = loop.components["replay-check"]
+    assert "the weight 0.weight" in check.differing
+    assert check.drawing == ["noise"]
+    assert "made twice from one state differs in" in caplog.text
+
+
+def test_it_can_be_an_error():
+    """As in a test of determinism."""
+    with pytest.raises(RunError, match="use_deterministic_algorithms"):
+        trained(Unrepeatable(), use("replay-check", every=5, action="raise"))
+
+
+def test_variants_start_from_one_state():
+    """What is toggled alone makes the difference: none for ema, one for the noise."""
+    loop = trained(use("ema", decay=0.9))
+    before = {name: value.clone() for name, value in loop.model.state_dict().items()}
+    found = compare(loop, "ema", "noise", steps=6)
+    assert found.losses["as it is"] == found.losses["ema"] != found.losses["noise"]
+    assert [len(losses) for losses in found.losses.values()] == [6, 6, 6]
+    assert str(found).splitlines()[0].split()[0] == "variant"
+    assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
+
+
+def test_a_component_is_added_in_mid_run():
+    """Also one with state, which the state of the run does not have."""
+    found = []
+
+    class Compare(LoopComponent):
+        def on_safe_point(self, loop):
+            if loop.global_step == 3 and not found:
+                found.append(compare(loop, "ema", steps=4))
+
+        def fork(self):
+            return None
+
+    loop = tiny_loop(Step(), Compare(), n_batches=8)
+    loop.train(n_epochs=2)
+    assert found[0].losses["as it is"] == found[0].losses["ema"]
+    assert loop.global_step == 16
