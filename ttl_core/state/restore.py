@@ -67,7 +67,7 @@ def restore(
     with reading("list of loop variables"):
         variables = _matching_variables(loop, members, state, ignore)
     with reading("list of components"):
-        components = match_components(members, state, ignore)
+        components = _called(loop, match_components(members, state, ignore))
     component_states = upgraded_states(components, state)
     with reading("model"):
         load_model(loop.model, state["model"])
@@ -99,7 +99,7 @@ def restore_for_testing(
 ) -> None:
     """Restore the model and the components, for a test before training resumes."""
     check_model(loop.model, state["model"])
-    components = match_components(members, state, ignore)
+    components = _called(loop, match_components(members, state, ignore))
     component_states = upgraded_states(components, state)
     load_model(loop.model, state["model"])
     # a copy, as it is loaded again after the components may have changed it
@@ -134,6 +134,7 @@ def restore_skipped(
         names[member.name]: member
         for member in members
         if has_state(member.component)
+        and not loop._manager.is_left_out(member)
         and names.get(member.name) in state["components"]
         and classes[names[member.name]] == member.record()["class"]
         and is_readable(member, version_in(state, names[member.name]))
@@ -158,6 +159,11 @@ def _load_variables(
         if has_state(named.get(name)):
             with reading(f"loop variable {name!r}"):
                 load_hidden_state(named[name], hidden)
+
+
+def _called(loop: TrainTestLoop, members: Mapping[str, Member]) -> dict[str, Member]:
+    """Return those members that belong to this process of a group."""
+    return {n: member for n, member in members.items() if not loop._manager.is_left_out(member)}
 
 
 def _load_components(members: Mapping[str, Member], states: State) -> None:
