@@ -313,3 +313,63 @@ def batches_seen(n, batch_size, n_epochs=2):
     loop.train_data = DataLoader(data, batch_sampler=BatchSampler(sampler, batch_size, False))
     loop.train(n_epochs)
     return seen.batches
+
+
+class Draws(LoopComponent):
+    """Noise in the scores, from random numbers that each process has of its own."""
+
+    def on_forward_pass(self, loop):
+        if loop.is_training:
+            loop.scores = loop.scores + 0.1 * torch.randn(loop.scores.shape)
+
+
+class OwnState(LoopComponent):
+    """State that differs between processes."""
+
+    def __init__(self):
+        self.numbers = []
+
+    def on_batch_end(self, loop):
+        self.numbers.append(loop.group.rank)
+
+    def state_dict(self):
+        return {"numbers": self.numbers}
+
+    def load_state_dict(self, state):
+        self.numbers = list(state["numbers"])
+
+
+def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True, **options):
+    """Train with checkpoints, and return what came of it, and the error that ended it."""
+    components = [Draws()] if noise else []
+    components += [OwnState()] if own else []
+    components += [accuracy()] if options.pop("metrics", True) else []
+    components += [use("checkpoint", directory=directory, **options)]
+    components += [Fail(*fail)] if fail else []
+    components += [Stop(*stop)] if stop else []
+    loop = make_loop(*components, n=19)
+    error = None
+    import warnings
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop.train(n_epochs)
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+        if torch.distributed.is_initialized():
+            loop.group.reset()
+            loop.group.has_failed = False
+    numbers = loop.components["own-state"].numbers if own else None
+    return {
+        **facts(loop),
+        "error": error,
+        "own": numbers,
+        "draw": float(torch.rand(())),
+        "warnings": [str(each.message) for each in caught],
+    }
+
+
+def saved_with(directory, options):
+    """Call `saved` with options."""
+    return saved(directory, **options)

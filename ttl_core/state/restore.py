@@ -85,7 +85,8 @@ def restore(
             restore_generators(data, state["data"][name])
         names = saved_names(members, state["manifest"], ignore)
         restore_generator_states(loop, members, state.get("generators", {}), names)
-        restore_random(state["random"])
+        if state["random"] is not None:
+            restore_random(state["random"])
 
 
 def _restore_data(loop: TrainTestLoop, state: State) -> None:

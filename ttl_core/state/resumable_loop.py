@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
+from ttl_core.group import Group
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, StopCause, training_data
+from ttl_core.state.ranks import state_of_group, state_of_rank
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.snapshot import snapshot
 
@@ -26,12 +28,19 @@ class ResumableLoop:
     _interrupted: dict[str, Any]
     _resumption: Resumption
 
+    if TYPE_CHECKING:
+
+        @property
+        def group(self) -> Group:
+            """The processes that train together."""
+
     def state_dict(
         self,
         *,
         copy: bool = True,
         out: Mapping[str, Any] | None = None,
         allow_unsafe: bool = False,
+        of_group: bool = False,
         into: Mapping[str, Any] | None = None,
         anywhere: bool | None = None,
     ) -> dict[str, Any]:
@@ -48,6 +57,8 @@ class ResumableLoop:
             allow_unsafe: whether to return a state also where no run can resume from it, to
                 inspect after a failure. Its "position" is then None, and `load_state_dict`
                 refuses it.
+            of_group: whether to include what differs in the other processes of `loop.group`, such
+                as random numbers. Then all of them have to call this at the same safe point.
             into: the old name of `out`.
             anywhere: the old name of `allow_unsafe`.
 
@@ -91,6 +102,8 @@ class ResumableLoop:
             )
         is_behind_safe_point = self._stage is Stage.ENDING_SAFELY and not self.is_validating
         taken = self._resumption.take(is_resumable=self.can_take_state or is_behind_safe_point)
+        if of_group:
+            taken = state_of_group(taken, self.group)
         return snapshot(taken, out) if copy else taken
 
     def load_state_dict(
@@ -133,7 +146,8 @@ class ResumableLoop:
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
         if settings is not None:
             one_of("settings", settings, ("saved", "new"))
-        self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
+        own = state_of_rank(state_dict, self.group, ignored)
+        self._resumption.load(snapshot(own) if copy else own, ignored, settings)
 
     def drop_loaded_state(self) -> None:
         """Let the next train() start from here, not from a state that was loaded before.

@@ -278,11 +278,12 @@ class Ddp(LoopComponent):
             assert self._group is not None
             self._parallel = None  # first: its hooks must not act for the new one
             device = self._group.device
+            options: Any = {NO_BUFFERS: False}  # they are after each step, for all that reads them
             with explaining_failures("comparing the model"):
                 parallel = Parallel(
                     model,
                     device_ids=None if device.type == "cpu" else [device],
-                    **{NO_BUFFERS: False},  # they are after each step, for all that reads them
+                    **options,
                     find_unused_parameters=self.find_unused_parameters,
                     static_graph=self.static_graph,
                     bucket_cap_mb=self.bucket_cap_mb,
