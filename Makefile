@@ -1,4 +1,4 @@
-.PHONY: setup browser demo docs test check bench peers soak dist release-check clean
+.PHONY: setup browser demo demo-distributed docs test check bench peers soak dist release-check clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -27,6 +27,9 @@ docs: $(SETUP)  ## build the documentation site into the folder `site`
 demo: $(SETUP)  ## train the example; it resumes where it was interrupted
 	$(BIN)/python docs/examples/digits.py
 
+demo-distributed: $(SETUP)  ## train the example on two processes, kill one, resume
+	$(BIN)/python docs/examples/digits_distributed.py
+
 test: $(SETUP)  ## run every test but those that other commands run
 	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not check and not release"
 
@@ -53,7 +56,7 @@ $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
 	touch $(PEERS)
 
 soak: $(SETUP)  ## kill training a thousand times, log a million steps
-	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests)
+	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests ttl-distributed/tests)
 
 dist: $(SETUP)  ## build the sdists and wheels of all distributions into dist/
 	rm -rf dist

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConflictError,
         DuplicateComponentError,
+        GroupError,
         OrderCycleError,
         OrderWarning,
         PluginError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         UnknownPointError,
         UnsetVariableError,
     )
+    from ttl_core.group import Group
     from ttl_core.hookspecs import hookimpl, hookspec
     from ttl_core.log_record import LogRecord
     from ttl_core.logger import Logger
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
     from ttl_core.state.format import check_state
     from ttl_core.state.protocol import DataWrapper, Stateful
+    from ttl_core.state.rank_batches import RankBatches
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
     from ttl_core.variables.loop_variables import optimizer_parameters
 
@@ -44,6 +47,8 @@ __all__ = [
     "ConflictError",
     "DataWrapper",
     "DuplicateComponentError",
+    "Group",
+    "GroupError",
     "LogRecord",
     "Logger",
     "LoopComponent",
@@ -51,6 +56,7 @@ __all__ = [
     "OrderCycleError",
     "OrderWarning",
     "PluginError",
+    "RankBatches",
     "RequirementError",
     "RunError",
     "SeededSampler",
@@ -78,10 +84,12 @@ __all__ = [
 
 _HOMES = {
     "DataWrapper": "state.protocol",
+    "Group": "group",
     "LogRecord": "log_record",
     "Logger": "logger",
     "LoopComponent": "components.component",
     "Monitor": "monitor",
+    "RankBatches": "state.rank_batches",
     "SeededSampler": "state.sampler",
     "SeededSamples": "state.sampler",
     "Stateful": "state.protocol",

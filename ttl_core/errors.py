@@ -8,6 +8,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "DuplicateComponentError",
+    "GroupError",
     "OrderCycleError",
     "OrderWarning",
     "PluginError",
@@ -71,6 +72,10 @@ class ArgumentError(TTLError, ValueError):
 
 class RunError(TTLError, RuntimeError):
     """A method was called at a time when it cannot be."""
+
+
+class GroupError(TTLError, RuntimeError):
+    """Another process of the group has failed or ended, or the processes disagree."""
 
 
 class StateError(TTLError, ValueError):

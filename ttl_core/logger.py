@@ -67,6 +67,8 @@ class Logger(LoopComponent, ABC):
 
     in_background: ClassVar[bool] = False
 
+    main_only = True  # one store for all processes of a group
+
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
         self.every = whole_number("every", every, minimum=1)

@@ -56,6 +56,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         train_data: the iterable of training data.
         valid_data: the iterable of validation data, a mapping of several, or None.
         hook: the hooks, to be called with keywords: `loop.hook.on_log(loop=loop, ...)`.
+        group: the processes that train together; one process, unless a component joins more.
         n_epochs: number of epochs in the current run; None if optimization steps are counted.
         n_batches: number of batches in the current epoch; None if its data have no length.
         n_optim_steps: number of optimization steps in the current train(), or None.
@@ -226,6 +227,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
                 body()
             self._end(end_point)
 
+        self._join_group()
         self._resumption.exchange_random_numbers()
         self.run_desc = phase
         self._stage = Stage.STARTING
@@ -415,16 +417,19 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
         The rest of the point and of the epoch is skipped, the epoch does not count, and the end
         point fires: on_train_end, on_test_end or on_predict_end. In it, in on_exception and
-        outside a run: no effect.
+        outside a run: no effect. In a group of several processes it is a request: this method
+        returns, and all of them end training at the same safe point, one of the next two.
 
         Args:
             reason: why, for records of the run; `stopped_by` has it.
         """
         if self._stage.is_stoppable:
             caller = self._manager.attribution.find_caller()
-            self._resumption.stopped_by = StopCause(caller.name if caller else None, reason)
-            self._resumption.progress.is_stopped = True
-            raise StopRun
+            cause = StopCause(caller.name if caller else None, reason)
+            if (agreed := self.group.request_stop(cause)) is not None:
+                self._resumption.stopped_by = agreed
+                self._resumption.progress.is_stopped = True
+                raise StopRun
 
     def log(self, metrics: Mapping[str, Any], level: Literal["batch", "epoch"] = "batch") -> None:
         """Hand values to the components that show, write or watch them, through on_log.

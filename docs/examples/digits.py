@@ -1,8 +1,9 @@
 """Train a small convolutional network on the handwritten digits that scikit-learn ships.
 
 pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint ttl-run ttl-loggers \
-    ttl-report scikit-learn
-python digits.py
+    ttl-report ttl-distributed scikit-learn
+python digits.py                              # or, on two devices or processes:
+torchrun --nproc-per-node 2 digits.py
 
 Press ctrl-C and start it again: it resumes, to the same result.
 """
@@ -28,6 +29,10 @@ class CountMistakes(LoopComponent):
         if loop.is_testing:
             guesses, digits = loop.scores.argmax(dim=1), loop.batch[1]
             self.mistakes += [(d, g) for d, g in zip(digits, guesses, strict=True) if d != g]
+
+    def on_test_end(self, loop):
+        parts = loop.group.gather(self.mistakes)  # of all processes
+        self.mistakes = [mistake for part in parts for mistake in part]
 
 
 def make_data(batch_size=64):
@@ -60,13 +65,14 @@ def make_model():
     )
 
 
-def main(folder="runs/digits"):
+def main(folder="runs/digits", more=()):
     """Train, test, and print which components ran and how accurate the model is."""
     torch.manual_seed(0)
     train_data, valid_data, test_data = make_data()
     loop = TrainTestLoop(
         make_model(),
         [
+            "ddp",
             use("run-folder", directory=folder),
             use(
                 "supervised",
@@ -82,12 +88,15 @@ def main(folder="runs/digits"):
             "report",
             "progress",
             CountMistakes(),
+            *more,
         ],
         train_data,
         valid_data,
     )
     loop.train(n_epochs=10)
     loop.test(test_data)
+    if not loop.group.is_main:
+        return
 
     print("\nWhat ran:")
     for row in loop.manifest():

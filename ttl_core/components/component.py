@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 from ttl_core.arguments import describe, kebab_case
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ComponentRejectedError
+from ttl_core.group import Group
 from ttl_core.hookspecs import CallbackPoints
 
 
@@ -26,6 +27,8 @@ class LoopComponent(CallbackPoints):
         requires: names of components that have to be present and enabled.
         conflicts: names of components that must not be enabled beside this one.
         only_once: whether no second component of its class or name may be enabled beside it.
+        main_only: whether its hooks are called in the main process of a group alone. In the others
+            it stays enabled, and its state is neither saved nor loaded.
         state_version: the version of the state that this component returns and loads. Where an
             older one is loaded, it goes through `upgrade_state(state, from_version)`.
 
@@ -45,6 +48,7 @@ class LoopComponent(CallbackPoints):
     requires: str | Sequence[str] = ()
     conflicts: str | Sequence[str] = ()
     only_once: bool = False
+    main_only: bool = False
     state_version: ClassVar[int] = 1
 
     def __repr__(self) -> str:
@@ -58,6 +62,14 @@ class LoopComponent(CallbackPoints):
             if p.name in vars(self) and describe(vars(self)[p.name]) != describe(p.default)
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+    def join_group(self) -> Group | None:
+        """Return the processes that the loop trains with; None where this component knows none.
+
+        Override it to provide `loop.group`, as the component `ddp` does. It is called when a run
+        begins, before any hook; of several components that provide one, the first one counts.
+        """
+        return None
 
     def wrap_hookimpl(
         self, function: Callable[..., Any], *, component: str, point: str, is_wrapper: bool

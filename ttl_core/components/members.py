@@ -126,6 +126,7 @@ def _read_declarations(member: Member, named: object, *others: object) -> Member
     member.has_conditions = bool(hints.requires or hints.conflicts or member.component.only_once)
     member.methods = hook_methods(member.component, member)
     member.points = provided_points(member.component, member.key, member)
+    member.is_main_only = bool(member.component.main_only)
     own = type(member.component).wrap_hookimpl
     member.wraps_others = own is not LoopComponent.wrap_hookimpl
     vars(member.plugin).update({name: method for name, (method, _) in member.methods.items()})

@@ -87,6 +87,12 @@ class HookManager(Registry):
             if self._members and not self._scopes:
                 self.release(self._members.keys() - {m.plugin for m in self._list_unchecked()})
 
+    def set_is_main(self, is_main: bool) -> None:
+        """Set whether this is the main process of a group, on which depends what is called."""
+        if is_main != self._is_main:
+            self._is_main = is_main
+            self.list_changed()
+
     def toggled(self, members: Iterable[Member]) -> None:
         """Discard the hooks that members implement, because they were enabled or disabled."""
         members = list(members)
@@ -285,7 +291,7 @@ class HookManager(Registry):
     def _find_candidates(self) -> list[pluggy.HookImpl]:
         """Return every implementation that may have raised; those of disabled ones last."""
         everyone = [*self.all_registered(), *self._departed]
-        return sorted(everyone, key=lambda impl: not self.member_of(impl).is_active)
+        return sorted(everyone, key=lambda impl: not self.is_called(self.member_of(impl)))
 
     def report_failure(self, loop: object, exception: BaseException) -> None:
         """Call on_exception of every component.

@@ -62,6 +62,7 @@ class Member:
         methods: its hook methods.
         points: the hookspecs of the callback points that it provides.
         wraps_others: whether its `wrap_hookimpl` replaces the hook methods of other components.
+        is_main_only: whether its hooks are called in the main process of a group alone.
         name: its name in the list that was used last: its own, or one with a number where that
             was taken.
         is_enabled: whether the code enables it.
@@ -83,6 +84,7 @@ class Member:
     methods: HookMethods = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
     wraps_others: bool = False
+    is_main_only: bool = False
     is_enabled: bool = True
     is_disabled_by_environment: bool = False
     checked_points: set[str] = field(default_factory=set)

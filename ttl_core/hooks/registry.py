@@ -27,6 +27,7 @@ class Registry(pluggy.PluginManager):
         super().__init__("ttl")
         self.add_hookspecs(CallbackPoints)
         self._find_provider = find_provider
+        self._is_main = True  # whether this is the main process of a group
         self._members: dict[object, Member] = {}  # by plugin, in list order
         self._spec_namespaces: list[Any] = []
         self._unwrapped: list[tuple[pluggy.HookImpl, Callable[..., Any]]] = []  # as registered
@@ -45,7 +46,15 @@ class Registry(pluggy.PluginManager):
 
             ordered = sorted(self.registered(point), key=rank)
             self._ordered[point] = [(impl, self.member_of(impl)) for impl in ordered]
-        return [impl for impl, member in self._ordered[point] if member.is_active]
+        return [impl for impl, member in self._ordered[point] if self.is_called(member)]
+
+    def is_called(self, member: Member) -> bool:
+        """Return whether the hooks of a member are called."""
+        return member.is_active and not self.is_left_out(member)
+
+    def is_left_out(self, member: Member) -> bool:
+        """Return whether a member belongs to the main process of a group, and this is another."""
+        return member.is_main_only and not self._is_main
 
     def unchecked(self, point: str) -> list[Member]:
         """Return the members whose result at a point has not been checked yet.
@@ -95,7 +104,7 @@ class Registry(pluggy.PluginManager):
         for impl, function in self._unwrapped:
             _set_function(impl, function)
         self._unwrapped = []
-        wrapping = [m for m in self._members.values() if m.wraps_others and m.is_active]
+        wrapping = [m for m in self._members.values() if m.wraps_others and self.is_called(m)]
         for impl in self.all_registered() if wrapping else ():
             self._unwrapped.append((impl, impl.function))
             owner, function = self.member_of(impl), impl.function

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 
 from ttl_core.errors import StateError
 from ttl_core.state.protocol import DataWrapper, has_state, unwrapped
+from ttl_core.state.rank_batches import RankBatches
 
 Order = dict[str, Any]
 """What the order of an epoch's batches follows from."""
@@ -224,9 +225,12 @@ def restore_generators(data: Any, state: Mapping[str, Any]) -> None:
 
 def _sampler(loader: DataLoader[Any]) -> Any:
     """Return the sampler that determines the order of a loader's samples."""
-    if type(loader.batch_sampler) is BatchSampler:
-        return loader.batch_sampler.sampler
-    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    batch_sampler = loader.batch_sampler
+    if isinstance(batch_sampler, RankBatches):
+        batch_sampler = batch_sampler.batches
+    if type(batch_sampler) is BatchSampler:
+        return batch_sampler.sampler
+    return loader.sampler if batch_sampler is None else batch_sampler
 
 
 def is_seeded(loader: DataLoader[Any]) -> bool:

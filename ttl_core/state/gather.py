@@ -46,7 +46,7 @@ def gather(
     """
     components, versions = {}, {}
     for member in members:
-        if has_state(member.component):
+        if has_state(member.component) and not loop._manager.is_left_out(member):
             with noting_component(member, "state_dict"):
                 components[member.name] = member.component.state_dict()
             versions[member.name] = member.component.state_version

@@ -86,7 +86,8 @@ def restore(
             restore_generators(data, state["data"][name])
         names = saved_names(members, state["manifest"], ignore)
         restore_generator_states(loop, members, state.get("generators", {}), names)
-        restore_random(state["random"])
+        if state["random"] is not None:
+            restore_random(state["random"])
 
 
 def matched(
@@ -109,7 +110,7 @@ def matched(
     with reading("list of loop variables"):
         variables = _matching_variables(loop, members, state, ignore)
     with reading("list of components"):
-        components = match_components(members, state, ignore)
+        components = _called(loop, match_components(members, state, ignore))
     return variables, components
 
 
@@ -139,7 +140,7 @@ def restore_for_testing(
 ) -> None:
     """Restore the model and the components, for a test before training resumes."""
     check_model(loop.model, state["model"])
-    components = match_components(members, state, ignore)
+    components = _called(loop, match_components(members, state, ignore))
     component_states = upgraded_states(components, state)
     load_model(loop.model, state["model"])
     # a copy, as it is loaded again after the components may have changed it
@@ -174,6 +175,7 @@ def restore_skipped(
         names[member.name]: member
         for member in members
         if has_state(member.component)
+        and not loop._manager.is_left_out(member)
         and names.get(member.name) in state["components"]
         and classes[names[member.name]] == member.record()["class"]
         and is_readable(member, version_in(state, names[member.name]))
@@ -198,6 +200,11 @@ def _load_variables(
         if has_state(named.get(name)):
             with reading(f"loop variable {name!r}"):
                 load_hidden_state(named[name], hidden)
+
+
+def _called(loop: TrainTestLoop, members: Mapping[str, Member]) -> dict[str, Member]:
+    """Return those members that belong to this process of a group."""
+    return {n: member for n, member in members.items() if not loop._manager.is_left_out(member)}
 
 
 def _load_components(members: Mapping[str, Member], states: State) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
 from ttl_core.errors import RunError
+from ttl_core.group import Group
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.forking import fork
 from ttl_core.state.format import check_state
 from ttl_core.state.position import Stage, StopCause, training_data
+from ttl_core.state.ranks import state_of_group, state_of_rank
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.rewinding import RewindRun, check_rewindable
 from ttl_core.state.snapshot import snapshot
@@ -28,12 +30,19 @@ class ResumableLoop:
     _interrupted: dict[str, Any]
     _resumption: Resumption
 
+    if TYPE_CHECKING:
+
+        @property
+        def group(self) -> Group:
+            """The processes that train together."""
+
     def state_dict(
         self,
         *,
         copy: bool = True,
         out: Mapping[str, Any] | None = None,
         allow_unsafe: bool = False,
+        of_group: bool = False,
         into: Mapping[str, Any] | None = None,
         anywhere: bool | None = None,
     ) -> dict[str, Any]:
@@ -50,6 +59,8 @@ class ResumableLoop:
             allow_unsafe: whether to return a state also where no run can resume from it, to
                 inspect after a failure. Its "position" is then None, and `load_state_dict`
                 refuses it.
+            of_group: whether to include what differs in the other processes of `loop.group`, such
+                as random numbers. Then all of them have to call this at the same safe point.
             into: the old name of `out`.
             anywhere: the old name of `allow_unsafe`.
 
@@ -93,6 +104,8 @@ class ResumableLoop:
             )
         is_behind_safe_point = self._stage is Stage.ENDING_SAFELY and not self.is_validating
         taken = self._resumption.take(is_resumable=self.can_take_state or is_behind_safe_point)
+        if of_group:
+            taken = state_of_group(taken, self.group)
         return snapshot(taken, out) if copy else taken
 
     def load_state_dict(
@@ -135,7 +148,8 @@ class ResumableLoop:
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
         if settings is not None:
             one_of("settings", settings, ("saved", "new"))
-        self._resumption.load(snapshot(dict(state_dict)) if copy else state_dict, ignored, settings)
+        own = state_of_rank(state_dict, self.group, ignored)
+        self._resumption.load(snapshot(own) if copy else own, ignored, settings)
 
     def rewind(
         self,
@@ -187,6 +201,8 @@ class ResumableLoop:
         check_rewindable(self)  # type: ignore[arg-type]
         check_state(state_dict)
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        if "group" in state_dict:
+            state_dict = state_of_rank(state_dict, self.group, ignored)
         target = self._resumption.target(dict(state_dict), data, ignored)
         self._stage = Stage.RUNNING  # wrappers that leave can take no state
         raise RewindRun(target)

@@ -123,6 +123,12 @@ VARIABLES: tuple[Variable, ...] = (
         "the folder of the run, for what components write",
         "a component, when a run begins",
     ),
+    Variable(
+        "group",
+        "ttl_core.Group",
+        "the processes that train together: rank, size, reductions; one process by default",
+        "a component that joins them, before a run begins",
+    ),
     Variable("loss_func", "callable", "the loss function of (scores, targets)", _TRAIN_BEGINS),
     Variable("optimizer", "torch.optim.Optimizer", "the optimizer", _TRAIN_BEGINS),
     Variable(

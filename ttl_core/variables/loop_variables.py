@@ -14,6 +14,7 @@ from ttl_core.batches import length_of_batch
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
 from ttl_core.errors import ArgumentError, UnsetVariableError
+from ttl_core.group import Group
 from ttl_core.hooks.manager import HookManager
 from ttl_core.variables.data import check_data, describe_data, length_of
 from ttl_core.variables.declarations import VARIABLES
@@ -106,6 +107,7 @@ class LoopVariables:
         self._unread_metrics: dict[str, Any] = {}
         self._newest_record: tuple[Any, Any] = None, None  # what was logged, as loggers share it
         self._interrupted = {}  # variables from before a validate(), inside it
+        self._group: Group | None = None  # until it is used
 
     def _set_phase(self, phase: Phase | None, data_name: str | None = None) -> None:
         """Set the variables that tell the phase of the current epoch; None outside epochs."""
@@ -138,6 +140,18 @@ class LoopVariables:
     def components(self, items: Iterable[Item]) -> None:
         self._components = self._components.replaced_by(items)
         self._manager.list_changed()
+
+    @property
+    def group(self) -> Group:
+        """The processes that train together: those that a component has joined, else this one."""
+        if self._group is None:
+            self._join_group()
+            assert self._group is not None
+        return self._group
+
+    def _join_group(self) -> None:
+        self._group = self._components.join_group()
+        self._manager.set_is_main(self._group.is_main)
 
     def explain(self, point: str | None = None) -> str:
         """Return the call order of a point, or of all that are implemented, and the reasons.

@@ -24,14 +24,14 @@ from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_checkpoint.lazy import check_initialized, uninitialized_names
 from ttl_checkpoint.metric import BestMetric
 from ttl_checkpoint.preemption import Preemption, exit_of
-from ttl_checkpoint.resuming import Found, comparable_position, find_checkpoint, origin_of
+from ttl_checkpoint.resuming import Found, comparable_position, find_in_group, origin_of
 from ttl_checkpoint.retention import best_path, checked_keep
 from ttl_checkpoint.schedule import Schedule, ends_epoch
 from ttl_checkpoint.store import Store
 from ttl_checkpoint.validation import HeldState, interruptible
 from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
-from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
+from ttl_core import ArgumentError, Group, GroupError, LoopComponent, StateError, hookimpl
 from ttl_core.arguments import absolute_path, describe, directory_or_run_folder, one_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SUBFOLDER = "checkpoints"  # of the folder of the run
+_SIGNAL, _DUE = "checkpoint-signal", "checkpoint-due"  # what processes of a group announce
 
 
 class Checkpoint(LoopComponent):
@@ -140,7 +141,7 @@ class Checkpoint(LoopComponent):
         self.settings = settings and one_of("settings", settings, ("saved", "new"))
         self._metric = BestMetric(best, mode)
         self._schedule = Schedule(every)
-        self._preemption = Preemption(on_signal=self._require_check)
+        self._preemption = Preemption(on_signal=self._note_signal)
         self._run = uuid.uuid4().hex  # a run removes its own checkpoints only
         self._can_resume = True
         self._saved_at: object = None
@@ -148,6 +149,7 @@ class Checkpoint(LoopComponent):
         self._loop: weakref.ref[TrainTestLoop] | None = None
         self._held = HeldState()
         self._exit: BaseException | None = None  # that ends the run because of a signal
+        self._group: Group | None = None  # of several processes
         if directory is not None:
             self._save_in(directory)
         self._reset()
@@ -179,7 +181,7 @@ class Checkpoint(LoopComponent):
         """Forget what belongs to one run of the loop."""
         self._schedule.reset()
         self._metric.forget_logged()
-        self._is_in_train = False
+        self._is_in_train = self._is_announced = False
         self._needs_check = True  # whether the next safe point has to be checked in any case
         self._can_save_in_epoch = self.mid_epoch
         self._held.release()
@@ -187,12 +189,20 @@ class Checkpoint(LoopComponent):
     def _require_check(self) -> None:
         self._needs_check = True
 
+    def _note_signal(self) -> None:
+        """Check the next safe point; in a group, the one at which all processes know of it."""
+        self._needs_check = True
+        if self._group is not None and self._preemption.received is not None:
+            self._group.announce(_SIGNAL, int(self._preemption.received))
+
     # -- a run begins -----------------------------------------------------------------------
 
     @hookimpl(wrapper=True, tryfirst=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Resume, in the first run; leave nothing open."""
         self._loop = weakref.ref(loop)
+        self._group = loop.group if loop.group.size > 1 else None
+        self._preemption.is_in_group = self._group is not None
         self._locate(loop)
         try:
             if self._can_resume and loop.can_load_state:  # else it was enabled in the middle of one
@@ -200,6 +210,8 @@ class Checkpoint(LoopComponent):
             self._can_resume = False
             result = yield
             received = self._preemption.received
+            if self._group is not None and self._is_in_train:
+                received = next(filter(None, self._group.gather(received)), None)
             if received is not None:  # it came after the last safe point
                 self._exit_by(received)
             return result
@@ -221,7 +233,8 @@ class Checkpoint(LoopComponent):
         newest: tuple[Found, Checkpoint] | None = None
         for saver in savers:
             saver._locate(loop)
-            found = find_checkpoint(saver._store, saver.resume, saver.mode)
+            saver._run = loop.group.broadcast(saver._run)
+            found = find_in_group(loop.group, saver._store, saver.resume, saver.mode)
             if found is not None:
                 position = found.state.get("position")
                 if position is not None:
@@ -232,7 +245,8 @@ class Checkpoint(LoopComponent):
             found, saver = newest
             options = {} if saver.settings is None else {"settings": saver.settings}
             loop.load_state_dict(found.state, ignore=saver.ignore, copy=False, **options)
-            messages.log_resuming(saver._store, found)
+            if loop.group.is_main:
+                messages.log_resuming(saver._store, found)
             saver._resumed = found._replace(state={}), saver._saved_at
         for saver in savers:
             saver._can_resume = False
@@ -247,7 +261,8 @@ class Checkpoint(LoopComponent):
         return result
 
     def _begin_train(self) -> None:
-        self._writer.open()
+        if self._group is None or self._group.is_main:
+            self._writer.open()
         self._is_in_train = True
         if self.signals:
             self._preemption.start()
@@ -257,7 +272,7 @@ class Checkpoint(LoopComponent):
         """Hold the state if this is a validation that a component has started at a safe point."""
         if loop.is_training:
             self._held.drop()
-        elif loop.can_take_state and self._preemption.is_handling and self._can_save_in_epoch:
+        elif loop.can_take_state and self._can_hold and self._can_save_in_epoch:
             self._held.begin(loop, is_saved=False)
             self._needs_check = True  # where it is dropped
         return (yield)
@@ -299,6 +314,7 @@ class Checkpoint(LoopComponent):
             loop.is_training
             and loop.global_step < self._schedule.next_step
             and not self._needs_check
+            and self._group is None
             and (self._schedule.deadline is None or time.monotonic() < self._schedule.deadline)
         ):
             return
@@ -307,7 +323,7 @@ class Checkpoint(LoopComponent):
             self._begin_train()
             self._schedule.restart(loop.global_step)
         self._writer.poll(loop)
-        received = self._preemption.received  # once: a later one waits for the next safe point
+        received = self._received()  # once: a later one waits for the next safe point
         improved = self._metric.improvement(is_counting=self._can_save(loop))
         self._held.end()
         if ends_epoch(loop):
@@ -317,14 +333,35 @@ class Checkpoint(LoopComponent):
             reason = "signal"
         elif improved is not None:
             reason = "best"
-        elif self._schedule.is_due(loop):
+        elif self._is_due(loop):
             reason = "due"
         is_saved = bool(reason) and self._save(loop, reason, improved)
         if received is not None:
             self._writer.finish(loop)
             self._exit_by(received)
-        if not loop.is_training and not ends_epoch(loop) and self._preemption.is_handling:
+        if not loop.is_training and not ends_epoch(loop) and self._can_hold:
             self._held.begin(loop, is_saved=is_saved)
+
+    def _received(self) -> signal.Signals | None:
+        """Return the signal that ends the run; in a group, one that all processes know of."""
+        if self._group is None:
+            return self._preemption.received
+        numbers = self._group.announced.get(_SIGNAL)
+        return signal.Signals(numbers[0]) if numbers else None
+
+    def _is_due(self, loop: TrainTestLoop) -> bool:
+        """Return whether one is due; in a group, the clock of the main process counts."""
+        if self._group is None or self._schedule.deadline is None:
+            return self._schedule.is_due(loop)
+        if self._group.is_main and not self._is_announced and self._schedule.is_due(loop):
+            self._is_announced = True
+            self._group.announce(_DUE)
+        return _DUE in self._group.announced
+
+    @property
+    def _can_hold(self) -> bool:
+        """Whether a signal can end a validation: in a group one process alone could not."""
+        return self._preemption.is_handling and self._group is None
 
     def _can_save(self, loop: TrainTestLoop) -> bool:
         return self._can_save_in_epoch or not loop.is_training
@@ -335,6 +372,7 @@ class Checkpoint(LoopComponent):
             self._writer.finish(loop)  # one at a time
             check_initialized(loop.model)
             self._schedule.restart(loop.global_step)
+            self._is_announced = False
             position = self._writer.save(loop, reason=reason, best=improved, **self._about())
             self._saved_at = comparable_position(position, loop)
             return True
@@ -359,7 +397,8 @@ class Checkpoint(LoopComponent):
 
     def _exit_by(self, received: signal.Signals) -> NoReturn:
         """End the run as one that a signal has ended, and log what was saved, and how to resume."""
-        self._log_exit(received)
+        if self._group is None or self._group.is_main:
+            self._log_exit(received)
         raise exit_of(received)
 
     def _log_exit(self, received: signal.Signals) -> None:
@@ -403,8 +442,8 @@ class Checkpoint(LoopComponent):
                     self._writer.save_held(loop, state, reason="signal", best=None, **self._about())
                 if self._preemption.received is not None:
                     self._log_exit(self._preemption.received)
-            # those come from saving and resuming, not from training
-            is_own = isinstance(exception, CheckpointError | StateError)
+            # those come from saving, resuming and other processes, not from training here
+            is_own = isinstance(exception, CheckpointError | StateError | GroupError)
             is_lazy = bool(uninitialized_names(loop.model))
             if isinstance(exception, Exception) and not is_own and not is_lazy:
                 self._writer.save_crash(loop, best=None, **self._about())
@@ -467,4 +506,7 @@ class Checkpoint(LoopComponent):
         if loop is None and self._loop is not None:
             loop = self._loop()
         directory = None if loop is None else self._locate(loop)
-        return load_best(loop, self.best_path, directory)
+        path = self.best_path
+        if loop is not None:
+            path = loop.group.broadcast(path)  # when the main process is here, it is written
+        return load_best(loop, path, directory)

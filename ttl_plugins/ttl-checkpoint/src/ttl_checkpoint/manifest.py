@@ -27,7 +27,7 @@ FORMAT = 1
 STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
 NAME = re.compile(
     r"(?P<kind>crash-|corrupt-)?(?P<number>[0-9]{6,18})-epoch-(?P<epoch>[0-9]{1,18})"
-    r"-step-(?P<step>[0-9]{1,18})"
+    r"-step-(?P<step>[0-9]{1,18})(?:-rank-(?P<rank>[0-9]{1,9}))?"
 )
 """What a checkpoint's directory is called."""
 MAX_BYTES = 16 << 20

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from ttl_core import DataWrapper
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_REPEATED = 3.0  # seconds in which a second signal is the first one, passed on by torchrun
 
 
 def exit_of(received: signal.Signals) -> BaseException:
@@ -50,12 +52,15 @@ class Preemption:
 
     Attributes:
         received: the first signal; None if there was none.
+        is_in_group: whether a launcher may pass a signal on that this process has got already.
     """
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
         self.received: signal.Signals | None = None
         self._on_signal = on_signal
         self._previous: dict[signal.Signals, Any] = {}  # handlers
+        self.is_in_group = False
+        self._at = 0.0  # when it came
         self._is_handling = False
         self._is_run_over: Any = RawValue(ctypes.c_bool, False)  # shared with workers
         self._pid = os.getpid()
@@ -110,13 +115,16 @@ class Preemption:
         received = signal.Signals(number)
         previous = self._previous[received]
         is_own_process = os.getpid() == self._pid  # and not one that a component has forked
+        is_repeated = self.received is not None and time.monotonic() - self._at < _REPEATED
+        if self.is_in_group and is_own_process and is_repeated and self._is_handling:
+            return
         if self.received is not None or not is_own_process or not self._is_handling:
             if is_own_process:
                 self.stop()
             signal.signal(number, _skip_stopped(previous, received))
             signal.raise_signal(number)
             return
-        self.received = received
+        self.received, self._at = received, time.monotonic()
         self._on_signal()
         text = f"\n{received.name}: ending at the next safe point. A second one acts at once\n"
         with contextlib.suppress(OSError):  # a pipe that is no longer read

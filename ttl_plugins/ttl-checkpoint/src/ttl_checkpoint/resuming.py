@@ -15,6 +15,7 @@ from ttl_checkpoint.manifest import MANIFEST_FILE, read_manifest
 from ttl_checkpoint.reading import read_checkpoint
 from ttl_checkpoint.retention import best_path, is_proven
 from ttl_checkpoint.store import Store
+from ttl_core import Group
 from ttl_core.arguments import did_you_mean
 
 if TYPE_CHECKING:
@@ -56,6 +57,35 @@ def origin_of(resume: str | os.PathLike[str]) -> str | None:
     if resume in ("auto", "never"):
         return None
     return "best" if resume == "best" else os.path.realpath(resume)
+
+
+def find_in_group(
+    group: Group,
+    store: Store,
+    resume: str | os.PathLike[str],
+    mode: Literal["min", "max"] = "min",
+) -> Found | None:
+    """Return the checkpoint that all processes of a group resume from; None if there is none.
+
+    The main process chooses it, and sets corrupt ones aside; all processes read it.
+
+    Args:
+        group: the processes, all of which have to call this.
+        store: the directory of checkpoints.
+        resume: see `find_checkpoint`.
+        mode: see `find_checkpoint`.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if group.size == 1:
+        return find_checkpoint(store, resume, mode)
+    found = find_checkpoint(store, resume, mode) if group.is_main else None
+    chosen = group.broadcast(None if found is None else (found.path, found.is_named))
+    if chosen is None or found is not None:
+        return found
+    path, is_named = chosen
+    return Found(path, *read_checkpoint(path), is_named)
 
 
 def find_checkpoint(

@@ -23,7 +23,7 @@ from ttl_core.arguments import absolute_path
 
 _TEMPORARY = ".tmp-"
 _REMOVED = f"{_TEMPORARY}removed-"
-_LONGEST_NAME = f"crash-{0:09}-epoch-{0:09}-step-{0:012}"
+_LONGEST_NAME = f"crash-{0:09}-epoch-{0:09}-step-{0:012}-rank-{0:05}"
 # what killed runs leave; other names that begin so are not touched
 _LEFTOVER = re.compile(rf"{_TEMPORARY}(removed-)?({NAME.pattern})|{_TEMPORARY}trial")
 
@@ -102,7 +102,8 @@ class Store:
 
         Args:
             state: the state.
-            about: what its manifest says about it; "epoch" and "step" are part of its name.
+            about: what its manifest says about it; "epoch" and "step" are part of its name, and
+                "rank" where it is there.
             crash: whether it is one to inspect, not to resume from.
 
         Returns:
@@ -113,6 +114,8 @@ class Store:
         """
         number = 1 + max((int(entry["number"]) for entry in self._entries()), default=0)
         name = f"{number:06}-epoch-{about['epoch']}-step-{about['step']}"
+        if "rank" in about:
+            name += f"-rank-{about['rank']}"
         final = self.directory / f"{'crash-' * crash}{name}"
         temporary = self.directory / f"{_TEMPORARY}{name}"
         try:

@@ -81,6 +81,8 @@ class Writer:
     def save(self, loop: TrainTestLoop, *, reason: str, **about: Any) -> Mapping[str, Any]:
         """Write the state of a loop; no earlier one may be pending, see `finish`.
 
+        All processes of a group have to call this; the main one writes.
+
         Args:
             loop: the loop.
             reason: why it is saved; for "end" it need not be at a safe point.
@@ -90,8 +92,13 @@ class Writer:
             The position at which the state was taken.
         """
         state = loop.state_dict(
-            copy=self._asynchronous, out=self._copy, allow_unsafe=reason == "end"
+            copy=self._asynchronous,
+            out=self._copy,
+            allow_unsafe=reason == "end",
+            of_group=True,
         )
+        if not loop.group.is_main:
+            return state["position"]  # type: ignore[no-any-return]
         manifest = describe(loop, state, reason=reason, **about)
         buffers = _buffer_names(loop)
         if self._asynchronous:
@@ -132,10 +139,12 @@ class Writer:
         """Write the state of a loop that has failed, to inspect; no run resumes from it."""
         state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
         manifest = describe(loop, state, reason="exception", **about)
+        if loop.group.size > 1:
+            manifest["rank"] = loop.group.rank
         manifest["finite"] = is_finite(state["model"], _buffer_names(loop))
         path = self._store.write(state, manifest, crash=True)
         _log.warning("checkpoint: %s holds the state at the failure, to inspect", path)
-        for old in self._store.crashes()[_N_CRASHES:]:
+        for old in self._store.crashes()[_N_CRASHES:] if loop.group.is_main else ():
             self._store.remove(old)
 
     def _write(

@@ -165,7 +165,11 @@ class NanGuard(LoopComponent):
     def _handle(self, loop: TrainTestLoop, check: _Check) -> None:
         """Stop, skip the batch or raise, if a value is not finite."""
         values = check.values.tolist()
-        if all(map(math.isfinite, values)):
+        is_finite = all(map(math.isfinite, values))
+        if self.action == "skip":  # which all processes of a group have to do together
+            if not loop.group.any(not is_finite):
+                return
+        elif is_finite:
             return
         self.reason = check.reason(values)
         self._pending.clear()
@@ -211,13 +215,13 @@ class _Check(NamedTuple):
 
     def reason(self, values: list[float]) -> str:
         bad = {n: v for n, v in zip(self.names, values, strict=True) if not math.isfinite(v)}
+        where = f"train epoch {self.epoch_num}, batch {self.batch_num}"
+        if not bad:
+            return f"the loss of another process is not finite: {where}"
         loss = [f"the loss ({bad.pop(_LOSS)})"] if _LOSS in bad else []
         gradients = [f"the gradient{'s' * (len(bad) > 1)} of {', '.join(bad)}"] if bad else []
         verb = "is" if len(loss) + len(bad) == 1 else "are"
-        return (
-            f"{' and '.join(loss + gradients)} {verb} not finite: train epoch {self.epoch_num}, "
-            f"batch {self.batch_num}"
-        )
+        return f"{' and '.join(loss + gradients)} {verb} not finite: {where}"
 
 
 _LOSS = ""  # no parameter has this name

@@ -98,7 +98,16 @@ class Rollback(LoopComponent):
         self._is_going_back = False
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Forget the states of another train()."""
+        """Forget the states of another train().
+
+        Raises:
+            RunError: several processes train together.
+        """
+        if loop.group.size > 1:  # a process that goes back alone would leave the others waiting
+            raise RunError(
+                "rollback decides by the loss of its own process, and does not work yet in a group "
+                f"of {loop.group.size}. Train in one process, or disable it there"
+            )
         self._waiting, self._kept, self._unproven = [], [], []
 
     def on_batch_begin(self, loop: TrainTestLoop) -> None:

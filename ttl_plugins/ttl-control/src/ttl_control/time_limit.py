@@ -50,6 +50,7 @@ class TimeLimit(LoopComponent):
     # Both stop last in on_safe_point, and stop() skips the rest of the point: early-stopping would
     # not count the newest value of its metric.
     after = "early-stopping"
+    main_only = True  # the clock of one process decides for its group
 
     def __init__(
         self,

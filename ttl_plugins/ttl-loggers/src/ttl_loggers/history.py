@@ -30,6 +30,8 @@ class History(Logger):
         {'epoch': 1, 'step': 6, 'train/n_batches': 3}
     """
 
+    main_only = False  # each process of a group may read its values
+
     def __init__(self) -> None:
         super().__init__(level="epoch")
         self._rows: list[Row] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ttl_core import StateError
+from ttl_core import Group, StateError
 from ttl_metrics.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
@@ -57,12 +58,19 @@ class EpochValues:
         self.metrics.update(*arguments)
         self._has_metrics = True
 
-    def finish(self) -> dict[str, Any]:
-        """End the epoch, and return the values of what was gathered, by name."""
+    def finish(self, group: Group) -> dict[str, Any]:
+        """End the epoch, and return the values of what was gathered, by name.
+
+        Args:
+            group: the processes that have gathered together, all of which have to call this.
+        """
         self.epoch = None
-        values = {"loss": self._loss.compute()} if self._has_loss else {}
-        if self.metrics is not None and self._has_metrics:
-            values |= self.metrics.compute()
+        values = {"loss": self._loss.compute(group)} if group.any(self._has_loss) else {}
+        if self.metrics is not None and group.any(self._has_metrics):
+            with warnings.catch_warnings():
+                if not self._has_metrics:  # a process without a batch of its own
+                    warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+                values |= self.metrics.compute()
         return values
 
     def state_dict(self) -> dict[str, Any]:

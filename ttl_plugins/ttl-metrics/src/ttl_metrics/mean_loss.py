@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ttl_core import Group
+
 
 class MeanLoss:
     """The mean of losses, by weight, in double precision.
@@ -43,14 +45,23 @@ class MeanLoss:
             self._total += loss * weight
         self._weight += weight
 
-    def compute(self) -> torch.Tensor:
-        """Return the mean, over all processes where torch.distributed is in use."""
+    def compute(self, group: Group) -> torch.Tensor:
+        """Return the mean over all processes.
+
+        Args:
+            group: the processes that train together. Where it is one and torch.distributed is in
+                use by other means, the processes of that count.
+        """
         total: Any = self._total + self._total_on_device.rounded()
         weight: Any = self._weight + self._weight_on_device.rounded()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if group.size > 1 or is_distributed:
             device = total.device if isinstance(total, torch.Tensor) else torch.device("cpu")
             together = torch.stack([_double(total, device), _double(weight, device)])
-            torch.distributed.all_reduce(together)
+            if group.size > 1:
+                together = group.sum(together)
+            else:
+                torch.distributed.all_reduce(together)
             total, weight = together
         if not isinstance(total, torch.Tensor):
             total = torch.tensor(total, dtype=torch.float64)

@@ -109,7 +109,10 @@ class Metrics(LoopComponent):
             return
         loss = getattr(loop, "loss", None)
         if self.loss and loss is not None:
-            values.add_loss(loss, loop.batch_size)
+            weight = loop.batch_size
+            if isinstance(weight, int) and weight == 0 and loop.group.size > 1:
+                return  # a batch of others, with which this process only keeps in step
+            values.add_loss(loss, weight)
         if values.metrics is not None:
             arguments = self._arguments(loop, loss)
             if arguments is not None:
@@ -120,7 +123,7 @@ class Metrics(LoopComponent):
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
         """Log the mean loss and the metrics at epoch level, before others end the epoch."""
         values = self._values(loop)
-        if values is not None and (finished := values.finish()):
+        if values is not None and (finished := values.finish(loop.group)):
             loop.log(finished, level="epoch")
 
     def state_dict(self) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class Profiler(LoopComponent):
         ['trace-2-3.json']
     """
 
+    main_only = True
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,

@@ -53,6 +53,8 @@ class Progress(LoopComponent):
         train epoch 2/2  3 batches  0.0 s  last loss 0.25
     """
 
+    main_only = True
+
     def __init__(
         self,
         *,

@@ -56,6 +56,8 @@ class Summary(LoopComponent):
         This batch: 1.5 kFLOPs forward, 640 B of outputs of layers
     """
 
+    main_only = True
+
     def __init__(
         self, *, depth: int = 3, flops: bool = True, console: Console | None = None
     ) -> None:

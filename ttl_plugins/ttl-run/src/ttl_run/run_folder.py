@@ -94,9 +94,13 @@ class RunFolder(LoopComponent):
         Raises:
             RunError: the folder cannot be written to, or another run that is under way has it.
         """
+        if not loop.group.is_main:  # the main process writes into it
+            loop.run_folder = self.folder = loop.group.broadcast(self.folder)
+            return (yield)
         with contextlib.ExitStack() as stack:
             try:
                 place = self._claim()
+                loop.group.broadcast(place.folder)
                 stack.callback(place.lock.release)
                 log_copy = stack.enter_context(LogCopy(place.folder))
                 record = self._begin(loop, place.folder)

@@ -1,0 +1,5 @@
+"""Training on many devices and machines, started by torchrun."""
+
+from ttl_distributed.ddp import Ddp
+
+__all__ = ["Ddp"]

@@ -1,0 +1,150 @@
+"""What `ddp` does in a group of processes, and outside one."""
+
+import group_cases
+import pytest
+from process_groups import in_group
+from ttl_distributed import Ddp
+from ttl_distributed.environment import place_in
+
+from ttl_core import RunError, TrainTestLoop
+from ttl_core.testing import Step, tiny_data, tiny_model
+
+TORCHRUN = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "1",
+}
+
+
+# -- alone ----------------------------------------------------------------------------------
+
+
+def test_alone_no_hook_of_it_is_called():
+    """Without torchrun the name in the list costs nothing."""
+    loop = TrainTestLoop(tiny_model(), [Step(), "ddp"], tiny_data())
+    loop.train(1)
+    assert 1 == loop.group.size
+    assert "ddp" not in loop.explain()
+
+
+@pytest.mark.parametrize("name", TORCHRUN)
+def test_half_an_environment_is_an_error(name, monkeypatch):
+    """It says what is missing, when the component is made."""
+    for each, value in TORCHRUN.items():
+        if each != name:
+            monkeypatch.setenv(each, value)
+    with pytest.raises(RunError, match=f"not {name}, so it is not known"):
+        Ddp()
+
+
+@pytest.mark.parametrize("changed", [{"RANK": "x"}, {"RANK": "2"}, {"LOCAL_RANK": "-1"}])
+def test_an_environment_that_does_not_fit_is_an_error(changed):
+    """Ranks are numbers below the number of processes."""
+    with pytest.raises(RunError, match="Start the script by torchrun"):
+        place_in({**TORCHRUN, **changed})
+
+
+# -- together -------------------------------------------------------------------------------
+
+
+def test_the_methods_of_a_group_combine_the_values_of_processes():
+    """Each process gets the same."""
+    expected = [3, 1.0, [2.0, 2.0], [1.0, 1.0], True, False, [{"rank": 0}, {"rank": 1}], 0]
+    assert [expected] * 2 == in_group(2, group_cases.collectives)
+
+
+POINTS = [
+    ("on_train_begin", None),
+    ("on_epoch_begin", None),
+    ("on_batch_begin", 0),
+    ("on_forward_pass", 1),
+    ("on_loss_compute", 1),
+    ("on_backward_pass", 2),
+    ("on_optim_step", 1),
+    ("on_batch_end", 3),
+    ("on_safe_point", 1),
+    ("on_epoch_end", None),
+    ("on_safe_point", None),
+]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("point", "batch_num"), POINTS)
+def test_a_stop_in_one_process_ends_all_at_the_same_safe_point(point, batch_num, rank):
+    """At any point, in either process."""
+    first, second = in_group(2, group_cases.stopped, rank, point, batch_num)
+    assert first == second
+    is_stopped, n_epochs, n_steps, _ = first
+    # in epoch 1, so on_train_begin is too early, and the requested batch at most one more
+    assert is_stopped == (point != "on_train_begin")
+    if is_stopped:
+        at_end = batch_num is None and point != "on_epoch_begin"
+        assert n_epochs == 1
+        last = 8 if at_end else 4 + (batch_num or 0) + 2
+        assert n_steps <= last
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_all_processes_skip_a_batch_that_is_not_finite_in_one(every):
+    """`nan-guard` decides for all of them."""
+    first, second = in_group(2, group_cases.skipped_in_one, every)
+    assert first == second
+    assert first[0] == 2
+
+
+def test_random_numbers_are_those_of_a_plain_run_in_the_main_process():
+    """Other processes have streams of their own."""
+    alone = group_cases.first_random_numbers()
+    first, second = in_group(2, group_cases.first_random_numbers)
+    assert alone == first
+    assert not set(first) & set(second)
+
+
+# -- data -----------------------------------------------------------------------------------
+
+REFUSED = {
+    "shuffled": "In place of shuffle=True write DataLoader(dataset, batch_size, sampler=ttl_core",
+    "small": "batch_size=1, which all 2 processes share",
+    "list": "set_rank(rank, size)",
+    "distributed": "has taken the part of this process already",
+    "unbatched": "batch_size=None",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_data_that_cannot_be_shared_are_refused(name):
+    """With the line to write, in each process, before the first batch."""
+    for text in in_group(2, group_cases.refused, name):
+        assert REFUSED[name] in text
+
+
+def test_a_stream_may_share_itself_out():
+    """It has a method that is told which part to yield."""
+    alone = group_cases.streamed()
+    for facts in in_group(2, group_cases.streamed):
+        assert pytest.approx(alone["metrics"], abs=1e-6) == facts["metrics"]
+
+
+def test_evaluation_counts_each_sample_once():
+    """Of a loader, of a list of batches, and of fewer samples than processes."""
+    alone = group_cases.evaluated()
+    for found in in_group(2, group_cases.evaluated):
+        for expected, metrics in zip(alone, found, strict=True):
+            assert pytest.approx(expected, abs=1e-6) == metrics
+
+
+# -- mistakes -------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_not_called_as_a_whole_is_refused():
+    """The gradients of its processes would not be averaged."""
+    for text in in_group(2, group_cases.error_of, "not whole"):
+        assert "Call the model as a whole" in text
+
+
+def test_processes_that_disagree_fail_together():
+    """Instead of waiting for one another."""
+    for text in in_group(2, group_cases.error_of, "one steps"):
+        assert "1 of 2 make a step after it" in text
