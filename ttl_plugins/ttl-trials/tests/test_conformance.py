@@ -19,7 +19,7 @@ REWINDS = (
 
 class TestReplayCheck(ComponentConformance):
     max_seconds_per_batch = 0.1  # as steps are made twice
-    opted_out = {
+    opted_out = {  # noqa: RUF012
         **dict.fromkeys(
             [
                 "test_resumes_exactly",
