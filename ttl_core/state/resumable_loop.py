@@ -185,13 +185,13 @@ class ResumableLoop:
             >>> from ttl_core import LoopComponent
             >>> from ttl_core.testing import Step, tiny_loop
             >>> class Retry(LoopComponent):
-            ...     state = None
+            ...     state, is_done = None, False
             ...     def on_safe_point(self, loop):
             ...         if loop.global_step == 1:
             ...             self.state = loop.state_dict()
-            ...         if loop.global_step == 3 and self.state is not None:
-            ...             state, self.state = self.state, None
-            ...             loop.rewind(state, data="skip")
+            ...         if loop.global_step == 3 and not self.is_done:
+            ...             self.is_done = True
+            ...             loop.rewind(self.state, data="skip")
             >>> loop = tiny_loop(Step(), Retry())
             >>> loop.train(n_epochs=2)
             >>> loop.global_step  # of six batches, two are undone

@@ -88,7 +88,7 @@ def compare(
 
 
 def _toggle(loop: TrainTestLoop, fork: TrainTestLoop, name: str) -> None:
-    if name in fork.components:
+    if name in fork.components.names():
         is_enabled = fork.components.is_enabled(name)
         (fork.components.disable if is_enabled else fork.components.enable)(name)
         return

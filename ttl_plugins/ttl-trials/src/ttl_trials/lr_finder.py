@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import math
@@ -82,8 +83,10 @@ class LrFinder(LoopComponent):
             )
         self.lowest, self.highest = lowest, highest
         self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
-        self.without = [without] if isinstance(without, str) else list(without)
-        self.apply = apply
+        if isinstance(without, str) or not isinstance(without, Collection):
+            raise ArgumentError(f"without is {without!r}, but has to be names of components")
+        self.without = list(without)
+        self.apply = bool(apply)
         self.plot = None if plot is None else absolute_path("plot", plot)
         self.rates: list[float] = []
         self.losses: list[float] = []
@@ -98,8 +101,9 @@ class LrFinder(LoopComponent):
         return result
 
     def _sweep(self, loop: TrainTestLoop) -> None:
-        me = next(name for name in loop.components.names() if loop.components[name] is self)
-        others = [name for name in _OTHERS_OUT if name in loop.components]
+        names = loop.components.names()
+        me = next(name for name in names if loop.components[name] is self)
+        others = [name for name in _OTHERS_OUT if name in names]
         fork = loop.fork(without=[me, *others, *self.without])
         fork.valid_data = None
         factor = (self.highest / self.lowest) ** (1 / (self.n_steps - 1))
@@ -121,6 +125,19 @@ class LrFinder(LoopComponent):
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which sweep nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was found, as a run that resumes makes no sweep."""
+        return {"rates": self.rates, "losses": self.losses, "suggestion": self.suggestion}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what was found.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self.rates, self.losses = [*state["rates"]], [*state["losses"]]
+        self.suggestion = state["suggestion"]
 
 
 class _Sweep(LoopComponent):
@@ -192,9 +209,10 @@ def draw(
         smoothed: the same, smoothed.
         suggestion: the suggested rate.
     """
-    from matplotlib.figure import Figure
-
-    axes = Figure(figsize=(6, 4), layout="constrained").subplots()
+    figure = importlib.import_module("matplotlib.figure").Figure(
+        figsize=(6, 4), layout="constrained"
+    )
+    axes = figure.subplots()
     axes.plot(rates, losses, color="0.7", label="loss")
     axes.plot(rates, smoothed, label="smoothed")
     if suggestion is not None:
@@ -202,4 +220,4 @@ def draw(
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    axes.figure.savefig(path)
+    figure.savefig(path)

@@ -122,6 +122,21 @@ class ReplayCheck(LoopComponent):
     def fork(self) -> None:
         """Leave it out of forks of the loop."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was found."""
+        found = {"differing": [*self.differing], "drawing": [*self.drawing]}
+        return {"n_checked": self.n_checked, **found}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what was found, but not what a check under way has found since.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        if self._after is None:
+            self.n_checked = state["n_checked"]
+            self.differing, self.drawing = [*state["differing"]], [*state["drawing"]]
+
 
 def _facts(loop: TrainTestLoop) -> dict[str, Any]:
     """Return copies of what a step changes, by name."""
