@@ -64,12 +64,12 @@ def test_a_stream_has_no_length():
 def test_a_fake_distribution_is_installed_inside_its_block():
     """Its component is found by name, with its version, and is gone afterwards."""
     before = sys.path[:]
-    with fake_distribution("acme-ttl-sam", {"sam": Sam}, version="2.1"):
-        (record,) = tiny_loop("sam").manifest()
+    with fake_distribution("acme-ttl-sam", {"acme-sam": Sam}, version="2.1"):
+        (record,) = tiny_loop("acme-sam").manifest()
         found = record["name"], record["distribution"], record["version"]
-        assert ("sam", "acme-ttl-sam", "2.1") == found
+        assert ("acme-sam", "acme-ttl-sam", "2.1") == found
     with pytest.raises(UnknownNameError):
-        tiny_loop("sam")
+        tiny_loop("acme-sam")
     assert before == sys.path
 
 
@@ -81,15 +81,18 @@ def test_a_fake_distribution_may_be_broken():
     ):
         tiny_loop("acme")
     with (
-        fake_distribution("acme-ttl", {"sam": Sam}, requires=["ttl-core>=99"]),
+        fake_distribution("acme-ttl", {"acme-sam": Sam}, requires=["ttl-core>=99"]),
         pytest.raises(PluginError, match="ttl-core"),
     ):
-        tiny_loop("sam")
+        tiny_loop("acme-sam")
 
 
 def test_two_fake_distributions_may_offer_one_name():
     """The error for a name that two distributions offer can be tested."""
-    with fake_distribution("acme-a", {"sam": Sam}), fake_distribution("acme-b", {"sam": Sam}):
-        with pytest.raises(UnknownNameError, match="acme-a/sam"):
-            tiny_loop("sam")
-        assert "acme-b" == tiny_loop("acme-b/sam").manifest()[0]["distribution"]
+    with (
+        fake_distribution("acme-a", {"acme-sam": Sam}),
+        fake_distribution("acme-b", {"acme-sam": Sam}),
+    ):
+        with pytest.raises(UnknownNameError, match="acme-a/acme-sam"):
+            tiny_loop("acme-sam")
+        assert "acme-b" == tiny_loop("acme-b/acme-sam").manifest()[0]["distribution"]

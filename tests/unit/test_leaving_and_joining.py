@@ -12,7 +12,7 @@ from ttl_core import LoopComponent, RequirementError, TrainTestLoop, use
 CONFIGURABLE = """
 from ttl_core import LoopComponent
 
-class Sam(LoopComponent):
+class Tilt(LoopComponent):
     def __init__(self, rho=1):
         self.rho = rho
 """
@@ -150,22 +150,22 @@ def test_a_refused_component_does_not_stay_behind():
 
 
 def test_a_component_of_a_spec_keeps_key_name_and_configuration_in_another_loop(install_component):
-    """What use("sam", rho=2) created is the same component in every loop."""
-    install_component("sam", CONFIGURABLE)
-    first = make_loop(use("sam", name="mine", rho=2))
+    """What use("tilt", rho=2) created is the same component in every loop."""
+    install_component("tilt", CONFIGURABLE)
+    first = make_loop(use("tilt", name="mine", rho=2))
     component = first.components[0]
 
     class Needy(LoopComponent):
-        requires = "sam"
+        requires = "tilt"
 
     second = make_loop(component, Needy())
     row = second.manifest()[0]
-    assert ("mine", {"rho": 2}, "ttl-sam") == (row["name"], row["config"], row["distribution"])
+    assert ("mine", {"rho": 2}, "ttl-tilt") == (row["name"], row["config"], row["distribution"])
 
 
 def test_a_component_of_a_spec_keeps_its_configuration_when_it_joins_again(install_component):
     """Leaving forgets what the list knew, not what it was created from."""
-    install_component("sam", CONFIGURABLE)
-    loop = make_loop(use("sam", rho=3))
+    install_component("tilt", CONFIGURABLE)
+    loop = make_loop(use("tilt", rho=3))
     loop.components.append(loop.components.pop())
     assert {"rho": 3} == loop.manifest()[0]["config"]

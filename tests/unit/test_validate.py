@@ -11,7 +11,8 @@ from ttl_core import LoopComponent, RunError
 
 def state(loop):
     """Return all that validate() has to restore, except the modes of submodules."""
-    variables = {k: v for k, v in vars(loop).items() if k not in ("metrics", "hook")}
+    unrestored = ("metrics", "hook", "_group")  # a run joins its group anew
+    variables = {k: v for k, v in vars(loop).items() if k not in unrestored}
     return {**variables, "grad mode": torch.is_grad_enabled()}
 
 

@@ -42,8 +42,8 @@ def fake_distribution(
         >>> from ttl_core.testing import tiny_loop
         >>> class Sam(LoopComponent):
         ...     pass
-        >>> with fake_distribution("acme-ttl-sam", {"sam": Sam}):
-        ...     print(tiny_loop("sam").manifest()[0]["distribution"])
+        >>> with fake_distribution("acme-ttl-sam", {"acme-sam": Sam}):
+        ...     print(tiny_loop("acme-sam").manifest()[0]["distribution"])
         acme-ttl-sam
     """
     module = ModuleType(f"_{name.replace('-', '_')}_components")
