@@ -1,7 +1,7 @@
 """Fine-tune a network on handwritten digits, as a list of names: what one list can do.
 
 pip install ttl-core ttl-supervised ttl-metrics ttl-progress ttl-checkpoint ttl-run ttl-loggers \
-    ttl-report ttl-optim ttl-augment ttl-predict scikit-learn
+    ttl-report ttl-optim ttl-control ttl-augment ttl-predict scikit-learn
 python finetune.py
 
 First a network learns whether digits are even, then it gets a new head and learns which they are.
@@ -63,14 +63,15 @@ def main(folder="runs/finetune", n_epochs=15):
         model,
         [
             use("run-folder", directory=folder),
-            use("mixup", n_classes=10, probability=0.5),
+            use("mixup", n_classes=10),
             step(),
             use("param-groups", patterns=patterns, layer_decay=0.8, layers="body"),
             use("lr-schedule", kind="wsd", warmup=0.1, decay=0.3),
             use("grad-clip", max_norm=1.0),
             use("ema", decay=0.9),
+            use("rollback", lr_factor=0.5),
             use("metrics", accuracy=MulticlassAccuracy(10, average="micro")),
-            use("checkpoint", best="valid/accuracy"),
+            use("checkpoint", best="valid/accuracy", mode="max"),
             "prediction-writer",
             *("csv", "report", "progress"),
         ],
@@ -78,6 +79,7 @@ def main(folder="runs/finetune", n_epochs=15):
         valid_data,
     )
     loop.train(n_epochs=n_epochs)
+    loop.components["checkpoint"].load_best()
     loop.test(test_data)
     loop.predict(test_data, collect=False)
     print(f"\ntest accuracy {loop.metrics['test/accuracy']:.4f}")

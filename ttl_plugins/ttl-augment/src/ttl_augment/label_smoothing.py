@@ -47,13 +47,15 @@ class LabelSmoothing(LoopComponent):
                 f"smoothing is {describe(smoothing)}, but has to be a number from 0 to below 1"
             )
         self.smoothing = smoothing
+        self._mode = _Smoothing(smoothing)
 
     @hookimpl(wrapper=True)
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Smooth the targets of a training loss."""
         if not loop.is_training:
             return (yield)
-        mode = _Smoothing(self.smoothing)
+        mode = self._mode
+        mode.has_smoothed = False
         with mode:
             result = yield
         if not mode.has_smoothed:
@@ -76,8 +78,9 @@ class _Smoothing(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func is not torch.nn.functional.cross_entropy:
+            return func(*args, **(kwargs or {}))
+        self.has_smoothed = True
         kwargs = dict(kwargs or {})
-        if func is torch.nn.functional.cross_entropy:
-            self.has_smoothed = True
-            kwargs["label_smoothing"] = kwargs.get("label_smoothing") or self.smoothing
+        kwargs["label_smoothing"] = kwargs.get("label_smoothing") or self.smoothing
         return func(*args, **kwargs)

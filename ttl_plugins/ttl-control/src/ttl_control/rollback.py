@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 UNPROVEN = "unproven"
 """The file in a checkpoint that says that it is not proven; resuming prefers others."""
 
+_RATES = {"lr", "initial_lr", "max_lr", "min_lr", "full_lr"}
+"""What groups of parameters hold of learning rates; lr-schedule computes them from "full_lr"."""
+
 _MIN_LOSSES = 20  # before which a spike cannot be told from noise
 
 
@@ -199,7 +202,7 @@ class Rollback(LoopComponent):
             return
         for optimizer in loop.optimizers:
             for group in optimizer.param_groups:
-                for key in group.keys() & {"lr", "initial_lr", "max_lr", "min_lr"}:
+                for key in group.keys() & _RATES:
                     group[key] *= scale
         scheduler: Any = vars(loop).get("scheduler")
         if hasattr(scheduler, "base_lrs"):
