@@ -27,6 +27,9 @@ class Growth(LoopComponent):
         self._watched = watched
         self._epochs: list[list[dict[str, int]]] = []
 
+    def fork(self) -> None:
+        """Leave it out of forks, which are no part of the run."""
+
     @hookimpl(tryfirst=True)
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Begin an epoch."""

@@ -84,7 +84,6 @@ def test_the_suggestion_can_be_applied():
 
 def test_a_plot_is_drawn(tmp_path):
     """A PNG file."""
-    pytest.importorskip("matplotlib")
     loop = quadratic(n_steps=30, plot=tmp_path / "plots" / "lr.png")
     loop.train(n_epochs=1)
     assert (tmp_path / "plots" / "lr.png").read_bytes().startswith(b"\x89PNG")
