@@ -293,12 +293,17 @@ def test_the_loss_is_compiled(make_loop, backend):
 def test_a_module_as_loss_keeps_its_state(make_loop):
     """A loss function with weights is the same object in states."""
 
+    loss_func = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+
     class Weighted(Step):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.loss_func = loss_func
+
         def on_epoch_begin(self, loop):
             pass
 
     loop = make_loop(Compile(backend="eager"), step=Weighted())
-    loop.loss_func = loss_func = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
     loop.train(1)
     assert loss_func is loop.loss_func
 

@@ -22,7 +22,7 @@ from torchmetrics.wrappers import (
 )
 from ttl_metrics import Metrics
 
-from ttl_core import LoopComponent, StateError, TrainTestLoop
+from ttl_core import Group, LoopComponent, StateError, TrainTestLoop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -214,7 +214,7 @@ def test_a11_states_of_earlier_versions_are_loaded():
     } | {"counts": [0, 1]}
     other = Metrics(total=SumMetric())
     other.load_state_dict({"train": old})
-    assert {"total": 3.0} == other._phases["train"].finish()
+    assert {"total": 3.0} == other._phases["train"].finish(Group())
 
 
 class Counting(Metric):

@@ -45,6 +45,8 @@ class StepWithoutScheduler(Step):
 class LrScheduleConformance(ComponentConformance):
     """The conformance suite of `lr-schedule`."""
 
+    writes = ("optimizer",)  # the full learning rate of each of its groups
+
     def make_components(self) -> list[Any]:
         """Return the component behind steps without a scheduler."""
         return [StepWithoutScheduler(), use("lr-schedule", kind="constant", warmup=4)]
