@@ -292,7 +292,6 @@ def test_the_loss_is_compiled(make_loop, backend):
 
 def test_a_module_as_loss_keeps_its_state(make_loop):
     """A loss function with weights is the same object in states."""
-
     loss_func = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
 
     class Weighted(Step):
