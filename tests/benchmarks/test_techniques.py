@@ -116,6 +116,6 @@ def test_a_technique_against_the_same_calls_by_hand(case, assert_ratio):
         "the same by hand",
         lambda: by_hand.train(data),
         limit=LIMITS.get(case, 1.1),
-        repeats=25,
+        repeats=9,
         per=N_BATCHES,
     )
