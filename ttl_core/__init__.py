@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttl_core.batches import map_nested
+    from ttl_core.batches import map_nested, to_device
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.rank_batches import RankBatches
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
-    from ttl_core.variables.loop_variables import optimizer_parameters
+    from ttl_core.variables.optimizers import optimizer_parameters
 
 __all__ = [
     "ArgumentError",
@@ -79,6 +79,7 @@ __all__ = [
     "missing_metric_error",
     "optimizer_parameters",
     "sample_generator",
+    "to_device",
     "use",
 ]
 
@@ -103,8 +104,9 @@ _HOMES = {
     "likely_mode": "monitor",
     "map_nested": "batches",
     "missing_metric_error": "monitor",
-    "optimizer_parameters": "variables.loop_variables",
+    "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
+    "to_device": "batches",
     "use": "discovery.spec",
 }
 

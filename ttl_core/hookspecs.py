@@ -103,8 +103,7 @@ class CallbackPoints:
 
         It fires after a training batch that stepped (unless it is known to be the last of its
         epoch), after each training epoch, and after its validation once `epoch_num` has counted
-        the epoch. Implementations read state and may stop or
-        rewind; they change nothing else.
+        the epoch. Implementations read state and may stop or rewind; they change nothing else.
         """
         return None
 

@@ -24,6 +24,7 @@ from ttl_core.hooks.tracebacks import shorten_traceback
 from ttl_core.state.position import Stage, StopCause, check_length, check_steps_made
 from ttl_core.state.resumable_loop import ResumableLoop
 from ttl_core.state.resumption import Resumption
+from ttl_core.state.rewinding import call_until_done
 from ttl_core.variables.data import (
     check_lasts,
     check_not_empty,
@@ -271,7 +272,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         if progress.is_stopped:
             self._stage = Stage.SAFE_POINT
             self.stop()
-        self._resumption.call_epochs(partial(self._epochs, n_epochs, n_optim_steps))
+        call_until_done(partial(self._epochs, n_epochs, n_optim_steps), self._resumption.go_to)
         self._stage = Stage.SAFE_POINT
 
     def _epochs(self, n_epochs: int | None, n_optim_steps: int | None) -> None:

@@ -52,6 +52,7 @@ def test_the_public_names_are_these():
         "missing_metric_error",
         "optimizer_parameters",
         "sample_generator",
+        "to_device",
         "use",
     }
     assert set(ttl_core.testing.__all__) == {

@@ -25,7 +25,6 @@ from ttl_core.errors import (
     RunError,
     TTLError,
 )
-from ttl_core.group import Group
 from ttl_core.hooks.explain import Explanation, explain_list, explain_points
 from ttl_core.hooks.manager import HookManager
 from ttl_core.hooks.member import Member
@@ -114,18 +113,6 @@ class ComponentList(NamedList):
         return [
             {"position": i, **member.record()} for i, member in enumerate(self.current_members())
         ]
-
-    def join_group(self) -> Group:
-        """Return the group of the first enabled component that has joined one, else a group of one.
-
-        Raises:
-            Exception: whatever joining it raises.
-        """
-        for member in self.current_members():
-            group: Group | None = member.component.join_group() if member.is_active else None
-            if group is not None:
-                return group
-        return Group()
 
     def explain(self, point: str | None = None) -> str:
         """Return the call order of a point and its reasons. See `TrainTestLoop.explain`."""

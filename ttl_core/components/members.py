@@ -19,6 +19,7 @@ from ttl_core.components.order import constraints_of
 from ttl_core.components.stateful import check_state_methods, kept_arguments
 from ttl_core.discovery import InstalledComponent, Spec, use
 from ttl_core.errors import ConflictError, OrderWarning, PluginError, RequirementError
+from ttl_core.group import Group
 from ttl_core.hooks.hook_methods import hook_methods
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.provided_points import provided_points
@@ -220,6 +221,22 @@ def _conflict(member: Member, other: Member) -> str | None:
         return "only_once=True"
     names = member.hints.conflicts
     return next((f"conflicts={n!r}" for n in names if key_of(other).is_meant_by(n)), None)
+
+
+def joined_group(members: Iterable[Member]) -> Group:
+    """Return the group that the first active member has joined which has one; else a group of one.
+
+    Args:
+        members: all members of the list.
+
+    Raises:
+        Exception: whatever joining it raises.
+    """
+    for member in members:
+        group: Group | None = member.component.join_group() if member.is_active else None
+        if group is not None:
+            return group
+    return Group()
 
 
 def warn_of_order(members: Sequence[Member], warned: set[tuple[str, str]]) -> None:

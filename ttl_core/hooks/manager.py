@@ -1,4 +1,8 @@
-"""The hooks of a loop: registered from its list, and compiled when they are first called."""
+"""The hooks of a loop: registered from its list, and compiled when they are first called.
+
+Compiled hooks, the runs and epochs under way and what is registered change together, under one
+lock. So they are in one module, which is a little longer than others.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
@@ -12,6 +12,9 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from ttl_core.errors import StateError
 from ttl_core.state.protocol import DataWrapper, has_state, unwrapped
 from ttl_core.state.rank_batches import RankBatches
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
 
 Order = dict[str, Any]
 """What the order of an epoch's batches follows from."""
@@ -153,6 +156,16 @@ def _iterate_skipping(loader: DataLoader[Any], n_batches: int) -> Iterator[Any]:
 
 
 # -- between epochs -------------------------------------------------------------------------
+
+
+def data_by_name(loop: TrainTestLoop) -> dict[str, Any]:
+    """Return the training and the validation data of a loop, by their names in states."""
+    return {"train": loop.train_data, "valid": loop.valid_data}
+
+
+def states_between_epochs(loop: TrainTestLoop) -> dict[str, Any]:
+    """Return what the next epochs of a loop's data depend on, besides global random numbers."""
+    return {name: state_between_epochs(data) for name, data in data_by_name(loop).items()}
 
 
 def state_between_epochs(data: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ttl_core.components.component import Item, LoopComponent, own_name
 from ttl_core.components.members import spec_of
 from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
-from ttl_core.state.generators import generator_states, restore_generator_states
+from ttl_core.state.generators import generator_states_of_data, restore_generator_states
 from ttl_core.state.position import Stage
 from ttl_core.state.protocol import DataWrapper, State, has_state
 from ttl_core.state.random_numbers import random_state, restore_random
@@ -122,9 +122,7 @@ class RandomNumbers:
 
 def _random_states(loop: TrainTestLoop) -> tuple[State, State]:
     """Return the random numbers that a fork shares with its loop: of data sets, and global."""
-    found = generator_states(loop, [])
-    in_data = {k: v for k, v in found.items() if k.startswith(("train_data", "valid_data"))}
-    return in_data, random_state()
+    return generator_states_of_data(loop, []), random_state()
 
 
 # -- components -----------------------------------------------------------------------------

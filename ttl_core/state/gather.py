@@ -16,7 +16,7 @@ from ttl_core.components.stateful import half_of_pair
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
-from ttl_core.state.data_order import state_between_epochs
+from ttl_core.state.data_order import states_between_epochs
 from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
@@ -64,10 +64,7 @@ def gather(
         "state_versions": versions,
         "random": random_state(),
         "generators": generator_states(loop, members),
-        "data": {
-            name: state_between_epochs(data)
-            for name, data in (("train", loop.train_data), ("valid", loop.valid_data))
-        },
+        "data": states_between_epochs(loop),
         "environment": environment(),
         "manifest": loop.manifest(),
     }

@@ -34,7 +34,8 @@ _LEAVES = (
     *(types.FunctionType, types.MethodType, types.BuiltinFunctionType),
     *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.dtype, torch.device),
 )
-_NO_ROOTS = {"model", "train_data", "valid_data", "hook", "batch", "scores", "loss", "metrics"}
+_DATA = ("train_data", "valid_data")
+_NO_ROOTS = {"model", *_DATA, "hook", "batch", "scores", "loss", "metrics"}
 
 
 def generator_states(loop: TrainTestLoop, members: Sequence[Member]) -> State:
@@ -46,6 +47,17 @@ def generator_states(loop: TrainTestLoop, members: Sequence[Member]) -> State:
     """
     names = {member.name: member.name for member in members}
     return {path: _state_of(generator) for path, generator in _found(loop, members, names).items()}
+
+
+def generator_states_of_data(loop: TrainTestLoop, members: Sequence[Member]) -> State:
+    """Return the part of `generator_states` that belongs to the data of a loop.
+
+    Args:
+        loop: the loop.
+        members: the members of its list.
+    """
+    states = generator_states(loop, members)
+    return {path: its for path, its in states.items() if path.startswith(_DATA)}
 
 
 def restore_generator_states(
@@ -134,7 +146,8 @@ def _found(
 ) -> dict[str, Any]:
     roots: dict[str, Any] = {"model": loop.model}
     seen = {id(loop), id(loop.components)}
-    for name, data in (("train_data", loop.train_data), ("valid_data", loop.valid_data)):
+    for name in _DATA:
+        data = getattr(loop, name)
         loaders = dict(_loaders(name, data))
         for path, loader in loaders.items():
             seen |= {id(loader), *map(id, own_generators(loader))}  # these are a part of the data

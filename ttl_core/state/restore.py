@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
-from ttl_core.state.data_order import prepare_epochs, restore_generators
+from ttl_core.state.data_order import data_by_name, prepare_epochs, restore_generators
 from ttl_core.state.gather import (
     environment,
     noting_component,
@@ -82,7 +82,7 @@ def restore(
     with reading("environment"):
         _warn_of_another_environment(state["environment"])
     with reading("random numbers"):
-        for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+        for name, data in data_by_name(loop).items():
             restore_generators(data, state["data"][name])
         names = saved_names(members, state["manifest"], ignore)
         restore_generator_states(loop, members, state.get("generators", {}), names)
@@ -131,7 +131,7 @@ def _copy_for(variables: Mapping[str, Any], state: State) -> State:
 
 def _restore_data(loop: TrainTestLoop, state: State) -> None:
     under_way = None if state["position"]["epoch"] is None else loop.data
-    for name, data in (("train", loop.train_data), ("valid", loop.valid_data)):
+    for name, data in data_by_name(loop).items():
         prepare_epochs(data, state["data"][name], under_way)
 
 

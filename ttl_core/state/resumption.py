@@ -26,7 +26,6 @@ from ttl_core.state.restore import matched, restore, restore_for_testing, restor
 from ttl_core.state.rewinding import (
     DataChoice,
     RewindTarget,
-    call_until_done,
     check_same_run,
     with_current_data,
 )
@@ -260,15 +259,12 @@ class Resumption:
         now = position_of(loop, self.progress, self._order)
         return RewindTarget(*with_current_data(loop, members, state, now), ignored)
 
-    def call_epochs(self, epochs: Callable[[], None]) -> None:
-        """Call the epochs of a train(), and again from where each rewind() continues.
+    def go_to(self, target: RewindTarget) -> None:
+        """Continue from an earlier state of this train() call, whose epochs are called anew.
 
         Args:
-            epochs: runs the epochs that are left.
+            target: where.
         """
-        call_until_done(epochs, self._go_to)
-
-    def _go_to(self, target: RewindTarget) -> None:
         position = target.state["position"]
         self._loop._set_phase(None)
         if not position["has_stepped"]:  # what is pending comes from the state

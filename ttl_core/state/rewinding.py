@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ttl_core.errors import RunError, StateError
 from ttl_core.hooks.failures import StopRun
-from ttl_core.state.data_order import state_between_epochs
-from ttl_core.state.generators import generator_states
+from ttl_core.state.data_order import states_between_epochs
+from ttl_core.state.generators import generator_states_of_data
 from ttl_core.state.position import Stage, TrainingProgress
 from ttl_core.state.protocol import State
 
@@ -101,20 +101,12 @@ def with_current_data(
     rest = None
     if state["position"]["epoch"] is None:  # then components are restored before on_epoch_begin
         rest, position["epoch"] = position["epoch"], None
-    current = generator_states(loop, members)
-    of_data = {path: its for path, its in current.items() if path.startswith(_DATA)}
     return {
         **state,
         "position": position,
-        "data": {
-            name: state_between_epochs(data)
-            for name, data in (("train", loop.train_data), ("valid", loop.valid_data))
-        },
-        "generators": {**state.get("generators", {}), **of_data},
+        "data": states_between_epochs(loop),
+        "generators": {**state.get("generators", {}), **generator_states_of_data(loop, members)},
     }, rest
-
-
-_DATA = ("train_data", "valid_data")
 
 
 def call_until_done(epochs: Callable[[], Any], go_to: Callable[[RewindTarget], None]) -> None:

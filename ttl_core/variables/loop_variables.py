@@ -13,6 +13,7 @@ from ttl_core.arguments import describe, did_you_mean, user_stacklevel
 from ttl_core.batches import length_of_batch
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
+from ttl_core.components.members import joined_group
 from ttl_core.errors import ArgumentError, UnsetVariableError
 from ttl_core.group import Group
 from ttl_core.hooks.manager import HookManager
@@ -144,14 +145,12 @@ class LoopVariables:
     @property
     def group(self) -> Group:
         """The processes that train together: those that a component has joined, else this one."""
-        if self._group is None:
-            self._join_group()
-            assert self._group is not None
-        return self._group
+        return self._join_group() if self._group is None else self._group
 
-    def _join_group(self) -> None:
-        self._group = self._components.join_group()
-        self._manager.set_is_main(self._group.is_main)
+    def _join_group(self) -> Group:
+        self._group = group = joined_group(self._components.current_members())
+        self._manager.set_is_main(group.is_main)
+        return group
 
     def explain(self, point: str | None = None) -> str:
         """Return the call order of a point, or of all that are implemented, and the reasons.
@@ -291,18 +290,3 @@ def to_number(value: Any) -> Any:
         return value
     n = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", 1)
     return value.item() if n == 1 else value
-
-
-def optimizer_parameters(loop: LoopVariables) -> Iterator[torch.Tensor]:
-    """Yield the parameters that the optimizers of a loop update, each once.
-
-    Args:
-        loop: the loop; `loop.optimizers` have to be set, or `loop.optimizer`.
-    """
-    seen: set[int] = set()
-    for optimizer in loop.optimizers:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, map_nested
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, to_device
 from ttl_core.arguments import describe, did_you_mean, whole_number
 
 if TYPE_CHECKING:
@@ -138,11 +138,7 @@ class Alternating(LoopComponent):
         """Put the batch on the device; set `optimizer` to the one whose turn it is."""
         self._newest = None
         if self.device is not None:
-            device = self.device
-            loop.batch = map_nested(
-                lambda item: item.to(device, non_blocking=True) if hasattr(item, "to") else item,
-                loop.batch,
-            )
+            loop.batch = to_device(loop.batch, self.device)
         if loop.is_training:
             if not self._own:
                 raise RunError(

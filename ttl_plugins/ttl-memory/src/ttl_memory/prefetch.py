@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl, map_nested
+from ttl_core import LoopComponent, hookimpl, map_nested, to_device
 from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
@@ -174,14 +174,10 @@ def _fetch(
 
 def _moved(batch: Any, device: torch.device, stream: Any) -> tuple[Any, Any]:
     """Return a batch on a device, and the event after which it is there, where there is one."""
-
-    def move(item: Any) -> Any:
-        return item.to(device, non_blocking=True) if hasattr(item, "to") else item
-
     if stream is None:
-        return map_nested(move, batch), None
+        return to_device(batch, device), None
     with torch.cuda.stream(stream):
-        moved = map_nested(move, batch)
+        moved = to_device(batch, device)
         return moved, _Arrival(stream.record_event(), moved)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
-from ttl_core import LoopComponent, hookimpl, map_nested
+from ttl_core import LoopComponent, hookimpl, to_device
 from ttl_core.arguments import number, one_of, whole_number
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _batches(loop: TrainTestLoop, device: torch.device, n: int | None) -> Iterat
     """Yield batches of the training data, each as the only input of a forward pass."""
     data: Iterable[Any] = loop.train_data or ()
     for batch in itertools.islice(data, n):
-        yield (map_nested(lambda item: item.to(device) if hasattr(item, "to") else item, batch),)
+        yield (to_device(batch, device),)
 
 
 def _has_statistics(module: torch.nn.Module) -> bool:

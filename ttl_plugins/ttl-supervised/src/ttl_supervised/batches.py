@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import default_collate
 
-from ttl_core import map_nested
+from ttl_core import to_device
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -166,31 +166,6 @@ def weigh_samples(loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
         # by default it is the length of the first tensor, here of one sample
         if size is None or (isinstance(size, int) and size == first_length(loop.batch)):
             loop.batch_size = n_samples
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Return a nested structure with its tensors on a device, without waiting for them.
-
-    Args:
-        value: tensors, other objects with `to()`, or mappings, lists and tuples of them.
-        device: the device.
-
-    Returns:
-        The same structure, of the same types. Values without `to()` are in it as they are.
-
-    Raises:
-        TypeError: a mapping cannot be created from a dict.
-    """
-    # first what most batches are, as calling `to` for nothing takes longer than the rest
-    if isinstance(value, torch.Tensor) and value.device == device:
-        return value
-    if type(value) is tuple:
-        return tuple([to_device(item, device) for item in value])
-
-    def move(item: Any) -> Any:
-        return item.to(device, non_blocking=True) if hasattr(item, "to") else item
-
-    return map_nested(move, value)
 
 
 def function_to_device(function: Any, device: torch.device) -> Any:

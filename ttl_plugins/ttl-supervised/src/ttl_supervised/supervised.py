@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ttl_core import LoopComponent, RunError, hookimpl, missing_metric_error, optimizer_parameters
+from ttl_core import (
+    LoopComponent,
+    RunError,
+    hookimpl,
+    missing_metric_error,
+    optimizer_parameters,
+    to_device,
+)
 from ttl_core.arguments import one_of, user_stacklevel
 from ttl_supervised.batches import (
     Batch,
     BatchSplitter,
     function_to_device,
     split_batch,
-    to_device,
     weigh_samples,
 )
 from ttl_supervised.calls import Call, checked_call, split_output
