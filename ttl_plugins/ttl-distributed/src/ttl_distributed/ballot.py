@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
     """What a ballot has found.
 
     Attributes:
-        weight: the sum of the weights of the batch.
+        weight: the sum of the weights of the batch, as a whole number where it is one.
         has_news: whether a process has something to tell the others at the next safe point.
     """
 
@@ -71,4 +71,6 @@ class Ballot:
                 f"{self._group.rank} is {loop.global_step}. A component decides by what only its "
                 "own process knows: let it decide by loop.group.any(...)"
             )
-        return Outcome(weight if self._weights is None else self._weights, n_with_news > 0)
+        if self._weights is not None:
+            return Outcome(self._weights, n_with_news > 0)
+        return Outcome(int(weight) if weight.is_integer() else weight, n_with_news > 0)

@@ -216,7 +216,7 @@ class Ddp(LoopComponent):
             loop.loss = self._parallel.nothing()
         elif (share := float(weight) * self._group.size / total) != 1:
             loop.loss = loss * share
-        loop.batch_size = _whole(total)
+        loop.batch_size = total
         try:
             with explaining_failures("the backward pass"):
                 result = yield
@@ -295,9 +295,3 @@ class Ddp(LoopComponent):
 
 def _all_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
     return [*model.parameters(), *model.buffers()]
-
-
-def _whole(weight: Any) -> Any:
-    """Return a sum of weights as a whole number where it is one."""
-    is_whole = isinstance(weight, float) and weight.is_integer()
-    return int(weight) if is_whole else weight

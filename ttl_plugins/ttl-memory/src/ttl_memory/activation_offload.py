@@ -67,14 +67,14 @@ class ActivationOffload(LoopComponent):
     @hookimpl(wrapper=True)
     def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Offload what the forward pass saves."""
-        if not loop.is_training:
-            return (yield)
-        with saved_tensors_hooks(self._pack, _unpack):
-            return (yield)
+        return (yield from self._offloading(loop))
 
     @hookimpl(wrapper=True)
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Offload what the loss saves."""
+        return (yield from self._offloading(loop))
+
+    def _offloading(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         if not loop.is_training:
             return (yield)
         with saved_tensors_hooks(self._pack, _unpack):

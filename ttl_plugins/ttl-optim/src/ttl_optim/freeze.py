@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Generator, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import whole_number
+from ttl_optim.named_parameters import frozen, matching_names
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -70,30 +69,16 @@ class Freeze(LoopComponent):
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Freeze in training epochs, and restore `requires_grad`."""
-        frozen = self._to_freeze(loop) if loop.is_training else []
-        try:
-            for parameter in frozen:
-                parameter.requires_grad = False
-                parameter.grad = None  # with zeros an optimizer would step too
+        with frozen(self._to_freeze(loop) if loop.is_training else []):
             return (yield)
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad = True
 
     def _to_freeze(self, loop: TrainTestLoop) -> list[Parameter]:
         """Return the parameters to freeze in this epoch, without those that are frozen already."""
         # with every name that a parameter has, as a weight that embedding and head share
         parameters = dict(loop.model.named_parameters(remove_duplicate=False))
-        frozen: dict[int, Parameter] = {}
+        found: dict[int, Parameter] = {}
         for pattern, epoch in self.patterns.items():
-            matching = [name for name in parameters if fnmatchcase(name, pattern)]
-            if not matching:
-                # not did_you_mean: a pattern is rarely close enough to one complete name
-                nearest = difflib.get_close_matches(pattern, parameters, n=3, cutoff=0)
-                raise ArgumentError(
-                    f"'freeze' has the pattern {pattern!r}, which matches no parameter of the "
-                    f"model. The nearest names are: {', '.join(nearest) or 'none, it has none'}"
-                )
+            matching = matching_names(pattern, parameters, "freeze")
             if loop.epoch_num < (math.inf if epoch is None else epoch):
-                frozen.update((id(parameters[name]), parameters[name]) for name in matching)
-        return [parameter for parameter in frozen.values() if parameter.requires_grad]
+                found.update((id(parameters[name]), parameters[name]) for name in matching)
+        return [parameter for parameter in found.values() if parameter.requires_grad]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import weakref
 from collections.abc import Generator, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import describe, number
+from ttl_optim.named_parameters import frozen, matching_names
 from ttl_optim.split_groups import split_groups
 
 if TYPE_CHECKING:
@@ -111,19 +110,13 @@ class ParamGroups(LoopComponent):
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Freeze parameters in training epochs, and restore `requires_grad`."""
-        frozen: list[Parameter] = []
+        to_freeze: list[Parameter] = []
         if loop.is_training and any("freeze" in values for values in self.patterns.values()):
             names = [n for n, v in self._settings(loop.model).items() if v.get("freeze")]
             named = dict(loop.model.named_parameters())
-            frozen = [named[name] for name in names if named[name].requires_grad]
-        try:
-            for parameter in frozen:
-                parameter.requires_grad = False
-                parameter.grad = None  # with zeros an optimizer would step too
+            to_freeze = [named[name] for name in names if named[name].requires_grad]
+        with frozen(to_freeze):
             return (yield)
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad = True
 
     def _settings(self, model: Module) -> dict[str, dict[str, Any]]:
         """Return the settings that each parameter has of its own, by its first name."""
@@ -134,13 +127,7 @@ class ParamGroups(LoopComponent):
                 table[name]["weight_decay"] = 0.0
         parameters = dict(model.named_parameters(remove_duplicate=False))
         for pattern, values in self.patterns.items():
-            matching = [name for name in parameters if fnmatchcase(name, pattern)]
-            if not matching:
-                nearest = difflib.get_close_matches(pattern, parameters, n=3, cutoff=0)
-                raise ArgumentError(
-                    f"'param-groups' has the pattern {pattern!r}, which matches no parameter of "
-                    f"the model. The nearest names are: {', '.join(nearest) or 'none, it has none'}"
-                )
+            matching = matching_names(pattern, parameters, "param-groups")
             for name in dict.fromkeys(first_names[id(parameters[name])] for name in matching):
                 table[name].update(values)
         if self.layer_decay != 1:
