@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.observer import Observer
 from ttl_core.testing.probes import WrapperParts, is_named
 
 _WAITING_METHODS = {
@@ -38,7 +39,7 @@ _INDEXING = {"aten::index", "aten::index_put_"}
 _INTERNAL = (os.path.dirname(torch.__file__), __file__)
 
 
-class Waits(LoopComponent):
+class Waits(Observer):
     """A record of what waits for the device in a training batch, also where that is the CPU.
 
     Attributes:
@@ -53,9 +54,6 @@ class Waits(LoopComponent):
         self._is_in_batch = False
         self._functions = _Functions(self)
         self._operators = _Operators(self)
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
@@ -122,7 +120,7 @@ def _has_mask(indices: Any) -> bool:
     return any(index is not None and index.dtype is torch.bool for index in indices)
 
 
-class Stopwatch(LoopComponent):
+class Stopwatch(Observer):
     """The time that the hooks of another component take in each training batch.
 
     Args:
@@ -138,9 +136,6 @@ class Stopwatch(LoopComponent):
         self._loop = loop
         self._watched = watched
         self._is_inside = False
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     @property
     def median(self) -> float:

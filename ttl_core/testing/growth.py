@@ -12,11 +12,12 @@ import torch
 from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.observer import Observer
 
 _MAX_DEPTH = 4
 
 
-class Growth(LoopComponent):
+class Growth(Observer):
     """A record of how many tensors another component keeps at the end of each training batch.
 
     Args:
@@ -26,9 +27,6 @@ class Growth(LoopComponent):
     def __init__(self, watched: LoopComponent) -> None:
         self._watched = watched
         self._epochs: list[list[dict[str, int]]] = []
-
-    def fork(self) -> None:
-        """Leave it out of forks, which are no part of the run."""
 
     @hookimpl(tryfirst=True)
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:

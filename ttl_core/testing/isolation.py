@@ -17,7 +17,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
+from ttl_core.testing.surroundings import EXCHANGED
+from ttl_core.testing.torch_settings import SETTINGS, Setting
 
 _NOT_OF_COMPONENTS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_", "TRITON_")
 """Beginnings of environment variables that pytest, or torch when it is first used, sets itself."""
@@ -28,7 +29,8 @@ Restore = Callable[[], object]
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Restore settings of the process and of torch at the end of a with block."""
-    restores = [*_of_process(), *_of_torch(), *_of_signals()]
+    restores = [*_of_process(), *_of_signals()]
+    restores += [_restoring(setting) for setting in SETTINGS.values()]
     environment, folder = dict(os.environ), os.getcwd()
     try:
         yield
@@ -60,10 +62,7 @@ def _of_process() -> Iterator[Restore]:
 
     yield warn
     yield gc.enable if gc.isenabled() else gc.disable
-    for home, name in (
-        *((sys, "stdout"), (sys, "stderr"), (sys, "excepthook")),
-        *((threading, "excepthook"), (warnings, "showwarning")),
-    ):
+    for home, name in EXCHANGED:
         yield _attribute(home, name)
     limit = sys.getrecursionlimit()
     yield lambda: sys.setrecursionlimit(limit)
@@ -89,32 +88,9 @@ def _of_signals() -> Iterator[Restore]:
     yield restore
 
 
-def _of_torch() -> Iterator[Restore]:
-    cudnn: Any = torch.backends.cudnn
-    dtype = torch.get_default_dtype()
-    is_strict = torch.are_deterministic_algorithms_enabled()
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    yield lambda: torch.use_deterministic_algorithms(is_strict, warn_only=warns)
-    yield lambda: torch.set_default_dtype(dtype)
-    for read, write in (
-        (torch.get_default_device, torch.set_default_device),
-        (torch.is_grad_enabled, torch.set_grad_enabled),
-        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-        (torch.get_num_threads, torch.set_num_threads),
-    ):
-        yield _setting(read, write)
-    for kind in ("cpu", "cuda"):
-        autocasts, precision = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-        yield lambda k=kind, on=autocasts: torch.set_autocast_enabled(k, on)  # type: ignore[misc]
-        yield lambda k=kind, to=precision: torch.set_autocast_dtype(k, to)  # type: ignore[misc]
-    for name in ("enabled", "deterministic", "benchmark"):
-        yield _attribute(cudnn, name)
-
-
-def _setting(read: Callable[[], Any], write: Callable[[Any], object]) -> Restore:
-    value = read()
-    return lambda: read() == value or write(value)
+def _restoring(setting: Setting) -> Restore:
+    value = setting.read()
+    return lambda: setting.read() == value or setting.write(value)
 
 
 def _restore_environment(found: dict[str, str]) -> None:

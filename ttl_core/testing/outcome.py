@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ttl_core.components.component import LoopComponent
 from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.observer import Observer
 
 Facts = dict[str, str]
 """What something is like: values as text in which every bit shows, by what has them."""
@@ -83,7 +83,7 @@ def random_facts() -> Facts:
     return {f"the global random stream of {k}": f"{hash(v):x}" for k, v in streams.items()}
 
 
-class LogBook(LoopComponent):
+class LogBook(Observer):
     """A record of what is logged; in a run that resumes, from there on.
 
     Attributes:
@@ -92,9 +92,6 @@ class LogBook(LoopComponent):
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Record the values."""

@@ -8,12 +8,13 @@ from typing import Any
 from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import POINTS, hookimpl
 from ttl_core.loop import TrainTestLoop
+from ttl_core.testing.observer import Observer
 
 MOMENTS = tuple(point for point in POINTS if point != "on_exception")
 """When a probe may act: in each hook, and before what an around-hook surrounds."""
 
 
-class Probe(LoopComponent):
+class Probe(Observer):
     """A component that calls a function at some moments of a run.
 
     Args:
@@ -26,9 +27,6 @@ class Probe(LoopComponent):
         for point in moments:
             hook = self._wrapper(point) if point.startswith("around_") else self._plain(point)
             setattr(self, point, hook)
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     def _plain(self, point: str) -> Callable[[TrainTestLoop], None]:
         def hook(loop: TrainTestLoop) -> None:

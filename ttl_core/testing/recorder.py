@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttl_core.arguments import one_of
-from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import POINTS, hookimpl
+from ttl_core.testing.observer import Observer
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -31,7 +31,7 @@ class HookCall(NamedTuple):
     arguments: dict[str, Any]
 
 
-class HookRecorder(LoopComponent):
+class HookRecorder(Observer):
     """A recorder of the calls of callback points.
 
     Args:
@@ -58,9 +58,6 @@ class HookRecorder(LoopComponent):
         self.calls: list[HookCall] = []
         for point in points or POINTS:
             setattr(self, one_of("point", point, POINTS), self._recording(point))
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     @property
     def points(self) -> list[str]:

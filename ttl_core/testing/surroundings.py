@@ -16,12 +16,10 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import torch
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from typing import NamedTuple
 
 from ttl_core.testing.outcome import Facts, differing, shortened
+from ttl_core.testing.torch_settings import named, torch_settings
 
 _GRACE = 2.0  # seconds that threads and processes have to end
 
@@ -30,6 +28,12 @@ _SIGNALS = {
     for number in signal.valid_signals()
     if isinstance(number, signal.Signals)
 }
+
+EXCHANGED = (
+    *((sys, "stdout"), (sys, "stderr"), (sys, "excepthook")),
+    *((threading, "excepthook"), (warnings, "showwarning")),
+)
+"""What components may exchange for something of their own: modules and the names in them."""
 
 
 class Surroundings(NamedTuple):
@@ -110,7 +114,7 @@ def _target_of(number: str) -> str:
 
 def _process_settings() -> Facts:
     root = logging.getLogger()
-    handlers = {name: _named(signal.getsignal(number)) for name, number in _SIGNALS.items()}
+    handlers = {name: named(signal.getsignal(number)) for name, number in _SIGNALS.items()}
     environment = {f"the environment variable {k}": repr(v) for k, v in os.environ.items()}
     return {
         **handlers,
@@ -118,17 +122,13 @@ def _process_settings() -> Facts:
         "the number of atexit functions": str(getattr(atexit, "_ncallbacks", int)()),
         "the working directory": repr(os.getcwd()),
         "warnings.filters": repr(warnings.filters),
-        "warnings.showwarning": _named(warnings.showwarning),
-        "the handlers of the root logger": repr([_named(one) for one in root.handlers]),
+        "the handlers of the root logger": repr([named(one) for one in root.handlers]),
         "the level of the root logger": str(root.level),
         "logging.disable()": str(root.manager.disable),
         "sys.path": repr(sys.path),
-        "sys.stdout": _named(sys.stdout),
-        "sys.stderr": _named(sys.stderr),
-        "sys.excepthook": _named(sys.excepthook),
-        "threading.excepthook": _named(threading.excepthook),
-        "the trace function": _named(sys.gettrace()),
-        "the profile function": _named(sys.getprofile()),
+        **{f"{home.__name__}.{name}": named(getattr(home, name)) for home, name in EXCHANGED},
+        "the trace function": named(sys.gettrace()),
+        "the profile function": named(sys.getprofile()),
         "the recursion limit": str(sys.getrecursionlimit()),
         "the timer of SIGALRM": str(getattr(signal, "getitimer", lambda _: (0.0,))(0)[0] > 0),
         "faulthandler": str(faulthandler.is_enabled()),
@@ -141,72 +141,3 @@ def _process_settings() -> Facts:
 def _numpy_settings() -> Facts:
     numpy = sys.modules.get("numpy")
     return {} if numpy is None else {"the error handling of NumPy": str(numpy.geterr())}
-
-
-def torch_settings() -> Facts:
-    """Return the settings of torch that hold for the whole process, or this thread."""
-    cudnn: Any = torch.backends.cudnn
-    deterministic: Any = torch.utils.deterministic
-    hooks = torch.nn.modules.module
-    return {
-        "the default dtype": str(torch.get_default_dtype()),
-        "the default device": str(torch.get_default_device()),
-        "the grad mode": str(torch.is_grad_enabled()),
-        "the inference mode": str(torch.is_inference_mode_enabled()),
-        "anomaly detection": str(torch.is_anomaly_enabled()),
-        "autocast on the CPU": str(
-            (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
-        ),
-        "autocast on CUDA": str(
-            (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
-        ),
-        "the cache of autocast": str(torch.is_autocast_cache_enabled()),
-        "deterministic algorithms": str(
-            (
-                torch.are_deterministic_algorithms_enabled(),
-                torch.is_deterministic_algorithms_warn_only_enabled(),
-                deterministic.fill_uninitialized_memory,
-            )
-        ),
-        "torch.backends.cudnn": str((cudnn.enabled, cudnn.deterministic, cudnn.benchmark)),
-        "the precision of matrix products": torch.get_float32_matmul_precision(),
-        "the number of threads of torch": str(torch.get_num_threads()),
-        "flushing of denormal numbers": str(_is_flushing()),
-        "the options of printed tensors": repr(vars(torch._tensor_str.PRINT_OPTS)),
-        "the modes of functions of torch": str(
-            (
-                torch._C._len_torch_function_stack(),
-                torch._C._len_torch_dispatch_stack(),
-            )
-        ),
-        "the global hooks of modules": str(
-            [
-                len(hooks._global_forward_hooks),
-                len(hooks._global_forward_pre_hooks),
-                len(hooks._global_backward_hooks),
-                len(hooks._global_backward_pre_hooks),
-            ]
-        ),
-        "the global hooks of optimizers": str(
-            [
-                len(_global_optimizer_pre_hooks),
-                len(_global_optimizer_post_hooks),
-            ]
-        ),
-        "torch.nn.Module.__call__": _named(torch.nn.Module.__call__),
-        "torch.Tensor.backward": _named(torch.Tensor.backward),
-        "torch.save": _named(torch.save),
-    }
-
-
-_DENORMAL = torch.tensor([1e-310], dtype=torch.float64)
-
-
-def _is_flushing() -> bool:
-    return float(_DENORMAL * 1) == 0
-
-
-def _named(value: object) -> str:
-    """Return the name of a function or object, which tells it from others."""
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return f"{name} ({id(value):#x})" if value is not None else "None"

@@ -15,10 +15,11 @@ from ttl_core.components.component import LoopComponent
 from ttl_core.hookspecs import hookimpl
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.growth import Growth
+from ttl_core.testing.observer import Observer
 from ttl_core.testing.outcome import as_text, plain_facts, position, random_facts, shortened
 from ttl_core.testing.probes import WrapperParts, is_named
 from ttl_core.testing.structure import modes
-from ttl_core.testing.surroundings import torch_settings
+from ttl_core.testing.torch_settings import torch_settings
 
 _POINTS_OF = {
     "weights": {"on_optim_step"},
@@ -68,7 +69,7 @@ class _Sentinel:
     """What lives as long as the graph of a batch does."""
 
 
-class Watcher(LoopComponent):
+class Watcher(Observer):
     """A component that watches the hooks of another one.
 
     Args:
@@ -104,9 +105,6 @@ class Watcher(LoopComponent):
         self._graphs: list[weakref.ref[_Sentinel]] = []
 
     # -- what there is ----------------------------------------------------------------------
-
-    def fork(self) -> None:
-        """Leave it out of forks of the loop."""
 
     def facts(self) -> dict[Key, str]:
         """Return all that is watched."""
