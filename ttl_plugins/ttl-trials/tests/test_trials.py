@@ -82,6 +82,17 @@ def test_the_suggestion_can_be_applied():
     assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_suggestion_is_the_full_rate_of_a_schedule(is_first):
+    """Of lr-schedule, wherever it is in the list, which computes rates from that one."""
+    loop = quadratic(n_steps=60, apply=True)
+    schedule = use("lr-schedule", kind="constant", warmup=2)
+    loop.components.insert(1 if is_first else 2, schedule)
+    loop.train(n_epochs=1)
+    (group,) = loop.optimizer.param_groups
+    assert [loop.components["lr-finder"].suggestion] * 2 == [group["full_lr"], group["lr"]]
+
+
 def test_a_plot_is_drawn(tmp_path):
     """A PNG file."""
     loop = quadratic(n_steps=30, plot=tmp_path / "plots" / "lr.png")

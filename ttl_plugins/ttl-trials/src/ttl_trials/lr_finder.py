@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OTHERS_OUT = (  # what changes rates, or ends or extends a run
-    *("lr-warmup", "early-stopping", "time-limit", "validate-every", "nan-guard", "rollback"),
-    "checkpoint",
+    *("lr-warmup", "lr-schedule", "swa", "early-stopping", "time-limit", "validate-every"),
+    *("nan-guard", "rollback"),
 )
+_RATES = {"lr", "initial_lr", "full_lr"}
+"""What groups of parameters hold of learning rates; lr-schedule computes them from "full_lr"."""
+
 _SMOOTHING = 0.9
 _DIVERGED = 4.0  # times the lowest smoothed loss
 _MIN_RATES = 10  # without which no slope can be told
@@ -102,7 +105,7 @@ class LrFinder(LoopComponent):
 
     def _sweep(self, loop: TrainTestLoop) -> None:
         names = loop.components.names()
-        me = next(name for name in names if loop.components[name] is self)
+        me = names[loop.components.index(self)]
         others = [name for name in _OTHERS_OUT if name in names]
         fork = loop.fork(without=[me, *others, *self.without])
         fork.valid_data = None
@@ -169,7 +172,7 @@ class _Sweep(LoopComponent):
 def _set_rates(loop: TrainTestLoop, rate: float) -> None:
     for optimizer in loop.optimizers:
         for group in optimizer.param_groups:
-            for key in group.keys() & {"lr", "initial_lr"}:
+            for key in group.keys() & _RATES:
                 group[key] = rate
     scheduler: Any = vars(loop).get("scheduler")
     if hasattr(scheduler, "base_lrs"):
