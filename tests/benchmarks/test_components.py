@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 from rich.console import Console
+from small_network import make_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -25,12 +26,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 N_BATCHES = 100
 MANY = 10**9  # steps, batches or seconds that never pass
 cross_entropy = torch.nn.functional.cross_entropy
-
-
-def make_model():
-    """Return a small network whose step takes about 200 µs on a CPU."""
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
 
 
 def make_accuracy():

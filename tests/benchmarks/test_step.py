@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_network import make_model
 
 from ttl_core import TrainTestLoop
 from ttl_core.testing import Step
@@ -9,12 +10,6 @@ from ttl_core.testing import Step
 pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 N_BATCHES = 100
-
-
-def make_model():
-    """Return a small network whose step takes about 200 µs on a CPU."""
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
 
 
 def train_by_hand(model, data):

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from small_network import make_model
 from torch.utils.checkpoint import checkpoint
 
 from ttl_core import TrainTestLoop, use
@@ -15,12 +16,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
 
 N_BATCHES = 60
 cross_entropy = torch.nn.functional.cross_entropy
-
-
-def make_model():
-    """Return a small network whose step takes about 200 µs on a CPU."""
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
 
 
 class PlainStep(Step):

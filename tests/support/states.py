@@ -78,6 +78,14 @@ def train_to_end(loop: TrainTestLoop, n_epochs: int = 2) -> dict[str, Any]:
     return {name: state[name] for name in ("model", "variables", "components")}
 
 
+def assert_same_runs(one: TrainTestLoop, other: TrainTestLoop) -> None:
+    """Check that the runs of two loops came to the same bits."""
+    assert one.metrics == other.metrics
+    assert (one.epoch_num, one.global_step) == (other.epoch_num, other.global_step)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
 def through_file(state: Any) -> Any:
     """Save a value to a file, and return what is loaded from it with weights_only=True."""
     stream = io.BytesIO()

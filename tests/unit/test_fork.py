@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from states import assert_same_runs
 from torch.utils.data import DataLoader, TensorDataset
 
 from ttl_core import (
@@ -63,14 +64,6 @@ def trained(loop):
     return loop
 
 
-def assert_same(one, other):
-    """Check that two runs came to the same bits."""
-    assert one.metrics == other.metrics
-    assert (one.epoch_num, one.global_step) == (other.epoch_num, other.global_step)
-    for name, value in one.model.state_dict().items():
-        assert torch.equal(value, other.model.state_dict()[name]), name
-
-
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
 def test_a_fork_at_a_safe_point_trains_as_its_loop_does(n):
     """It ends in the same bits, and the loop in those of a run without a fork."""
@@ -82,8 +75,8 @@ def test_a_fork_at_a_safe_point_trains_as_its_loop_does(n):
         forks.append(fork)
 
     loop = trained(make_loop(At(n, train_fork)))
-    assert_same(loop, trained(make_loop()))
-    assert_same(forks[0], loop)
+    assert_same_runs(loop, trained(make_loop()))
+    assert_same_runs(forks[0], loop)
 
 
 def test_a_fork_is_trained_later():
@@ -93,7 +86,7 @@ def test_a_fork_is_trained_later():
     torch.rand(3)
     before = torch.get_rng_state(), random.getstate()
     forks[0].train(n_epochs=3)
-    assert_same(forks[0], loop)
+    assert_same_runs(forks[0], loop)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
 
@@ -106,7 +99,7 @@ def test_a_fork_before_training_begins_as_its_loop_does():
     fork = loop.fork()
     fork.train(n_epochs=3)
     loop.train(n_epochs=3)
-    assert_same(loop, fork)
+    assert_same_runs(loop, fork)
 
 
 def test_a_fork_between_two_runs_trains_as_the_second_does():
@@ -115,7 +108,7 @@ def test_a_fork_between_two_runs_trains_as_the_second_does():
     fork = loop.fork()
     fork.train(n_epochs=1)
     loop.train(n_epochs=1)
-    assert_same(loop, fork)
+    assert_same_runs(loop, fork)
 
 
 def test_a_fork_in_on_train_begin_trains_as_the_run_does():
@@ -131,7 +124,7 @@ def test_a_fork_in_on_train_begin_trains_as_the_run_does():
 
     loop = trained(make_loop(Begin()))
     forks[0].train(n_epochs=3)
-    assert_same(forks[0], loop)
+    assert_same_runs(forks[0], loop)
 
 
 def test_nothing_is_shared():

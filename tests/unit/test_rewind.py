@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from states import assert_same_runs
 from torch.utils.data import DataLoader, TensorDataset
 
 from ttl_core import (
@@ -78,18 +79,10 @@ def trained(*components, **data):
     return loop
 
 
-def assert_same(one, other):
-    """Check that two runs came to the same bits."""
-    assert one.metrics == other.metrics
-    assert (one.epoch_num, one.global_step) == (other.epoch_num, other.global_step)
-    for name, value in one.model.state_dict().items():
-        assert torch.equal(value, other.model.state_dict()[name]), name
-
-
 @pytest.mark.parametrize(("take_at", "go_at"), [(0, 1), (1, 2), (2, 5), (3, 4), (0, 8), (7, 11)])
 def test_replaying_comes_to_the_same_bits(take_at, go_at):
     """A run that goes back, inside an epoch or across some, ends as if it never had."""
-    assert_same(trained(Rewind(take_at, go_at)), trained())
+    assert_same_runs(trained(Rewind(take_at, go_at)), trained())
 
 
 def loader(num_workers=0, persistent=False):
@@ -114,7 +107,7 @@ def test_the_order_of_data_is_replayed(num_workers, persistent):
         data = loader(num_workers, persistent)
         return trained(*components, train_data=data, valid_data=loader(num_workers, persistent))
 
-    assert_same(run(Rewind(1, 6)), run())
+    assert_same_runs(run(Rewind(1, 6)), run())
 
 
 def test_hooks_are_those_of_a_run_that_resumes():
@@ -184,7 +177,7 @@ def test_a_state_is_used_again():
                 self.n += 1
                 loop.rewind(self.state)
 
-    assert_same(trained(Twice()), trained())
+    assert_same_runs(trained(Twice()), trained())
 
 
 def test_memory_of_a_state_is_used_again():
@@ -203,7 +196,7 @@ def test_memory_of_a_state_is_used_again():
             self.pointers = pointers
 
     newest = Newest()
-    assert_same(trained(newest), trained())
+    assert_same_runs(trained(newest), trained())
     assert newest.n == 2
 
 
@@ -278,7 +271,7 @@ def test_a_state_of_another_model_is_refused_before_anything_changes():
                 self.error = str(error)
 
     careful = Careful(0, 1)
-    assert_same(trained(careful), trained())
+    assert_same_runs(trained(careful), trained())
     assert "the state has extra" in careful.error
 
 
@@ -347,4 +340,4 @@ def test_a_checkpointed_state_after_rewinding_resumes():
     )
     loop.load_state_dict(keep.states[6])
     loop.train(n_epochs=3)
-    assert_same(loop, plain)
+    assert_same_runs(loop, plain)

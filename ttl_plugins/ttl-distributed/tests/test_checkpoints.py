@@ -40,8 +40,8 @@ def test_a_group_resumes_to_the_same_bits(tmp_path, every):
     assert whole[0]["draw"] != whole[1]["draw"]
 
 
-def test_a_naive_state_of_the_main_process_alone_does_not(tmp_path):
-    """Without the parts of the others, their random numbers are other ones."""
+def test_a_checkpoint_has_the_random_numbers_of_each_process(tmp_path):
+    """Those of the main process alone would be other ones than the second process has."""
     whole = saved(2, tmp_path)
     path = min(tmp_path.glob("0*")) / "state.pt"
     state = torch.load(path, weights_only=True)
