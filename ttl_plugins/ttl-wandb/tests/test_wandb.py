@@ -13,10 +13,10 @@ import wandb
 from loops import act_at
 from states import make_step_loop
 from ttl_wandb import Wandb
-from ttl_wandb.offline import read_records, read_rows
+from ttl_wandb.offline import OfflineFile, read_rows
 from wandb.proto.wandb_internal_pb2 import Record
 
-from ttl_core import ArgumentError, LoopComponent, use
+from ttl_core import ArgumentError, Logger, LoopComponent, use
 
 
 class Log(LoopComponent):
@@ -44,12 +44,20 @@ def train(logger, *others, n_epochs=1, **values):
     return logger
 
 
+def flush(loop):
+    """Let all loggers write what they have."""
+    for component in loop.components:
+        if isinstance(component, Logger):
+            component.flush()
+
+
 def files_of(logger):
     """Return the files of a run, which wandb's process completes a moment after it has ended."""
     files = sorted(logger.directory.glob(f"wandb/offline-run-*-{logger.run_id}*/*.wandb"))
     for file in files:
         for _ in range(200):
-            if any(Record.FromString(data).HasField("exit") for data in read_records(file)):
+            records = map(Record.FromString, OfflineFile(file).new_records())
+            if any(record.HasField("exit") for record in records):
                 break
             time.sleep(0.05)
         else:
@@ -189,6 +197,21 @@ def test_a_resumed_run_has_each_value_once(make_logger):
         loop.train(2)
         assert first.run_id == logger.run_id
         assert EXPECTED == values(logger)
+
+
+def test_rows_that_a_kill_would_lose_are_in_the_state(make_logger, settings):
+    """Those that wandb's process has taken and not yet written are logged again."""
+    states = []
+    keep = act_at("on_safe_point", lambda loop: states.append(loop.state_dict()))
+    slow = {**settings, "x_transaction_log_flush_interval": 3600}
+    first = train(make_logger(settings=slow), act_at("on_batch_end", flush), keep, n_epochs=2)
+    for file in files_of(first):
+        file.unlink()  # as if it had never been written
+    logger = make_logger()
+    loop = make_step_loop(Log(), keep, logger, step=LoopComponent)
+    loop.load_state_dict(states[3], ignore=["keep"])
+    loop.train(2)
+    assert EXPECTED == values(logger)
 
 
 def test_a_second_run_of_a_loop_is_the_same_run(make_logger):

@@ -30,40 +30,56 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     Args:
         file: the path of the file, as "run-<identifier>.wandb".
     """
-    from wandb.proto import wandb_internal_pb2
-
-    messages: Any = wandb_internal_pb2  # without types
-    for data in read_records(file):
-        record = messages.Record.FromString(data)
-        if record.WhichOneof("record_type") == "history":
-            values = {
-                item.key or ".".join(item.nested_key): item.value_json
-                for item in record.history.item
-            }
-            yield record.history.step.num, values
+    return OfflineFile(file).new_rows()
 
 
-def read_records(file: Path) -> Iterator[bytes]:
-    """Yield the records of a file, up to one that is cut off, as where a process was killed.
+class OfflineFile:
+    """The file of one run, into which wandb writes while it is read.
 
     It is a log of LevelDB, in blocks of 32 KiB, into which records are cut.
 
     Args:
-        file: the path of the file.
+        path: the path of the file, as "run-<identifier>.wandb".
     """
-    data = file.read_bytes()
-    place, record = _FILE_HEADER, b""
-    while place + _HEADER.size <= len(data):
-        rest = _BLOCK - place % _BLOCK
-        if rest < _HEADER.size:  # filled up
-            place += rest
-            continue
-        _, length, kind = _HEADER.unpack_from(data, place)
-        place += _HEADER.size
-        if not kind or place + length > len(data):
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = _FILE_HEADER  # behind the last record that was read
+
+    def new_rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the number of each row since the last call, and its values by name, as JSON."""
+        from wandb.proto import wandb_internal_pb2
+
+        messages: Any = wandb_internal_pb2  # without types
+        for data in self.new_records():
+            record = messages.Record.FromString(data)
+            if record.WhichOneof("record_type") == "history":
+                values = {
+                    item.key or ".".join(item.nested_key): item.value_json
+                    for item in record.history.item
+                }
+                yield record.history.step.num, values
+
+    def new_records(self) -> Iterator[bytes]:
+        """Yield the records since the last call, up to one that is not whole yet."""
+        if not self._path.exists():  # wandb's process makes it
             return
-        record += data[place : place + length]
-        place += length
-        if kind in (_FULL, _LAST):
-            yield record
-            record = b""
+        with self._path.open("rb") as file:
+            start = place = file.seek(self._place)
+            data = file.read()
+        record = b""
+        while place + _HEADER.size <= start + len(data):
+            rest = _BLOCK - place % _BLOCK
+            if rest < _HEADER.size:  # filled up
+                place += rest
+                continue
+            _, length, kind = _HEADER.unpack_from(data, place - start)
+            place += _HEADER.size
+            if not kind or place + length > start + len(data):
+                return
+            record += data[place - start : place - start + length]
+            place += length
+            if kind in (_FULL, _LAST):
+                self._place = place
+                yield record
+                record = b""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wandb import Run
 
     from ttl_core import TrainTestLoop
+    from ttl_wandb.offline import OfflineFile
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Wandb(Logger):
         self._n_rows = 0  # that have been logged
         self._n_stored = 0  # that wandb has from a process that was killed
         self._n_done = 0  # of the records that are given to write() until it succeeds
+        self._file: OfflineFile | None = None  # of a run that is offline
+        self._unwritten: dict[int, dict[str, Any]] = {}  # rows that are not yet in the file
         self._names: dict[str, str] = {}  # in wandb, by name
 
     # -- a run ------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ class Wandb(Logger):
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to wandb's makers
         import wandb
 
-        from ttl_wandb.offline import n_rows
+        from ttl_wandb.offline import OfflineFile, n_rows
 
         folder = vars(loop).get("run_folder")
         self.directory = self.directory or Path(folder or Path.cwd())
@@ -109,6 +112,11 @@ class Wandb(Logger):
         run.define_metric("*", step_metric=_STEP)
         stored = n_rows(self.directory, self.run_id) if run.offline else run.starting_step
         self._n_stored = max(self._n_stored, stored)
+        if run.offline:
+            self._file = OfflineFile(Path(run.dir).parent / f"run-{self.run_id}.wandb")
+        for number, row in self._unwritten.items():
+            if number >= self._n_stored:
+                run.log(row, step=number, commit=True)
 
     def _default_mode(self) -> Literal["online", "offline"] | None:
         """Return None if the environment chooses, else whether there is a key for the server."""
@@ -155,10 +163,20 @@ class Wandb(Logger):
                 if self._n_rows >= self._n_stored:
                     row = {self._name(name): _storable(v) for name, v in record.values.items()}
                     # wandb numbers rows by what it calls step, which has to grow
-                    self._run.log({**row, _STEP: record.step}, step=self._n_rows, commit=True)
+                    row[_STEP] = record.step
+                    self._run.log(row, step=self._n_rows, commit=True)
+                    if self._file is not None:
+                        self._unwritten[self._n_rows] = row
                 self._n_rows += 1
             self._n_done += 1
         self._n_done = 0
+        self._forget_written()
+
+    def _forget_written(self) -> None:
+        """Drop the rows that are in the file: a kill -9 does not lose them."""
+        if self._file is not None:
+            for number, _ in self._file.new_rows():
+                self._unwritten.pop(number, None)
 
     def _name(self, name: str) -> str:
         """Return a name as it is in wandb; say once if it is another one."""
@@ -172,10 +190,10 @@ class Wandb(Logger):
         return self._names[name]
 
     def position(self) -> dict[str, Any]:
-        """Return the run, and how many rows it has, when wandb's process has them."""
-        if self._run is not None:
-            dict(self._run.summary)  # its answer comes after it has taken all rows
-        return {"run_id": self.run_id, "n_rows": self._n_rows}
+        """Return the run, how many rows it has, and those of them that a kill -9 would lose."""
+        self._forget_written()
+        unwritten = [[number, dict(row)] for number, row in self._unwritten.items()]
+        return {"run_id": self.run_id, "n_rows": self._n_rows, "unwritten": unwritten}
 
     def seek(self, position: dict[str, Any]) -> None:
         """Continue a run: rows that it has already are left out when they come again.
@@ -189,6 +207,7 @@ class Wandb(Logger):
         if not self._n_rows:
             self.run_id = position["run_id"]
             self._n_rows = position["n_rows"]
+            self._unwritten = dict(position["unwritten"])
 
 
 def _storable(value: int | float) -> int | float:
