@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ttl_core.components.component import Item, LoopComponent
+from ttl_core.hooks.hook_methods import hook_methods
 from ttl_core.loop import TrainTestLoop
 from ttl_core.state.random_numbers import random_state, restore_random
 from ttl_core.testing.isolation import isolated
@@ -24,6 +25,7 @@ from ttl_core.testing.outcome import (
     random_facts,
     subject,
 )
+from ttl_core.testing.probes import MOMENTS
 from ttl_core.testing.structure import loop_structure, model_structure
 from ttl_core.testing.surroundings import changes, left_behind, surroundings
 from ttl_core.testing.tiny import tiny_data, tiny_model
@@ -49,6 +51,9 @@ _KINDS_WITH: dict[str | None, tuple[str, ...]] = {
     **dict.fromkeys(("on_predict_begin", "on_predict_end"), ("predict",)),
 }
 """The kinds of runs that have a callback point, for points that not all have."""
+
+_ALWAYS = {"on_train_begin", "on_epoch_begin", "on_forward_pass", "on_backward_pass", "on_epoch_end"}
+"""Moments for components that act outside of their hooks, such as in those of a module."""
 
 Result = TypeVar("Result")
 
@@ -165,6 +170,16 @@ class ComponentUnderTest:
             "predict": lambda: loop.predict(self.make_data(1), collect=False),
         }
         return [runs[kind] for kind in _KINDS_WITH.get(moment, runs)]
+
+    @once
+    def _moments(self) -> list[str]:
+        """Return the moments at which to end runs, or to toggle the component.
+
+        Between two points that it implements, it cannot tell at which one that happens.
+        """
+        it = under_test(self._loop())
+        points = {options["specname"] for _, options in hook_methods(it, it).values()}
+        return [moment for moment in MOMENTS if moment in points | _ALWAYS]
 
     def _run_all(self, loop: TrainTestLoop) -> None:
         """Train for two epochs, validate, test and predict."""

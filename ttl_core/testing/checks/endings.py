@@ -22,7 +22,7 @@ class EndingChecks(ComponentUnderTest):
     def test_survives_stop(self) -> None:
         """stop() at any point ends the run cleanly, and the loop can train again."""
         self._warm_up()
-        for moment in MOMENTS:
+        for moment in self._moments():
             self._stop_at(moment)
 
     def _stop_at(self, moment: str) -> None:
@@ -37,7 +37,7 @@ class EndingChecks(ComponentUnderTest):
     def test_survives_an_exception(self) -> None:
         """An exception at any point passes unchanged, and the loop can train again."""
         self._warm_up()
-        for moment in MOMENTS:
+        for moment in self._moments():
             self._fail_at(moment)
 
     def _fail_at(self, moment: str) -> None:

@@ -8,7 +8,7 @@ import itertools
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.outcome import Facts, check_same, outcome, random_facts
-from ttl_core.testing.probes import MOMENTS, Probe
+from ttl_core.testing.probes import Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
 
 
@@ -18,7 +18,7 @@ class ToggleChecks(ComponentUnderTest):
     def test_can_be_toggled(self) -> None:
         """Toggled at any point, it raises only what ttl explains, and is undone at the end."""
         self._warm_up()
-        for moment, is_enabled in itertools.product(MOMENTS, (True, False)):
+        for moment, is_enabled in itertools.product(self._moments(), (True, False)):
             self._toggle_at(moment, is_enabled)
 
     def _toggle_at(self, moment: str, is_enabled: bool) -> None:
