@@ -24,7 +24,8 @@ _MORE_IS_BETTER = re.compile(
 def likely_mode(metric: str) -> Literal["min", "max"] | None:
     """Return whether less or more of a metric is better, as far as its name tells.
 
-    It is for what is shown. What is decided by a metric takes a mode that is given.
+    It is for what is shown. Where something is decided by a metric whose name tells that more is
+    better, a `Monitor` has to be given its mode.
 
     Args:
         metric: its name.
@@ -50,7 +51,8 @@ class Monitor:
 
     Args:
         metric: the full name of the metric, such as "valid/loss".
-        mode: whether a lower ("min") or a higher ("max") value is better.
+        mode: whether a lower ("min") or a higher ("max") value is better; by default a lower one,
+            unless the name tells the opposite: then it has to be given.
         min_delta: by how much a value has to be better than the best one to replace it.
         argument: the name under which `metric` was given, for errors.
 
@@ -75,7 +77,7 @@ class Monitor:
     def __init__(
         self,
         metric: str,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         *,
         min_delta: float = 0.0,
         argument: str = "monitor",
@@ -85,7 +87,14 @@ class Monitor:
                 f"{argument} is {metric!r}, but has to be the name of a metric, as 'valid/loss'"
             )
         self.metric = metric
-        self.mode = one_of("mode", mode, ("min", "max"))
+        if mode is None and likely_mode(metric) == "max":
+            raise ArgumentError(
+                f"{argument}={metric!r} is a metric of which more seems to be better, and mode is "
+                "'min' by default. Give mode='max', or mode='min' if less is better"
+            )
+        self.mode: Literal["min", "max"] = one_of(
+            "mode", "min" if mode is None else mode, ("min", "max")
+        )
         self.min_delta = number("min_delta", min_delta, at_least=0)
         self.reset()
 

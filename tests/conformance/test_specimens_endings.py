@@ -77,7 +77,9 @@ class RaisesInOnException(LoopComponent):
         self.text = f"failed in epoch {self.epoch}, with a loss of {loop.loss}"
 
 
-@found_by("survives_stop", "after stop() in on_train_begin, another train(n_epochs=1) ended after 0")
+@found_by(
+    "survives_stop", "after stop() in on_train_begin, another train(n_epochs=1) ended after 0"
+)
 class NeverAgain(LoopComponent):
     """It remembers that a run was stopped, for ever."""
 

@@ -67,7 +67,7 @@ class CallAt(LoopComponent):
 class LogValues(LoopComponent):
     """A component that logs one value after the other, at the ends of training epochs."""
 
-    def __init__(self, *values, metric="score"):
+    def __init__(self, *values, metric="cost"):
         self.values = values
         self.metric = metric
 

@@ -37,10 +37,20 @@ def test_an_improvement_has_to_exceed_min_delta(mode, value):
     assert not monitor.update(value)
 
 
+def test_a_metric_of_which_more_is_better_needs_a_mode():
+    """By its name: less is taken to be better of all others."""
+    with pytest.raises(
+        ArgumentError, match=r"best='valid/accuracy' .* Give mode='max', or mode='min'"
+    ):
+        Monitor("valid/accuracy", argument="best")
+    assert ["max", "min"] == [Monitor("valid/accuracy", mode).mode for mode in ("max", "min")]
+    assert "min" == Monitor("valid/loss").mode
+
+
 def test_a_value_of_several_numbers_is_an_error():
     """A metric with several values cannot be compared, and the error names both sides."""
-    with pytest.raises(RunError, match="'early-stopping' monitors 'valid/f1', which is not a"):
-        Monitor("valid/f1").to_number(torch.ones(2), "early-stopping")
+    with pytest.raises(RunError, match="'early-stopping' monitors 'valid/mse', which is not a"):
+        Monitor("valid/mse").to_number(torch.ones(2), "early-stopping")
 
 
 @pytest.mark.parametrize("arguments", [(1,), ("a", "least"), ("a", "min", -1)])

@@ -52,7 +52,13 @@ _KINDS_WITH: dict[str | None, tuple[str, ...]] = {
 }
 """The kinds of runs that have a callback point, for points that not all have."""
 
-_ALWAYS = {"on_train_begin", "on_epoch_begin", "on_forward_pass", "on_backward_pass", "on_epoch_end"}
+_ALWAYS = {
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_forward_pass",
+    "on_backward_pass",
+    "on_epoch_end",
+}
 """Moments for components that act outside of their hooks, such as in those of a module."""
 
 Result = TypeVar("Result")

@@ -56,18 +56,18 @@ def ema_loop(directory, *others):
 
 def test_best_path_is_the_best_one(tmp_path):
     """A15: the path of the checkpoint with the best metric; None before there is one."""
-    loop = make_loop(tmp_path, LogValues(*VALUES), best="train/score")
+    loop = make_loop(tmp_path, LogValues(*VALUES), best="train/cost")
     saving = loop.components["checkpoint"]
     assert saving.best_path is None
     loop.train(3)
     assert tmp_path / SECOND == saving.best_path
-    other = Checkpoint(tmp_path, best="train/score")  # in another script
+    other = Checkpoint(tmp_path, best="train/cost")  # in another script
     assert tmp_path / SECOND == other.best_path
 
 
 def test_best_path_follows_the_mode(tmp_path):
     """A15: with mode="max" the one with the highest value."""
-    loop = make_loop(tmp_path, LogValues(*VALUES), best="train/score", mode="max")
+    loop = make_loop(tmp_path, LogValues(*VALUES), best="train/cost", mode="max")
     loop.train(3)
     assert tmp_path / FIRST == loop.components["checkpoint"].best_path
 
@@ -76,7 +76,7 @@ def test_load_best_loads_its_weights(tmp_path):
     """A15: without averages they are those of the model at that time."""
     seen = []
     record = CallAt("on_epoch_end", lambda loop: seen.append(weights(loop)))
-    loop = make_loop(tmp_path, LogValues(*VALUES), record, best="train/score")
+    loop = make_loop(tmp_path, LogValues(*VALUES), record, best="train/cost")
     loop.train(3)
     assert tmp_path / SECOND == loop.components["checkpoint"].load_best()
     assert seen[1] == weights(loop)
@@ -122,15 +122,15 @@ def test_load_best_is_refused_where_it_cannot_be_right(tmp_path):
         loop.train(1)
     with pytest.raises(CheckpointError, match="as best='valid/loss'"):
         loop.components["checkpoint"].load_best()
-    make_loop(tmp_path / "b", LogValues(1), best="train/score").train(1)
+    make_loop(tmp_path / "b", LogValues(1), best="train/cost").train(1)
     other = TrainTestLoop(torch.nn.Linear(2, 1))
     with pytest.raises(StateError, match="the model does not fit"):
-        Checkpoint(tmp_path / "b", best="train/score").load_best(other)
+        Checkpoint(tmp_path / "b", best="train/cost").load_best(other)
 
 
 def test_resume_best_resumes_from_the_best_one(tmp_path):
     """A15: training continues behind it; started again, behind what was saved since."""
-    config = {"best": "train/score", "keep": None}
+    config = {"best": "train/cost", "keep": None}
     make_loop(tmp_path, LogValues(*VALUES), **config).train(3)
     loop = make_loop(tmp_path, LogValues(5), resume="best", **config)
     loop.train(3)
@@ -142,7 +142,7 @@ def test_resume_best_resumes_from_the_best_one(tmp_path):
 
 def test_resume_best_starts_where_there_is_nothing(tmp_path):
     """A15: the first start of a script has none; where none is the best, it is an error."""
-    loop = make_loop(tmp_path / "a", LogValues(1), best="train/score", resume="best")
+    loop = make_loop(tmp_path / "a", LogValues(1), best="train/cost", resume="best")
     loop.train(1)
     assert 1 == loop.epoch_num
     make_loop(tmp_path / "b").train(1)
@@ -248,12 +248,12 @@ class LogIn(LoopComponent):
 
     def on_epoch_end(self, loop):
         if loop.epoch_num in self.epochs:
-            loop.log({"score": 1.0}, level="epoch")
+            loop.log({"cost": 1.0}, level="epoch")
 
 
 def test_a_metric_that_stops_coming_is_a_warning(tmp_path):
     """A7: one warning says since when; the old value does not count again."""
-    loop = make_loop(tmp_path, LogIn(0, 1), best="train/score")
+    loop = make_loop(tmp_path, LogIn(0, 1), best="train/cost")
     with pytest.warns(UserWarning, match="not in the last 3 epochs") as warned:
         loop.train(8)
     assert 1 == len(warned)
@@ -261,14 +261,14 @@ def test_a_metric_that_stops_coming_is_a_warning(tmp_path):
 
 def test_a_metric_that_stops_coming_is_noticed_after_resuming(tmp_path):
     """A7: what came before the checkpoint is known."""
-    make_loop(tmp_path, LogIn(0, 1), best="train/score").train(4)
+    make_loop(tmp_path, LogIn(0, 1), best="train/cost").train(4)
     with pytest.warns(UserWarning, match="not in the last 3 epochs"):
-        make_loop(tmp_path, LogIn(0, 1), best="train/score").train(5)
+        make_loop(tmp_path, LogIn(0, 1), best="train/cost").train(5)
 
 
 def test_a_metric_that_comes_rarely_is_no_warning(tmp_path):
     """A7: gaps that are as long as earlier ones are meant."""
-    make_loop(tmp_path, LogIn(*range(0, 12, 3)), best="train/score").train(12)
+    make_loop(tmp_path, LogIn(*range(0, 12, 3)), best="train/cost").train(12)
 
 
 # -- another metric -------------------------------------------------------------------------
@@ -277,23 +277,23 @@ def test_a_metric_that_comes_rarely_is_no_warning(tmp_path):
 def test_another_metric_is_an_error_with_the_choices(tmp_path):
     """A6: the best value of one metric is no measure for another."""
     both = LogValues(3, 1), LogValues(0.5, 0.7, metric="accuracy")
-    make_loop(tmp_path, *both, best="train/score").train(2)
+    make_loop(tmp_path, *both, best="train/cost").train(2)
     with pytest.raises(StateError) as caught:
         make_loop(tmp_path, *both, best="train/accuracy", mode="max").train(3)
-    for text in ("'train/score', mode='min'", "'train/accuracy', mode='max'", "settings='new'"):
+    for text in ("'train/cost', mode='min'", "'train/accuracy', mode='max'", "settings='new'"):
         assert text in str(caught.value)
     with pytest.raises(StateError, match="settings='saved'"):
-        make_loop(tmp_path, *both, best="train/score", mode="max").train(3)
+        make_loop(tmp_path, *both, best="train/cost", mode="max").train(3)
 
 
 @pytest.mark.parametrize(
     ("settings", "best", "expected"),
-    [("new", 9, "train/accuracy"), ("saved", 1, "train/score")],
+    [("new", 9, "train/accuracy"), ("saved", 1, "train/cost")],
 )
 def test_another_metric_can_be_chosen(tmp_path, settings, best, expected):
     """A6: the new one starts without a best value, the saved one continues."""
     both = LogValues(3, 1, 2), LogValues(50, 7, 9, metric="accuracy")
-    make_loop(tmp_path, *both, best="train/score", keep=None).train(2)
+    make_loop(tmp_path, *both, best="train/cost", keep=None).train(2)
     loop = make_loop(
         tmp_path, *both, best="train/accuracy", mode="max", settings=settings, keep=None
     )

@@ -62,7 +62,7 @@ def entries(text):
 
 def test_shows_what_each_checkpoint_holds(tmp_path, capsys):
     """Epoch, step, reason, size, whether it is verified, the metrics, and what ran."""
-    train(tmp_path, Log(loss=0.123456, score=2))
+    train(tmp_path, Log(loss=0.123456, cost=2))
     assert 0 == main([str(tmp_path)])
     ran = f"step, log, checkpoint {version('ttl-checkpoint')}"
     size = (Store(tmp_path).checkpoints()[0] / "state.pt").stat().st_size / 1e6
@@ -71,7 +71,7 @@ def test_shows_what_each_checkpoint_holds(tmp_path, capsys):
         "000002-epoch-2-step-6  epoch 2  step 6",
     )
     expected = [
-        [f"{title}  due  {size:.1f} MB  verified", "train/loss 0.1235, train/score 2", ran]
+        [f"{title}  due  {size:.1f} MB  verified", "train/cost 2, train/loss 0.1235", ran]
         for title in titles
     ]
     assert expected == entries(capsys.readouterr().out)

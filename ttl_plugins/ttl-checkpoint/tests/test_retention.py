@@ -58,7 +58,7 @@ def test_a_manifest_that_was_damaged_since_it_was_written_does_not_count(tmp_pat
 )
 def test_keeps_the_best_one_besides(tmp_path, mode, values, expected):
     """The best one is kept however old it is; neither NaN nor infinity is ever the best."""
-    make_loop(tmp_path, LogValues(*values), keep=2, best="train/score", mode=mode).train(5)
+    make_loop(tmp_path, LogValues(*values), keep=2, best="train/cost", mode=mode).train(5)
     assert expected == [epoch for epoch, _ in positions(tmp_path)]
 
 
@@ -72,7 +72,7 @@ def test_keeps_the_newest_and_the_best_of_any_values(values, keep, is_max):
             directory,
             LogValues(*map(torch.tensor, values)),
             keep=keep,
-            best="train/score",
+            best="train/cost",
             mode=mode,
             data=ComponentConformance.make_data(1),
         )
@@ -157,7 +157,7 @@ def test_finite_tensors_of_any_type(tensor, expected):
 
 def test_saves_whenever_the_metric_improves(tmp_path):
     """A better value is saved even if no checkpoint is due."""
-    make_loop(tmp_path, LogValues(3, 4, 2, 5), every=100, best="train/score").train(4)
+    make_loop(tmp_path, LogValues(3, 4, 2, 5), every=100, best="train/cost").train(4)
     assert [(1, 3), (3, 9), (4, 12)] == positions(tmp_path)
     assert ["best", "best", "end"] == reasons(tmp_path)
     assert [3, 2, None] == [manifest["best"] for manifest in manifests(tmp_path)]
@@ -174,7 +174,7 @@ def test_saves_the_best_value_inside_an_epoch(tmp_path):
 
 def test_the_best_one_is_known_after_resuming(tmp_path):
     """A resumed run keeps the checkpoint that was the best one before."""
-    config = {"keep": 2, "best": "train/score"}
+    config = {"keep": 2, "best": "train/cost"}
     make_loop(tmp_path, LogValues(3, 1, 2), **config).train(2)
     make_loop(tmp_path, LogValues(3, 1, 2, 5, 4, 6), **config).train(6)
     assert [2, 5, 6] == [epoch for epoch, _ in positions(tmp_path)]
@@ -182,7 +182,7 @@ def test_the_best_one_is_known_after_resuming(tmp_path):
 
 def test_a_resumed_run_compares_with_the_best_value_before(tmp_path):
     """The first value after resuming is compared too."""
-    config = {"keep": None, "best": "train/score"}
+    config = {"keep": None, "best": "train/cost"}
     make_loop(tmp_path, LogValues(3, 1), **config).train(2)
     make_loop(tmp_path, LogValues(3, 1, 2, 0), **config).train(4)
     assert [3, 1, None, 0] == [manifest["best"] for manifest in manifests(tmp_path)]
@@ -207,7 +207,7 @@ def test_the_end_of_a_run_is_not_taken_for_the_best_one(tmp_path):
 def test_the_end_of_a_run_can_be_the_best_one(tmp_path):
     """A value that was logged just before a stop belongs to the checkpoint of the stop."""
     stop = CallAt("on_safe_point", lambda loop: loop.global_step == 6 and loop.stop())
-    make_loop(tmp_path, LogValues(3, 1), stop, best="train/score").train(9)
+    make_loop(tmp_path, LogValues(3, 1), stop, best="train/cost").train(9)
     assert [(1, 3), (2, 6)] == positions(tmp_path)
     assert [3, 1] == [manifest["best"] for manifest in manifests(tmp_path)]
 
@@ -258,7 +258,7 @@ def test_a_metric_of_training_is_known_after_resuming_before_validation(tmp_path
             if loop.is_validating:
                 raise KeyboardInterrupt
 
-    options = {"valid_data": ComponentConformance.make_data(1), "best": "train/score"}
+    options = {"valid_data": ComponentConformance.make_data(1), "best": "train/cost"}
     with pytest.raises(KeyboardInterrupt):
         make_loop(tmp_path, LogValues(1), Interrupt(), **options).train(1)
     loop = make_loop(tmp_path, LogValues(1), **options)

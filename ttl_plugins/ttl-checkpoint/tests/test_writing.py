@@ -144,7 +144,7 @@ def bits(value):
 
 def test_an_asynchronous_checkpoint_holds_the_same(tmp_path, monkeypatch):
     """Written while training continues, on a slow disk, it holds the state at its safe point."""
-    options = {"every": 1, "keep": None, "best": "train/score"}
+    options = {"every": 1, "keep": None, "best": "train/cost"}
     make_loop(tmp_path / "sync", LogValues(3, 1), **options).train(2)
     write = Store.write
     wait = [0.0, 0.01, 0.03]
@@ -226,10 +226,10 @@ def test_a_configuration_of_another_type_can_be_loaded(tmp_path):
     """A run resumes also if its configuration is of a subclass of the usual type."""
 
     class Metric(enum.StrEnum):
-        SCORE = "train/score"
+        COST = "train/cost"
 
     for n_epochs in (1, 2):
-        spec = use("checkpoint", directory=tmp_path, best=Metric.SCORE, signals=False)
+        spec = use("checkpoint", directory=tmp_path, best=Metric.COST, signals=False)
         loop = TrainTestLoop(
             ComponentConformance.make_model(),
             [Step(), LogValues(2, 1), spec],

@@ -232,7 +232,7 @@ def test_a_resumed_run_that_was_stopped_begins_no_epoch(place):
     ("monitor", "message"),
     [
         ("valid/los", r"'valid/los', .* Did you mean 'valid/loss'\? Logged were: valid/loss"),
-        ("auc", r"'auc', which was not logged .* in a whole epoch\. Logged were: valid/loss"),
+        ("cost", r"'cost', which was not logged .* in a whole epoch\. Logged were: valid/loss"),
     ],
 )
 def test_a_metric_that_never_appears_is_an_error(monitor, message):
@@ -283,8 +283,8 @@ def test_enabled_in_mid_run_it_accepts_a_value_from_before():
 
 def test_enabled_in_mid_run_it_misses_a_metric_that_was_never_logged():
     """A metric that was not logged before it was enabled, nor since, is an error."""
-    with pytest.raises(RunError, match="'valid/f1', which was not logged"):
-        enabled_after_the_value("valid/f1").train(n_epochs=1)
+    with pytest.raises(RunError, match="'valid/mse', which was not logged"):
+        enabled_after_the_value("valid/mse").train(n_epochs=1)
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
@@ -368,9 +368,9 @@ def test_a7_states_of_earlier_versions_are_loaded():
 
 def test_values_of_batches_do_not_count():
     """A value logged at batch level is not the metric."""
-    log = Do("on_batch_end", lambda loop: loop.log({"f1": 1}))
+    log = Do("on_batch_end", lambda loop: loop.log({"mse": 1}))
     with pytest.raises(RunError, match="was not logged at epoch level"):
-        make_loop([0], log, monitor="valid/f1").train(n_epochs=1)
+        make_loop([0], log, monitor="valid/mse").train(n_epochs=1)
 
 
 def test_a_metric_of_many_numbers_is_an_error():

@@ -57,7 +57,8 @@ class Checkpoint(LoopComponent):
         keep: how many to keep, at least 2; None for all. The best one is kept besides.
         best: the full name of a metric, such as "valid/loss". Whenever it has improved, a
             checkpoint is saved.
-        mode: whether less ("min") or more ("max") of it is better.
+        mode: whether less ("min") or more ("max") of it is better; by default "min". Of a metric
+            whose name tells the opposite, such as "valid/accuracy", it has to be given.
         resume: "auto" to resume from the newest intact checkpoint, if there is one, of which
             those are preferred that `rollback` has not marked as unproven; "never" to
             start again, leaving those alone; "best" to resume from the one with the best metric;
@@ -107,7 +108,7 @@ class Checkpoint(LoopComponent):
         every: str | int | datetime.timedelta = "epoch",
         keep: int | None = 3,
         best: str | None = None,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         resume: str | os.PathLike[str] = "auto",
         asynchronous: bool = False,
         mid_epoch: bool = True,
@@ -125,7 +126,6 @@ class Checkpoint(LoopComponent):
         self.directory: Path | None = None
         self.keep = checked_keep(keep)
         self.best = best
-        self.mode = mode
         self.resume = resume
         self.asynchronous = asynchronous
         self.mid_epoch = mid_epoch
@@ -140,6 +140,7 @@ class Checkpoint(LoopComponent):
         self.ignore = ignore
         self.settings = settings and one_of("settings", settings, ("saved", "new"))
         self._metric = BestMetric(best, mode)
+        self.mode = self._metric.mode
         self._schedule = Schedule(every)
         self._preemption = Preemption(on_signal=self._note_signal)
         self._run = uuid.uuid4().hex  # a run removes its own checkpoints only

@@ -18,23 +18,28 @@ class BestMetric:
 
     Args:
         metric: the full name of the metric; None for none.
-        mode: whether less ("min") or more ("max") of it is better.
+        mode: whether less ("min") or more ("max") of it is better; by default less.
 
     Raises:
         ArgumentError: an argument has an unusable value.
     """
 
-    def __init__(self, metric: str | None, mode: Literal["min", "max"]) -> None:
+    def __init__(self, metric: str | None, mode: Literal["min", "max"] | None) -> None:
         self._metric = metric
         # without a metric it only hands on the best value of a run that had one
         self._monitor = Monitor("" if metric is None else metric, mode, argument="best")
         self._logged: Any = None  # since the last safe point
 
     @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether less ("min") or more ("max") of it is better."""
+        return self._monitor.mode
+
+    @property
     def setting(self) -> dict[str, Any]:
         """What decides which value is the best one: "monitor" and "mode"."""
         metric = None if self._metric is None else str.__str__(self._metric)  # it may be an enum
-        return {"monitor": metric, "mode": str.__str__(self._monitor.mode)}
+        return {"monitor": metric, "mode": str.__str__(self.mode)}
 
     @property
     def best(self) -> float:

@@ -27,7 +27,8 @@ class EarlyStopping(LoopComponent):
 
     Args:
         monitor: the full name of the metric, with its phase.
-        mode: whether a lower ("min") or a higher ("max") value is better.
+        mode: whether a lower ("min") or a higher ("max") value is better; by default "min". Of a
+            metric whose name tells the opposite, such as "valid/accuracy", it has to be given.
         patience: the number of values in a row without an improvement after which to stop.
         min_delta: by how much a value has to be better than the best so far to be an improvement.
         threshold: a value that is good enough to stop at once; None for none.
@@ -56,14 +57,14 @@ class EarlyStopping(LoopComponent):
     def __init__(
         self,
         monitor: str = "valid/loss",
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         patience: int = 3,
         min_delta: float = 0.0,
         threshold: float | None = None,
     ) -> None:
         self._monitor = Monitor(monitor, mode, min_delta=min_delta)
         self.monitor = monitor
-        self.mode = mode
+        self.mode = self._monitor.mode
         self.patience = whole_number("patience", patience, minimum=1)
         self.min_delta = min_delta
         self.threshold = None if threshold is None else number("threshold", threshold)
