@@ -31,7 +31,8 @@ class Display:
         """Start to show rows, if the output is a terminal; return whether it is."""
         if self._live is None and self.is_live:
             # without a thread: only the loop's own thread reads tensors
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            is_transient = not self._console.is_jupyter
+            self._live = Live(console=self._console, auto_refresh=False, transient=is_transient)
             self._live.start()
         return self._live is not None
 
@@ -53,6 +54,10 @@ class Display:
         """Remove the rows, and leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
+            if self._live.ipy_widget is not None:
+                # Empty, it has no height. If it was closed, messages about it that are still on
+                # their way from the page would become warnings in the middle of the output.
+                self._live.ipy_widget.clear_output()
             self._live = None
 
     def print(self, line: str) -> None:
