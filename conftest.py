@@ -1,5 +1,6 @@
 """What tests everywhere share; the Python examples of every Markdown page run as tests."""
 
+import gc
 import os
 import signal
 
@@ -19,6 +20,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]
 ).pytest()
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_collect_file")
+def skip_modules_without_examples(file_path):
+    """Leave out doctests of modules that have none: each would be imported and searched."""
+    collectors = yield
+    if file_path.suffix == ".py" and ">>> " not in file_path.read_text():
+        return [each for each in collectors if type(each).__name__ != "DoctestModule"]
+    return collectors
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep the garbage collector from what lives until the end: thousands of tests, and torch.
+
+    It would come past these a million objects in each collection, which takes half a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="module")
