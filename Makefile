@@ -55,8 +55,9 @@ $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
 		-r benchmarks/requirements.txt --editable . $(addprefix --editable ./,$(PLUGIN_DIRS))
 	touch $(PEERS)
 
-soak: $(SETUP)  ## kill training a thousand times, log a million steps
-	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,ttl-checkpoint/tests ttl-loggers/tests ttl-distributed/tests)
+soak: $(SETUP)  ## kill training a thousand times, log a million steps, resume from every safe point
+	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,$(addsuffix /tests,\
+		ttl-checkpoint ttl-compile ttl-distributed ttl-loggers))
 
 dist: $(SETUP)  ## build the sdists and wheels of all distributions into dist/
 	rm -rf dist

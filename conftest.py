@@ -1,5 +1,6 @@
 """What tests everywhere share; the Python examples of every Markdown page run as tests."""
 
+import gc
 import os
 import signal
 
@@ -12,6 +13,11 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Models are too small for vector instructions, too; to find out which the CPU has, torch.compile
+# compiles programs and runs them, and to compile in parallel, it starts processes with torch.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 # A shell ignores ctrl-C for what it starts in the background, and so would the programs that tests
 # start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,6 +25,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]
 ).pytest()
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_collect_file")
+def skip_modules_without_examples(file_path):
+    """Leave out doctests of modules that have none: each would be imported and searched."""
+    collectors = yield
+    if file_path.suffix == ".py" and ">>> " not in file_path.read_text():
+        return [each for each in collectors if type(each).__name__ != "DoctestModule"]
+    return collectors
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep the garbage collector from what lives until the end: thousands of tests, and torch.
+
+    It would come past these a million objects in each collection, which takes half a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ DISK_CALLS = (
 """The functions of `os` that take part in changing a disk."""
 
 ORIGINALS = {name: getattr(os, name) for name in DISK_CALLS if hasattr(os, name)}
-N_EPOCHS = 4
+N_EPOCHS = 3
 LIMIT = 60  # seconds, for a run that hangs
 
 

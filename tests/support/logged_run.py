@@ -1,8 +1,9 @@
 """A run that all loggers record, which may be killed; started again, it resumes.
 
 Its arguments are a directory, and for each process of the run the step after which it kills itself;
-0 for none. It prints how each has ended. The processes are forked from one that has imported the
-libraries, which takes many seconds.
+0 for none. It prints the libraries that were imported with the components of their loggers, and how
+each process has ended. The processes are forked from one that has imported the libraries, which
+takes many seconds.
 """
 
 import importlib
@@ -71,8 +72,13 @@ def run(folder, kill_step):
 
 def main():
     """Run one process after the other."""
-    for library in ("mlflow", "tensorboard", "trackio", "wandb"):
-        importlib.import_module(library)
+    libraries = "mlflow", "tensorboard", "trackio", "wandb"
+    for library in libraries:
+        importlib.import_module(f"ttl_{library}")
+    print(*(library for library in libraries if library in sys.modules))
+    for module in (*libraries, "mlflow.store.tracking.sqlalchemy_store", "torch._dynamo"):
+        importlib.import_module(module)
+    sys.stdout.flush()
     folder, *kill_steps = sys.argv[1:]
     for kill_step in kill_steps:
         pid = os.fork()

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import traceback
+import uuid
 import warnings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -38,6 +39,27 @@ def in_group(size, function, *arguments):
     return [value for _, value in outcomes]
 
 
+def run_by_torchrun(size, output, function, *arguments):
+    """Return the exit status of torchrun for a function; its output goes to a file.
+
+    It is what torchrun runs, with processes that are forked: new ones import torch for seconds.
+
+    Args:
+        size: the number of processes.
+        output: the path of the file.
+        function: a function of a module in tests/support.
+        *arguments: its arguments, as pickle takes them.
+    """
+    _start_server()
+    process = _CONTEXT.Process(target=_launch, args=(size, output, function, arguments))
+    process.start()
+    process.join(SECONDS)
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+    return process.exitcode
+
+
 def free_port():
     """Return a port that no process listens on."""
     with socket.socket() as listening:
@@ -57,6 +79,35 @@ def _start_server():
         del os.environ["PYTHONPATH"]
         if before is not None:
             os.environ["PYTHONPATH"] = before
+
+
+def _launch(size, output, function, arguments):
+    """Launch processes of a function as torchrun does those of a program."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=size,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    elastic_launch(config, _call_as_program)(function, *arguments)
+
+
+def _call_as_program(function, *arguments):
+    """Call a function without the handlers of signals that torchrun has, which are forked too."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    function(*arguments)
 
 
 class _Workers:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -387,6 +388,12 @@ def train_without_signals(directory):
     loop = make_loop(Checkpoint(directory, signals=False))
     loop.components.append(OnceAt("on_batch_end", lambda _: say("changed", handlers() != earlier)))
     loop.train(1)
+
+
+def run_script(directory, path, number):
+    """Run a script with a directory and the number of a signal, as Python does."""
+    sys.argv = [path, directory, str(number)]
+    runpy.run_path(path, run_name="__main__")
 
 
 def handlers():

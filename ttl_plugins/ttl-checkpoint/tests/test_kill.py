@@ -357,7 +357,7 @@ def check_synced(server, folder, saver="checkpoint"):
     )
     assert status == ENDED, log_of(folder)
     saves = read_calls(folder)[1:]
-    assert len(saves) > 10
+    assert len(saves) > 8
     for calls in saves:
         dirty = set()
         for name, path in calls:

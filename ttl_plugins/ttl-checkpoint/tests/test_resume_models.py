@@ -94,9 +94,12 @@ def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False
     ("config", "every"),
     [
         ({"model": "mlp"}, 1),
-        ({"model": "cnn"}, 1),
-        ({"model": "encoder"}, 1),
-        ({"model": "mlp", "workers": 2}, 1),
+        ({"model": "cnn"}, 4),
+        ({"model": "encoder"}, 4),
+        ({"model": "mlp", "workers": 2}, 4),
+        pytest.param({"model": "cnn"}, 1, marks=pytest.mark.soak),
+        pytest.param({"model": "encoder"}, 1, marks=pytest.mark.soak),
+        pytest.param({"model": "mlp", "workers": 2}, 1, marks=pytest.mark.soak),
         ({"model": "cnn", "workers": 2, "valid_workers": 1}, 4),
         ({"model": "encoder", "workers": 2}, 4),
         ({"model": "mlp", "workers": 2, "valid_workers": 2, "persistent": True}, 4),
@@ -125,8 +128,9 @@ def test_resuming_by_model_optimizer_scheduler_and_epoch_alone_is_another_run(mo
         assert expected.model != actual.model
 
 
-def test_resumes_from_every_checkpoint_on_disk(tmp_path):
-    """From each checkpoint that the component has saved, a new loop resumes to the same bits."""
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_resumes_from_checkpoints_on_disk(tmp_path, every):
+    """From any checkpoint that the component has saved, a new loop resumes to the same bits."""
 
     def make(**config):
         return make_loop(use("checkpoint", every=1, keep=None, **config), saver=None)
@@ -136,7 +140,7 @@ def test_resumes_from_every_checkpoint_on_disk(tmp_path):
         len(full.saved),
         len(list((tmp_path / "full").glob("0*"))),
     ]
-    for n, path in full.saved:
+    for n, path in full.saved[::every]:
         resumed = run(partial(make, directory=tmp_path / "resumed", resume=path), seed=99)
         assert rest_of(full, n) == outcome(resumed)
 

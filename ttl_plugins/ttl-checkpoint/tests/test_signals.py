@@ -40,7 +40,7 @@ class SignalServer:
             bufsize=0,
         )
         self._received = b""
-        assert "ready" == self.receive()
+        assert "ready" == self.receive(5 * LIMIT)  # it imports torch
 
     def send(self, line):
         """Write a line to the run, or to the server if none runs."""
@@ -347,12 +347,8 @@ def test_a_preempted_run_ends_with_one_line(start, tmp_path, number):
     """A19: what was saved, and how to resume; no traceback, but the status of the signal."""
     program = tmp_path / "script.py"
     program.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, program, tmp_path / "saved", str(int(number))],
-        capture_output=True,
-        text=True,
-    )
-    assert STATUS[number] == done.returncode, done.stderr
+    run = start("run_script", path=str(program), number=int(number), naturally=True)
+    assert STATUS[number] == run.end(), run.errors
     saved = tmp_path / "saved" / "000001-epoch-0-step-2"
     expected = [
         "",
@@ -360,7 +356,7 @@ def test_a_preempted_run_ends_with_one_line(start, tmp_path, number):
         f"checkpoint: {number.name} ended the run; saved {saved}. Start the same script again to "
         "resume",
     ]
-    assert expected == done.stderr.splitlines()
+    assert expected == run.errors.splitlines()
 
 
 SCRIPT = """

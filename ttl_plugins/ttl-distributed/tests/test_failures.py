@@ -6,14 +6,24 @@ import sys
 import time
 from pathlib import Path
 
+import group_cases
 import group_program
 import pytest
+from process_groups import in_group, run_by_torchrun
 
 PROGRAM = Path(group_program.__file__)
 
 
 def run(directory, what):
-    """Return the exit status and the output of a program in two processes, and when it ended."""
+    """Return the exit status and the output of two forked processes, and when they ended."""
+    output = directory / "output.txt"
+    output.unlink(missing_ok=True)
+    status = run_by_torchrun(2, str(output), group_program.main, str(directory), what)
+    return status, output.read_text(), time.time()
+
+
+def run_program(directory, what):
+    """Return the same of a program that torchrun starts: processes that import torch."""
     program = [str(PROGRAM), str(directory), what]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *program]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -27,7 +37,7 @@ def run(directory, what):
 def failed(tmp_path_factory):
     """The directory of a run that has failed by an exception, and what came of it."""
     directory = tmp_path_factory.mktemp("failed")
-    return directory, *run(directory, "raise")
+    return directory, *run_program(directory, "raise")
 
 
 def seconds_to_end(output, ended):
@@ -63,9 +73,6 @@ def test_the_same_program_resumes_after_a_failure(failed, tmp_path):
 
 def expected():
     """Return what a run without an interruption comes to, in two processes."""
-    import group_cases
-    from process_groups import in_group
-
     return in_group(2, group_cases.train, "alone")[0]["weights"]["2.bias"]
 
 

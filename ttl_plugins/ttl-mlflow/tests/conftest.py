@@ -1,6 +1,7 @@
 """Stores of MLflow: a file, and a server."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 
+import mlflow_server
 import pytest
 from mlflow import MlflowClient
 
@@ -22,28 +24,40 @@ def store(tmp_path_factory):
 
 
 class Server:
-    """A real `mlflow server` with its own store, on a free port."""
+    """MLflow's server with a store of its own, on a free port.
+
+    Args:
+        folder: where its store is, in `mlflow.db`.
+    """
 
     def __init__(self, folder):
         self._folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self._port}"
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+            port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}"
+        command = [sys.executable, mlflow_server.__file__, str(port)]
+        command += [f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")]
         environment = {
             **os.environ,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        with (self._folder / "log.txt").open("w") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True
+        with (folder / "log.txt").open("w") as log:
+            self._program = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
             )
+
+    def start(self):
+        """Start it."""
+        self._program.stdin.write("\n")
+        self._program.stdin.flush()
+        self._pid = int(self._program.stdout.readline())
         return self
 
     def wait(self):
@@ -53,20 +67,26 @@ class Server:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
             except OSError:
                 time.sleep(0.1)
-                assert self._process.poll() is None, (self._folder / "log.txt").read_text()
             else:
                 return self
         raise AssertionError((self._folder / "log.txt").read_text())
 
     def kill(self):
-        """Kill it, and the workers that it has started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        """Kill it."""
+        os.kill(self._pid, signal.SIGKILL)
+
+    def close(self):
+        """Kill it, and the program that starts it."""
+        self.kill()
+        with self._program:
+            self._program.kill()
 
 
 @pytest.fixture(scope="session")
 def server(store, tmp_path_factory):
     """Return a server, which is started once."""
-    server = Server(tmp_path_factory.mktemp("server")).start()
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(store.removeprefix("sqlite:///"), folder)
+    server = Server(folder).start()
     yield server.wait()
-    server.kill()
+    server.close()
