@@ -13,11 +13,6 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Models are too small for vector instructions, too; to find out which the CPU has, torch.compile
-# compiles programs and runs them, and to compile in parallel, it starts processes with torch.
-os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-
 # A shell ignores ctrl-C for what it starts in the background, and so would the programs that tests
 # start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,11 +1,18 @@
 """Fixtures that the tests of this package share."""
 
+import os
+
 import pytest
 import torch
 from recording import Recorder
 
 from ttl_core import TrainTestLoop
 from ttl_core.testing import ComponentConformance, Step
+
+# Models of tests are too small for vector instructions. To find out which ones the CPU has,
+# torch.compile compiles programs; to compile in parallel, it starts processes with torch.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 class CountingBackend:
