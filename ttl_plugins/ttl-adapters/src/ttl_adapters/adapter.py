@@ -104,13 +104,11 @@ class Adapter(LoopComponent):
         self._is_epoch_ending = self.should_stop = False
         self.first_epoch = loop.epoch_num
         self._begin(loop)
-        try:
-            result = yield
-            if self._is_begun:
-                self._finish(loop)
-            return result
-        finally:
-            self._is_begun = False
+        result = yield
+        if self._is_begun:
+            self._finish(loop)
+            self._is_begun = False  # not where it has failed, as on_exception follows
+        return result
 
     @hookimpl(wrapper=True)
     def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:

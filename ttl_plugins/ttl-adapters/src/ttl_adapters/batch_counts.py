@@ -54,3 +54,9 @@ def n_batches(loop: TrainTestLoop, phase: str) -> float:
     if loop.epoch_desc == phase and loop.n_batches:
         return loop.n_batches
     return _length(loop.train_data) if phase == "train" else 0
+
+
+def is_last_batch(loop: TrainTestLoop) -> bool:
+    """Return whether the current batch is known to be the last one of its epoch."""
+    number = getattr(loop, "batch_num", None)
+    return number is not None and number + 1 == loop.n_batches

@@ -128,8 +128,7 @@ class HFCallback(Adapter):
             return
         metrics = logs_of(self._evaluated)
         self._tell("on_evaluate", metrics=metrics)
-        if loop.is_validating:
-            update_best(self._state, metrics)
+        update_best(self._state, metrics)
 
     @hookimpl(wrapper=True)
     def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -144,8 +143,7 @@ class HFCallback(Adapter):
         if level == "batch":
             self._logged.update(metrics if loop.is_training else {})
             return
-        if not loop.is_training:
-            self._evaluated.update(metrics)
+        self._evaluated.update(metrics)
         self._log(metrics)
 
     def _log(self, values: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ class LightningCallback(Adapter):
     def _begin(self, loop: TrainTestLoop) -> None:
         bind(self._trainer, loop)
         self.callback.log, self.callback.log_dict = self._module.log, self._module.log_dict
-        self._call("setup", self._trainer, self._module, FUNCTIONS[str(loop.run_desc)])
+        self._call("setup", self._trainer, self._module, stage=FUNCTIONS[str(loop.run_desc)])
         self._is_begun = loop.run_desc == "valid"
 
     def _begin_training(self, loop: TrainTestLoop) -> None:
@@ -85,7 +85,7 @@ class LightningCallback(Adapter):
         self._tell("on_train_start")
 
     def _finish(self, loop: TrainTestLoop) -> None:
-        self._call("teardown", self._trainer, self._module, FUNCTIONS[str(loop.run_desc)])
+        self._call("teardown", self._trainer, self._module, stage=FUNCTIONS[str(loop.run_desc)])
 
     @hookimpl(trylast=True)  # behind components that create optimizers
     def on_train_begin(self, loop: TrainTestLoop) -> None:

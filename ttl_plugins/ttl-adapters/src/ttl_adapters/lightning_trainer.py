@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_adapters.batch_counts import n_batches, n_valid_batches
+from ttl_adapters.batch_counts import is_last_batch, n_batches, n_valid_batches
 from ttl_adapters.facade import STOP_FLAG, Facade, Metrics, renamed
 from ttl_adapters.lightning_module import Logger, Module, root_device, root_directory
 from ttl_core.files import write_atomically
@@ -75,7 +75,7 @@ class Trainer(Facade):
         "global_rank": lambda loop: loop.group.rank,
         "global_step": lambda loop: loop.global_step,
         "is_global_zero": lambda loop: loop.group.is_main,
-        "is_last_batch": lambda loop: loop.batch_num + 1 == loop.n_batches,
+        "is_last_batch": is_last_batch,
         "log_dir": root_directory,
         "lr_scheduler_configs": _schedulers,
         "model": lambda loop: loop.model,
@@ -174,7 +174,7 @@ class Trainer(Facade):
         """What callbacks of Lightning read of its loop."""
         loop, callback, path = self._loop, self._callback, "trainer.fit_loop"
         batches = Facade(f"{path}.epoch_loop.batch_progress", callback)
-        batches.set(is_last_batch=loop.batch_num + 1 == loop.n_batches)
+        batches.set(is_last_batch=is_last_batch(loop))
         validation = Facade(f"{path}.epoch_loop.val_loop", callback, _has_run=True)
         epoch_loop = Facade(
             f"{path}.epoch_loop",
