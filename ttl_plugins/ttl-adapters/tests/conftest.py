@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ttl_core import TrainTestLoop
+from ttl_core import LoopComponent, TrainTestLoop
 from ttl_core.testing import Step, tiny_data
 
 
@@ -64,3 +64,19 @@ def make_loop(make_network):
         return TrainTestLoop(model, [Train(lr), *components], tiny_data(n_train), valid_data)
 
     return make
+
+
+class KeepStates(LoopComponent):
+    """A state of the loop at each safe point."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_safe_point(self, loop):
+        self.states.append(loop.state_dict())
+
+
+@pytest.fixture
+def keep():
+    """Return a component that keeps a state of each safe point in its attribute `states`."""
+    return KeepStates()

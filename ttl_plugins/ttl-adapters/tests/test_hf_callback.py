@@ -271,21 +271,12 @@ class Patience:
         return {"args": {"patience": self.patience}, "attributes": {"n_bad": self.n_bad}}
 
 
-def test_state_is_what_is_exported(make_loop):
+def test_state_is_what_is_exported(make_loop, keep):
     """From each safe point the attributes, the best value and a stop are restored."""
-
-    class Take(LoopComponent):
-        def __init__(self):
-            self.states = []
-
-        def on_safe_point(self, loop):
-            self.states.append(loop.state_dict())
-
-    take = Take()
-    loop = make_loop(HFCallback(Patience()), take)
+    loop = make_loop(HFCallback(Patience()), keep)
     loop.train(n_epochs=9)
-    assert (3, 5 * 3) == (loop.epoch_num, len(take.states))
-    for state in take.states:
+    assert (3, 5 * 3) == (loop.epoch_num, len(keep.states))
+    for state in keep.states:
         callback = Patience()
         other = make_loop(HFCallback(callback))
         other.load_state_dict(state)

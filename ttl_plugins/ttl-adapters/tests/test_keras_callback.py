@@ -222,21 +222,13 @@ def facts(callback):
     return callback.best, callback.wait, callback.losses, [w.tolist() for w in callback.weights]
 
 
-def test_state_is_the_attributes_that_have_changed(make_loop):
+def test_state_is_the_attributes_that_have_changed(make_loop, keep):
     """From each safe point they are restored; arguments are those of the script."""
-
-    class Take(LoopComponent):
-        def __init__(self):
-            self.states = []
-
-        def on_safe_point(self, loop):
-            self.states.append(loop.state_dict())
-
-    take, callback = Take(), Plateau()
-    loop = make_loop(KerasCallback(callback), take)
+    callback = Plateau()
+    loop = make_loop(KerasCallback(callback), keep)
     loop.train(n_epochs=9)
-    assert (3, 5 * 3) == (loop.epoch_num, len(take.states))
-    for state in take.states:
+    assert (3, 5 * 3) == (loop.epoch_num, len(keep.states))
+    for state in keep.states:
         again = Plateau()
         other = make_loop(KerasCallback(again))
         other.load_state_dict(state)

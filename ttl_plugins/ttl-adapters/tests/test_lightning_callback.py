@@ -348,25 +348,11 @@ class Count:
         self.loaded = sorted(checkpoint)
 
 
-def states_of(loop):
-    """Train a loop, and return a state of each safe point."""
-    states = []
-
-    class Take(LoopComponent):
-        def on_safe_point(self, loop):
-            states.append(loop.state_dict())
-
-    loop.components.append(Take())
-    loop.train(n_epochs=5)
-    return states
-
-
-def test_state_is_that_of_the_callback(make_loop):
+def test_state_is_that_of_the_callback(make_loop, keep):
     """From each safe point, what state_dict returns and on_save_checkpoint adds is restored."""
-    n_states = len(states_of(make_loop(LightningCallback(Count()))))
-    assert 2 * 5 == n_states
-    for i in range(n_states):
-        state = states_of(make_loop(LightningCallback(Count())))[i]
+    make_loop(LightningCallback(Count()), keep).train(n_epochs=5)
+    assert 2 * 5 == len(keep.states)
+    for state in keep.states:
         callback = Count()
         loop = make_loop(LightningCallback(callback))
         loop.load_state_dict(state)

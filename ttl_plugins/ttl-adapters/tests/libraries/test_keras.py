@@ -20,16 +20,6 @@ keras = pytest.importorskip(
 pytestmark = pytest.mark.filterwarnings("ignore")  # libraries warn as they like
 
 
-class KeepState(LoopComponent):
-    """A state of each safe point."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_safe_point(self, loop):
-        self.states.append(loop.state_dict())
-
-
 def weights(model):
     """Return the weights of a model as lists."""
     return [tensor.tolist() for tensor in model.state_dict().values()]
@@ -97,13 +87,12 @@ def test_early_stopping_stops(make_loop, monitor, config):
     assert first[0 if config else 2] == weights(loop.model)
 
 
-def test_early_stopping_resumes(make_loop):
+def test_early_stopping_resumes(make_loop, keep):
     """From each safe point it stops in the same epoch, with the same weights."""
 
     def make():
         return keras.callbacks.EarlyStopping(min_delta=10, patience=2, restore_best_weights=True)
 
-    keep = KeepState()
     whole = make_loop(KerasCallback(make()), keep)
     whole.train(n_epochs=9)
     for state in keep.states:
@@ -159,13 +148,12 @@ def test_learning_rate_scheduler_is_the_loop_by_hand(make_loop, make_network):
     assert expected == weights(loop.model)
 
 
-def test_reduce_on_plateau_is_the_loop_by_hand_and_resumes(make_loop, make_network):
+def test_reduce_on_plateau_is_the_loop_by_hand_and_resumes(make_loop, make_network, keep):
     """The rate is reduced when a metric is no better, also after resuming anywhere."""
 
     def make():
         return keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=10)
 
-    keep = KeepState()
     loop = make_loop(KerasCallback(make()), keep)
     loop.train(n_epochs=6)
     expected = by_hand(make_network(), 6, lambda epoch: 0.1 * 0.5 ** max(0, (epoch - 1) // 2))
@@ -177,13 +165,12 @@ def test_reduce_on_plateau_is_the_loop_by_hand_and_resumes(make_loop, make_netwo
         assert expected == weights(loop.model)
 
 
-def test_csv_logger_writes_a_row_an_epoch(make_loop, tmp_path):
+def test_csv_logger_writes_a_row_an_epoch(make_loop, tmp_path, keep):
     """A run that resumes appends to the file."""
 
     def make(append):
         return KerasCallback(keras.callbacks.CSVLogger(tmp_path / "log.csv", append=append))
 
-    keep = KeepState()
     loop = make_loop(make(append=False), keep)
     loop.train(n_epochs=2)
     other = make_loop(make(append=True))
@@ -260,3 +247,8 @@ def test_what_needs_the_trainer_of_keras_is_refused(make, instead, tmp_path):
     """The error names the component that there is instead."""
     with pytest.raises(ArgumentError, match=f"of Keras, which needs more.*Instead: {instead}"):
         KerasCallback(make(tmp_path))
+
+
+def test_the_example_of_its_page_runs(run_example):
+    """It is skipped where the documentation is tested."""
+    run_example("keras-callback")

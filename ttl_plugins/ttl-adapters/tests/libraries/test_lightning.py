@@ -10,7 +10,7 @@ import pytest
 import torch
 from ttl_adapters import LightningCallback, UnsupportedAccessError
 
-from ttl_core import ArgumentError, LoopComponent
+from ttl_core import ArgumentError, LoopComponent, StateError
 from ttl_core.testing import tiny_data
 
 pl = pytest.importorskip(
@@ -20,16 +20,6 @@ pl = pytest.importorskip(
 callbacks = pl.callbacks
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # libraries warn as they like
-
-
-class KeepState(LoopComponent):
-    """A state of each safe point."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_safe_point(self, loop):
-        self.states.append(loop.state_dict())
 
 
 def weights(loop):
@@ -113,13 +103,12 @@ def test_early_stopping_stops_where_lightning_stops(make_loop, make_network, con
     assert (theirs.stopped_epoch, theirs.wait_count) == (ours.stopped_epoch, ours.wait_count)
 
 
-def test_early_stopping_resumes(make_loop):
+def test_early_stopping_resumes(make_loop, keep):
     """From each safe point it stops in the same epoch."""
 
     def make():
         return LightningCallback(callbacks.EarlyStopping("val_loss", min_delta=10, patience=2))
 
-    keep = KeepState()
     make_loop(make(), keep).train(n_epochs=9)
     assert 3 * 5 == len(keep.states)
     for state in keep.states:
@@ -166,13 +155,12 @@ def test_model_checkpoint_saves_every_few_steps(make_loop, tmp_path):
     assert ["epoch=0-step=3.ckpt", "epoch=1-step=6.ckpt"] == names
 
 
-def test_model_checkpoint_resumes(make_loop, tmp_path):
+def test_model_checkpoint_resumes(make_loop, tmp_path, keep):
     """A resumed run knows which files are the best."""
 
     def make():
         return callbacks.ModelCheckpoint(tmp_path, monitor="valid/loss", save_top_k=1)
 
-    keep = KeepState()
     make_loop(LightningCallback(make()), keep).train(n_epochs=2)
     callback = make()
     loop = make_loop(LightningCallback(callback))
@@ -222,9 +210,9 @@ def test_timer_stops(make_loop, monkeypatch):
     assert (6, 1) == (loop.global_step, loop.epoch_num)
 
 
-def test_timer_measures(make_loop):
+def test_timer_measures(make_loop, keep):
     """It has measured training and validation, and restores what it has measured."""
-    timer, keep = callbacks.Timer(), KeepState()
+    timer = callbacks.Timer()
     make_loop(LightningCallback(timer), keep).train(n_epochs=1)
     assert timer.time_elapsed("train") > timer.time_elapsed("validate") > 0
     again = callbacks.Timer(duration={"seconds": 1000})
@@ -298,7 +286,25 @@ def test_backbone_finetuning_is_the_loop_by_hand(make_loop, make_network):
     assert [p.tolist() for p in expected.parameters()] == weights(loop)
 
 
-def test_a_callback_of_a_user_has_its_usual_hooks(make_loop, tmp_path):
+def test_backbone_finetuning_resumes_before_it_adds_a_group(make_loop, keep):
+    """From a later state it is an error that names the groups."""
+
+    def make():
+        return LightningCallback(callbacks.BackboneFinetuning(1))
+
+    whole = make_loop(make(), keep)
+    whole.train(n_epochs=2)
+    loop = make_loop(make())
+    loop.load_state_dict(keep.states[1])
+    loop.train(n_epochs=2)
+    assert weights(whole) == weights(loop)
+    loop = make_loop(make())
+    loop.load_state_dict(keep.states[-1])
+    with pytest.raises(StateError, match="group"):
+        loop.train(n_epochs=3)
+
+
+def test_a_callback_of_a_user_has_its_usual_hooks(make_loop, tmp_path, keep):
     """It logs, reads data and optimizers, prints in the main process alone, and keeps state."""
 
     class Own(pl.Callback):
@@ -324,7 +330,6 @@ def test_a_callback_of_a_user_has_its_usual_hooks(make_loop, tmp_path):
         def load_state_dict(self, state_dict):
             self.n_samples = state_dict["n_samples"]
 
-    keep = KeepState()
     loop = make_loop(LightningCallback(Own()), keep)
     loop.train(n_epochs=2)
     assert (48.0, "4") == (loop.metrics["samples"], (tmp_path / "weights").read_text())
@@ -375,3 +380,8 @@ def test_both_packages_of_lightning_are_known():
     LightningCallback(other.EarlyStopping("val_loss"))
     with pytest.raises(ArgumentError, match="the component swa"):
         LightningCallback(functools.partial(other.StochasticWeightAveraging, 0.1)())
+
+
+def test_the_example_of_its_page_runs(run_example):
+    """It is skipped where the documentation is tested."""
+    run_example("lightning-callback")

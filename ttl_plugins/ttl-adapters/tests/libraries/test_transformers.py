@@ -6,7 +6,7 @@ import io
 import pytest
 from ttl_adapters import HFCallback, UnsupportedAccessError
 
-from ttl_core import ArgumentError, LoopComponent
+from ttl_core import LoopComponent
 from ttl_core.testing import tiny_data
 
 transformers = pytest.importorskip(
@@ -15,16 +15,6 @@ transformers = pytest.importorskip(
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # libraries warn as they like
-
-
-class KeepState(LoopComponent):
-    """A state of each safe point."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_safe_point(self, loop):
-        self.states.append(loop.state_dict())
 
 
 def train_by_transformers(callback, model, folder, **options):
@@ -96,13 +86,12 @@ def test_early_stopping_stops(make_loop, metric):
     assert (3, 2) == (loop.epoch_num, callback.early_stopping_patience_counter)
 
 
-def test_early_stopping_resumes(make_loop):
+def test_early_stopping_resumes(make_loop, keep):
     """From each safe point it stops in the same epoch."""
 
     def make():
         return HFCallback(transformers.EarlyStoppingCallback(2, 10.0))
 
-    keep = KeepState()
     make_loop(make(), keep).train(n_epochs=9)
     assert 3 * 5 == len(keep.states)
     for state in keep.states:
@@ -247,7 +236,7 @@ def test_a_callback_of_a_user_writes_a_file(make_loop, tmp_path):
     assert str(loop.metrics["valid/loss"]) == rows[1].split(",")[2]
 
 
-def test_a_callback_of_a_user_exports_its_state(make_loop):
+def test_a_callback_of_a_user_exports_its_state(make_loop, keep):
     """An ExportableState is restored with the loop."""
     from transformers.trainer_callback import ExportableState
 
@@ -260,7 +249,6 @@ def test_a_callback_of_a_user_exports_its_state(make_loop):
         def state(self):
             return {"args": {}, "attributes": {"n_steps": self.n_steps}}
 
-    keep = KeepState()
     make_loop(HFCallback(Count()), keep).train(n_epochs=1)
     callback = Count()
     loop = make_loop(HFCallback(callback))
@@ -269,8 +257,6 @@ def test_a_callback_of_a_user_exports_its_state(make_loop):
     assert 8 == callback.n_steps
 
 
-def test_the_callback_of_notebooks_is_refused():
-    """It reads the history of the Trainer."""
-    notebook = pytest.importorskip("transformers.utils.notebook")
-    with pytest.raises(ArgumentError, match="Instead: the component progress"):
-        HFCallback(notebook.NotebookProgressCallback())
+def test_the_example_of_its_page_runs(run_example):
+    """It is skipped where the documentation is tested."""
+    run_example("hf-callback")
