@@ -362,6 +362,18 @@ def test_state_is_that_of_the_callback(make_loop, keep):
     assert keys == callback.loaded
 
 
+def test_a_run_that_resumes_inside_an_epoch_does_not_begin_it_again(make_loop, keep):
+    """The state of the callback is that of behind its on_train_epoch_start, as in Lightning."""
+    make_loop(LightningCallback(recording()), keep).train(n_epochs=1)
+    first, *_, last = keep.states
+    for state, n_begun in ((first, 1), (last, 1)):
+        callback = recording()
+        loop = make_loop(LightningCallback(callback))
+        loop.load_state_dict(state)
+        loop.train(n_epochs=2)
+        assert n_begun == callback.called.count("on_train_epoch_start")
+
+
 def test_enabled_in_mid_run_it_starts_with_the_next_epoch(make_loop):
     """Its hooks are never called without those for the beginning."""
     callback = recording()
@@ -388,7 +400,7 @@ def test_forks_are_without_it(make_loop):
     ("callback", "message"),
     [
         (Count, r"callback is the class Count: write callback=Count\(\.\.\.\)"),
-        (3, "callback is 3, which is no callback of Lightning: it has none of the methods on_fit"),
+        (3, "callback is 3, which is no callback of Lightning: it has none of the methods setup"),
         (
             type("WeightAveraging", (Count,), {"__module__": "lightning.pytorch.callbacks"})(),
             "is a WeightAveraging of Lightning, which needs more .* Instead: the component ema",

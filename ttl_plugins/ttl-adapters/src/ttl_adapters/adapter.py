@@ -43,6 +43,7 @@ class Adapter(LoopComponent):
     def __init__(self, callback: object) -> None:
         self.callback = self._checked(callback)
         self._is_begun = False  # whether the hooks for the beginning of the run were called
+        self._is_epoch_beginning = False  # whether its beginning is not yet told
         self._is_epoch_ending = False  # whether the epoch was trained, and its end not yet told
         self.should_stop = False
         self.first_epoch = 0  # the first one of this train()
@@ -81,6 +82,9 @@ class Adapter(LoopComponent):
 
     def _begin_training(self, loop: TrainTestLoop) -> None:
         """Call the hooks for the beginning of training."""
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
+        """Call the hooks for the beginning of a training epoch."""
 
     def _finish_epoch(self, loop: TrainTestLoop) -> None:
         """Act at the first safe point after an epoch and its validation."""
@@ -132,6 +136,17 @@ class Adapter(LoopComponent):
         if self.should_stop and loop.is_training:
             loop.stop(f"{type(self.callback).__name__} asked for it")
 
+    @hookimpl(specname="on_batch_begin", tryfirst=True)
+    def tell_epoch(self, loop: TrainTestLoop) -> None:
+        """Begin the epoch with its first batch.
+
+        In on_epoch_begin a run that resumes inside an epoch has not yet loaded the state, in which
+        the beginning was told.
+        """
+        if self._is_epoch_beginning:
+            self._is_epoch_beginning = False
+            self._begin_epoch(loop)
+
     def _call(self, hook: str, *arguments: Any, **keywords: Any) -> Any:
         """Call a hook of the callback, if it has it."""
         method = getattr(self.callback, hook, None)
@@ -160,6 +175,7 @@ class Adapter(LoopComponent):
         Args:
             state: what `state_dict` returned.
         """
+        self._is_epoch_beginning = False
         self._is_epoch_ending = state["is_epoch_ending"]
         self.should_stop = state["should_stop"]
         self.first_epoch = state["first_epoch"]

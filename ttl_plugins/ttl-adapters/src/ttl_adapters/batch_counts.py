@@ -58,5 +58,5 @@ def n_batches(loop: TrainTestLoop, phase: str) -> float:
 
 def is_last_batch(loop: TrainTestLoop) -> bool:
     """Return whether the current batch is known to be the last one of its epoch."""
-    number = getattr(loop, "batch_num", None)
+    number = vars(loop).get("batch_num")
     return number is not None and number + 1 == loop.n_batches

@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 class HFCallback(Adapter):
     """A callback of the Hugging Face Trainer as a component.
 
-    Its events are called where the Trainer calls them, with `args`, `state` and `control`, and by
-    keyword the model, the optimizer, the scheduler and the data. `control.should_training_stop`
-    stops at the next safe point, `should_evaluate` validates there, `should_log` calls `on_log`.
-    What an ExportableState exports is part of the state of the loop. What is missing is an error
-    that names it.
+    Its events are called where the Trainer calls them. `control.should_training_stop` stops at the
+    next safe point, `should_evaluate` validates there, `should_log` calls `on_log`. What an
+    ExportableState exports is part of the state of the loop. What is missing is an error.
 
     Args:
         callback: the callback, an object.
-        args: the training arguments that it reads, by name, in place of the defaults; or a
-            TrainingArguments.
+        args: the training arguments that it reads, by name; or a TrainingArguments.
 
     Attributes:
         callback: the callback.
@@ -109,19 +106,22 @@ class HFCallback(Adapter):
 
     @hookimpl(trylast=True)  # behind components that replace the data
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Call on_epoch_begin in training."""
+        """Prepare for an epoch."""
         if not loop.is_training:
             self._evaluated = {}
             return
         if not self._is_begun:
             self._begin_training(loop)
+        self._is_epoch_beginning = True
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
         self._tell("on_epoch_begin")
 
     @hookimpl(trylast=True)  # behind components that log
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
         """Call on_epoch_end in training, else on_evaluate."""
         if loop.is_training:
-            self._state.set(epoch=float(loop.epoch_num + 1))
+            self._state.set(epoch=loop.epoch_num + 1.0)
             self._tell("on_epoch_end")
             if loop.valid_data is not None:  # which is validated now
                 self._control.should_evaluate = False
@@ -140,11 +140,11 @@ class HFCallback(Adapter):
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Call on_log with values of epochs, and keep those of batches until it is asked for."""
-        if level == "batch":
-            self._logged.update(metrics if loop.is_training else {})
-            return
-        self._evaluated.update(metrics)
-        self._log(metrics)
+        if level == "epoch":
+            self._evaluated.update(metrics)
+            self._log(metrics)
+        elif loop.is_training:
+            self._logged.update(metrics)
 
     def _log(self, values: Mapping[str, Any]) -> None:
         self._tell("on_log", logs=logs_of({**values, "epoch": self._state.epoch}))
@@ -154,6 +154,7 @@ class HFCallback(Adapter):
     @hookimpl(tryfirst=True)
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Call on_step_begin."""
+        self.tell_epoch(loop)
         self._control.should_log = self._control.should_evaluate = False
         self._tell("on_step_begin")
 

@@ -177,11 +177,12 @@ def objects_of(loop: TrainTestLoop) -> dict[str, Any]:
     Args:
         loop: the loop.
     """
+    there = vars(loop)  # as the error for an unset variable takes long
     return {
         "model": loop.model,
         "processing_class": None,
-        "optimizer": getattr(loop, "optimizer", None),
-        "lr_scheduler": getattr(loop, "scheduler", None),
+        "optimizer": there.get("optimizer"),
+        "lr_scheduler": there.get("scheduler"),
         "train_dataloader": loop.train_data,
         "eval_dataloader": loop.valid_data if loop.is_training else loop.data,
     }

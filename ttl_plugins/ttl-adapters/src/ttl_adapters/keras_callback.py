@@ -115,12 +115,15 @@ class KerasCallback(Adapter):
 
     @hookimpl(trylast=True)  # behind components that replace the data
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Call on_epoch_begin in training, else on_test_begin."""
+        """Prepare for a training epoch, else call on_test_begin."""
         if not loop.is_training:
             self._tell("on_test_begin")
             return
         if not self._is_begun:
             self._begin_training(loop)
+        self._is_epoch_beginning = True
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
         self._logged = {}
         self._tell("on_epoch_begin", loop.epoch_num)
 
@@ -152,7 +155,7 @@ class KerasCallback(Adapter):
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, on_test_batch_end or on_predict_batch_end."""
         if loop.is_predicting:
-            logs = {"outputs": getattr(loop, "scores", None)}
+            logs = {"outputs": vars(loop).get("scores")}
         else:
             logs = {"loss": loop.loss}
         self._tell(f"on_{_phase(loop)}_batch_end", loop.batch_num, logs=logs)

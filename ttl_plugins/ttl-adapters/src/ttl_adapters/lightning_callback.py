@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_adapters.adapter import Adapter
 from ttl_adapters.batch_counts import is_edge_set, set_index
-from ttl_adapters.lightning_trainer import FUNCTIONS, INSTEAD, Trainer, bind, checkpoint_of
+from ttl_adapters.lightning_trainer import FUNCTIONS, HOOKS, INSTEAD, Trainer, bind, checkpoint_of
 from ttl_core import hookimpl
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ _PHASES = {"train": "train", "valid": "validation", "test": "test", "predict": "
 class LightningCallback(Adapter):
     """A callback of Lightning as a component, with the hooks, trainer and module that it expects.
 
-    Its hooks are called where Lightning calls them; `on_train_epoch_end` after the validation of
-    the epoch. `trainer.should_stop = True` stops at the next safe point. What `state_dict` returns
-    and `on_save_checkpoint` adds is part of the state of the loop. What the trainer does not have
-    is an error that names it.
+    Its hooks are called where Lightning calls them; `trainer.should_stop = True` stops at the next
+    safe point. What `state_dict` returns and `on_save_checkpoint` adds is part of the state of the
+    loop. What the trainer does not have is an error that names it.
 
     Args:
         callback: the callback, an object.
@@ -46,17 +45,13 @@ class LightningCallback(Adapter):
 
     library = "Lightning"
     packages = ("lightning", "pytorch_lightning")
-    hooks = (
-        *("on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start"),
-        *("on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_validation_epoch_end"),
-        *("on_validation_end", "on_test_end", "on_predict_end", "setup"),
-    )
-    instead = INSTEAD
+    hooks, instead = HOOKS, INSTEAD
 
     def __init__(self, callback: object) -> None:
         super().__init__(callback)
         self._trainer = Trainer(self)
         self._module = self._trainer.lightning_module
+        self._has_optimizers = False
 
     def _tell(self, hook: str, *arguments: Any) -> None:
         """Call a hook of the callback, with the trainer and the module first."""
@@ -81,6 +76,7 @@ class LightningCallback(Adapter):
 
     def _begin_training(self, loop: TrainTestLoop) -> None:
         self._is_begun = True
+        self._has_optimizers = hasattr(loop, "optimizers")  # asked once, as a "no" takes long
         self._tell("on_fit_start")
         self._tell("on_train_start")
 
@@ -125,13 +121,18 @@ class LightningCallback(Adapter):
 
     @hookimpl(trylast=True)  # behind components that replace the data
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Call on_train_epoch_start, or what corresponds to it in the phase."""
-        if loop.is_training and not self._is_begun:
-            self._begin_training(loop)
-        if loop.is_validating and is_edge_set(loop, 0):
-            self._tell("on_validation_start")
-        if not loop.is_validating or is_edge_set(loop, 0):
+        """Call on_validation_start and on_validation_epoch_start, or on_test_epoch_start."""
+        if loop.is_training:
+            self._is_epoch_beginning = True
+            if not self._is_begun:
+                self._begin_training(loop)
+        elif loop.is_testing or is_edge_set(loop, 0):
+            if loop.is_validating:
+                self._tell("on_validation_start")
             self._tell_of_phase(loop, "epoch_start")
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
+        self._tell("on_train_epoch_start")
 
     @hookimpl(trylast=True)  # behind components that log
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
@@ -151,7 +152,8 @@ class LightningCallback(Adapter):
     @hookimpl(tryfirst=True)
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Call on_before_zero_grad for each optimizer."""
-        for optimizer in getattr(loop, "optimizers", ()):
+        self.tell_epoch(loop)
+        for optimizer in loop.optimizers if self._has_optimizers else ():
             self._tell("on_before_zero_grad", optimizer)
 
     @hookimpl(trylast=True)  # behind components that change the batch
@@ -170,12 +172,12 @@ class LightningCallback(Adapter):
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Call on_before_optimizer_step for each optimizer."""
-        for optimizer in getattr(loop, "optimizers", ()):
+        for optimizer in loop.optimizers if self._has_optimizers else ():
             self._tell("on_before_optimizer_step", optimizer)
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, or what corresponds to it in the phase."""
-        outputs = getattr(loop, "scores", None)
+        outputs = vars(loop).get("scores")
         if not loop.is_predicting:
             outputs = {"loss": loop.loss.detach(), "scores": outputs}
         self._tell_of_batch(loop, "batch_end", outputs)

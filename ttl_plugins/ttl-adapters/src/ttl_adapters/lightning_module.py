@@ -109,7 +109,7 @@ class Module(Facade):
 
     def lr_schedulers(self) -> Any:
         """Return the scheduler; None where there is none."""
-        return getattr(self._loop, "scheduler", None)
+        return vars(self._loop).get("scheduler")
 
     def log(
         self,

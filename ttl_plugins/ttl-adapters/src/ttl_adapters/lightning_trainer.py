@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 FUNCTIONS = {"train": "fit", "valid": "validate", "test": "test", "predict": "predict"}
 """What Lightning calls the kinds of runs."""
 
+HOOKS = (
+    *("setup", "on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start"),
+    *("on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_fit_end", "teardown"),
+    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_exception", "on_validation_start", "on_validation_end"),
+    *("on_validation_epoch_start", "on_validation_epoch_end", "on_validation_batch_start"),
+    *("on_validation_batch_end", "on_test_start", "on_test_end", "on_test_batch_end"),
+    *("on_test_epoch_end", "on_predict_start", "on_predict_end", "on_predict_batch_end"),
+)
+"""Hooks of a callback, of which any one shows that an object is one."""
+
 INSTEAD = {
     "BasePredictionWriter": "the component prediction-writer",
     "BatchSizeFinder": "a batch size of your choice, or the component batch-schedule",
@@ -39,7 +50,7 @@ _STAGES = {**FUNCTIONS, "train": "train"}
 
 
 def _schedulers(loop: TrainTestLoop) -> tuple[SimpleNamespace, ...]:
-    scheduler = getattr(loop, "scheduler", None)
+    scheduler = vars(loop).get("scheduler")
     one = SimpleNamespace(scheduler=scheduler, name=None, interval="step", frequency=1)
     return () if scheduler is None else (one,)
 
@@ -229,7 +240,7 @@ def checkpoint_of(trainer: Trainer) -> dict[str, Any]:
     loop = vars(trainer)["_loop"]
     if loop is None:
         return {}
-    scheduler = getattr(loop, "scheduler", None)
+    scheduler = vars(loop).get("scheduler")
     return {
         "epoch": trainer.current_epoch,
         "global_step": loop.global_step,
