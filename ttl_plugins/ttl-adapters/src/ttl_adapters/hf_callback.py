@@ -26,8 +26,8 @@ class HFCallback(Adapter):
     """A callback of the Hugging Face Trainer as a component.
 
     Its events are called where the Trainer calls them. `control.should_training_stop` stops at the
-    next safe point, `should_evaluate` validates there, `should_log` calls `on_log`. What an
-    ExportableState exports is part of the state of the loop. What is missing is an error.
+    next safe point, `should_evaluate` validates there. What an ExportableState exports is part of
+    the state of the loop. What is missing is an error.
 
     Args:
         callback: the callback, an object.
@@ -177,8 +177,8 @@ class HFCallback(Adapter):
             self._tell("on_substep_end")
             return
         self._tell("on_step_end")
-        is_due = self._args.logging_strategy == "steps" and self._args.logging_steps
-        if self._control.should_log or (is_due and loop.global_step % is_due == 0):
+        every = self._args.logging_strategy == "steps" and self._args.logging_steps
+        if self._control.should_log or (every and loop.global_step % every == 0):
             rate = loop.optimizers[0].param_groups[0]["lr"]
             self._log({**self._logged, "loss": loop.loss, "learning_rate": rate})
             self._control.should_log = False
@@ -187,8 +187,7 @@ class HFCallback(Adapter):
     # -- state ------------------------------------------------------------------------------
 
     def _callback_state(self) -> dict[str, Any]:
-        state = self._state
-        own = {name: vars(state)[name] for name in ("epoch", "best_metric", "best_global_step")}
+        own = {n: vars(self._state)[n] for n in ("epoch", "best_metric", "best_global_step")}
         exported = (self._call("state") or {}).get("attributes", {})
         return {**own, "should_evaluate": self._control.should_evaluate, "attributes": exported}
 

@@ -154,10 +154,8 @@ class KerasCallback(Adapter):
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, on_test_batch_end or on_predict_batch_end."""
-        if loop.is_predicting:
-            logs = {"outputs": vars(loop).get("scores")}
-        else:
-            logs = {"loss": loop.loss}
+        scores = vars(loop).get("scores")  # as the error for an unset variable takes long
+        logs = {"outputs": scores} if loop.is_predicting else {"loss": loop.loss}
         self._tell(f"on_{_phase(loop)}_batch_end", loop.batch_num, logs=logs)
 
     # -- state ------------------------------------------------------------------------------

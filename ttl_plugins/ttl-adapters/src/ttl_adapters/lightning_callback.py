@@ -177,7 +177,7 @@ class LightningCallback(Adapter):
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, or what corresponds to it in the phase."""
-        outputs = vars(loop).get("scores")
+        outputs = vars(loop).get("scores")  # as the error for an unset variable takes long
         if not loop.is_predicting:
             outputs = {"loss": loop.loss.detach(), "scores": outputs}
         self._tell_of_batch(loop, "batch_end", outputs)
