@@ -4,7 +4,7 @@ import pytest
 import torch
 from ttl_adapters import LightningCallback, UnsupportedAccessError
 
-from ttl_core import ArgumentError, LoopComponent, RunError, use
+from ttl_core import ArgumentError, Group, GroupError, LoopComponent, RunError, use
 from ttl_core.testing import tiny_data
 
 HOOKS = (
@@ -319,6 +319,34 @@ def test_saves_weights_and_states(make_loop, tmp_path):
     loop.model.load_state_dict(found["state_dict"])
     weights = torch.load(tmp_path / "weights.ckpt", weights_only=True)
     assert ["epoch", "global_step", "state_dict"] == list(weights)
+
+
+class JoinTwo(LoopComponent):
+    """A group of two processes, of which the other one never answers."""
+
+    def join_group(self):
+        class Two(Group):
+            size = 2
+
+            def any(self, flag):
+                raise GroupError("no answer")
+
+            barrier = broadcast = lambda self, value=None: self.any(value)
+
+        return Two()
+
+
+def test_decisions_are_those_of_the_group_but_in_a_failure(make_loop, tmp_path):
+    """A process that fails saves alone, as it must not wait for the others."""
+
+    def save(trainer, *_):
+        trainer.strategy.reduce_boolean_decision(True)
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    callback = recording(on_train_start=save, on_exception=save)
+    with pytest.raises(GroupError, match="no answer"):
+        make_loop(JoinTwo(), LightningCallback(callback)).train(n_epochs=1)
+    assert ["a.ckpt"] == [path.name for path in tmp_path.iterdir()]
 
 
 class Count:

@@ -106,7 +106,7 @@ class Adapter(LoopComponent):
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Set up, and finish."""
         self._is_epoch_ending = self.should_stop = False
-        self.first_epoch = loop.epoch_num
+        self.first_epoch, self.n_ahead = loop.epoch_num, 0
         self._begin(loop)
         result = yield
         if self._is_begun:

@@ -13,6 +13,7 @@ import torch
 from ttl_adapters.batch_counts import is_last_batch, n_batches, n_valid_batches
 from ttl_adapters.facade import STOP_FLAG, Facade, Metrics, renamed
 from ttl_adapters.lightning_module import Logger, Module, root_device, root_directory
+from ttl_core import Group
 from ttl_core.files import write_atomically
 
 if TYPE_CHECKING:
@@ -161,23 +162,24 @@ class Trainer(Facade):
     @property
     def strategy(self) -> Facade:
         """What Lightning calls the strategy: the device, and the group of processes."""
-        loop = self._loop
+        # where one process fails, it must not wait for the others
+        group = Group() if self._adapter.hook == "on_exception" else self._loop.group
 
         def reduce_boolean_decision(decision: bool, all: bool = True) -> bool:  # noqa: A002
-            return not loop.group.any(not decision) if all else loop.group.any(decision)
+            return not group.any(not decision) if all else group.any(decision)
 
         def remove_checkpoint(path: str) -> None:
-            if loop.group.is_main:
+            if self.is_global_zero:
                 Path(path).unlink(missing_ok=True)
 
         return Facade(
             "trainer.strategy",
             self._callback,
-            barrier=lambda name=None: loop.group.barrier(),  # noqa: ARG005
-            broadcast=lambda value, src=0: loop.group.broadcast(value),  # noqa: ARG005
+            barrier=lambda name=None: group.barrier(),  # noqa: ARG005
+            broadcast=lambda value, src=0: group.broadcast(value),  # noqa: ARG005
             reduce_boolean_decision=reduce_boolean_decision,
             remove_checkpoint=remove_checkpoint,
-            root_device=root_device(loop),
+            root_device=root_device(self._loop),
         )
 
     @property
