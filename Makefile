@@ -1,4 +1,4 @@
-.PHONY: setup browser demo demo-distributed docs test check bench peers soak dist release-check clean
+.PHONY: setup browser demo demo-distributed docs test check bench peers adapters soak dist release-check clean
 .DEFAULT_GOAL := demo
 
 PYTHON ?= python3
@@ -47,6 +47,9 @@ bench: $(SETUP)  ## measure what the loop costs, as ratios
 
 peers: $(PEERS)  ## measure ttl and other libraries side by side; write the table of docs/explanation/cost.md
 	OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks --write
+
+adapters: $(PEERS)  ## test ttl-adapters with Lightning, transformers and Keras
+	OMP_NUM_THREADS=1 .venv-peers/bin/python -m pytest -q ttl_plugins/ttl-adapters/tests/libraries
 
 $(PEERS): benchmarks/requirements.txt pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -m venv .venv-peers
