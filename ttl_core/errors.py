@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "ArgumentError",
     "ComponentRejectedError",
@@ -83,7 +85,27 @@ class StateError(TTLError, ValueError):
 
 
 class UnsetVariableError(TTLError, AttributeError):
-    """A loop variable is read that no component has set."""
+    """A loop variable is read that no component has set.
+
+    Args:
+        text: the message, or what returns it. It is called when the message is read, which
+            `getattr(loop, name, None)` never does.
+    """
+
+    def __init__(self, text: str | Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def __str__(self) -> str:
+        if callable(self._text):
+            self._text = self._text()
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (str(self),)
 
 
 class OrderWarning(UserWarning):

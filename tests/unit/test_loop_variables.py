@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from data import Stream
@@ -9,6 +11,7 @@ from loops import make_component, make_loop
 from recording import Recorder
 
 from ttl_core import UnsetVariableError
+from ttl_core.variables import loop_variables
 
 
 @pytest.mark.parametrize(
@@ -154,3 +157,14 @@ def test_reading_an_unset_variable_is_explained():
 def test_an_unset_variable_is_absent():
     """For hasattr(), and getattr() with a default, an unset loop variable does not exist."""
     assert not hasattr(make_loop(), "loss")
+
+
+def test_the_text_about_an_unset_variable_is_written_when_it_is_read(monkeypatch):
+    """So that `getattr(loop, name, None)` in each batch costs little; it survives pickling."""
+    loop = make_loop()
+    with pytest.raises(UnsetVariableError) as caught:
+        loop.los  # noqa: B018
+    assert "no component has set the loop variable 'los'" in str(caught.value)
+    assert str(caught.value) == str(pickle.loads(pickle.dumps(caught.value)))
+    monkeypatch.setattr(loop_variables, "did_you_mean", None)  # what writing the text would call
+    assert None is getattr(loop, "los", None)

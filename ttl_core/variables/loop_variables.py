@@ -230,17 +230,20 @@ class LoopVariables:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name, name=name, obj=self)
+        error = UnsetVariableError(lambda: self._unset_text(name))
+        error.name, error.obj = name, self  # from which Python suggests a name
+        raise error
+
+    def _unset_text(self, name: str) -> str:
         variable = next((v for v in VARIABLES if v.name == name), None)
         known = f" ({variable.meaning}; set by {variable.set_by})" if variable else ""
         enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
         others = [v.name for v in VARIABLES if v.name != name] + [*vars(self), *vars(type(self))]
         hint = _METHODS_OF_OTHERS.get(name) or did_you_mean(name, others, cutoff=0.75)
-        error = UnsetVariableError(
+        return (
             f"no component has set the loop variable {name!r}{known}. {hint}"
             f"Enabled components: {', '.join(enabled) or 'none'}"
         )
-        error.name, error.obj = name, self  # from which Python suggests a name
-        raise error
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
