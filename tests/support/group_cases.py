@@ -47,8 +47,21 @@ def numbered(n):
     return TensorDataset(inputs, torch.zeros(n, 1))
 
 
+_parallel = "ddp"
+
+
+def under(parallel, function, *arguments):
+    """Return what a function returns with another first component in the loops that it makes."""
+    global _parallel
+    before, _parallel = _parallel, parallel
+    try:
+        return function(*arguments)
+    finally:
+        _parallel = before
+
+
 def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True, lr=0.1):
-    """Return a loop whose first component is ddp."""
+    """Return a loop whose first component is ddp, or what `under` was given."""
     torch.manual_seed(1)
     if model is None:
         model = torch.nn.Sequential(
@@ -58,7 +71,7 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
     return TrainTestLoop(
         model,
         [
-            "ddp",
+            _parallel if isinstance(_parallel, str) else use("fsdp", **_parallel),
             use(
                 "supervised",
                 loss_func=loss or torch.nn.BCEWithLogitsLoss(),
@@ -75,7 +88,10 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
 def facts(loop):
     """Return what has to be the same: steps, metrics, and the model."""
     metrics = {name: float(value) for name, value in loop.metrics.items()}
-    weights = {name: value.tolist() for name, value in loop.model.state_dict().items()}
+    weights = {
+        name: (value.full_tensor() if hasattr(value, "full_tensor") else value).tolist()
+        for name, value in loop.model.state_dict().items()
+    }
     return {
         "steps": loop.global_step,
         "epochs": loop.epoch_num,

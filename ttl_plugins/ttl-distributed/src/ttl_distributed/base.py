@@ -75,8 +75,11 @@ class DataParallel(LoopComponent):
     def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
         """Begin with the weights of the main process, in the first train()."""
 
-    def _begin_epoch(self) -> None:
-        """Prepare for an epoch."""
+    def _check_begun(self, loop: TrainTestLoop) -> None:
+        """Check what components have made in on_train_begin."""
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
+        """Prepare for an epoch, whose data are shared out."""
 
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
@@ -126,7 +129,10 @@ class DataParallel(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have begun
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Continue with random numbers of this process's own; agree on a request to stop."""
-        result = yield
+        try:
+            result = yield
+        finally:
+            self._check_begun(loop)
         if self._group is not None:
             if not self._has_forked:
                 self._has_forked = True
@@ -148,6 +154,7 @@ class DataParallel(LoopComponent):
             with self._share.of_epoch():
                 if loop.is_predicting:  # on_epoch_begin does not fire in it
                     self._share.apply(loop)
+                    self._begin_epoch(loop)
                 return (yield)
         finally:
             self._ballot, self._has_voted, self._has_news = outer
@@ -162,7 +169,7 @@ class DataParallel(LoopComponent):
         if self._group is None:
             return
         self._share.apply(loop)
-        self._begin_epoch()
+        self._begin_epoch(loop)
         if not loop.is_training:
             self._group.broadcast_tensors([*loop.model.buffers()])
 
@@ -178,8 +185,11 @@ class DataParallel(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)
     def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Let the forward pass take part in the synchronization of gradients, in training."""
-        if self._group is None or not loop.is_training:
+        if self._group is None:
             return (yield)
+        if not loop.is_training:
+            with explaining_failures("the forward pass"):
+                return (yield)
         with self._synchronized(loop) as calls, explaining_failures("the forward pass"):
             result = yield
         if not calls.n:

@@ -74,7 +74,7 @@ class Ddp(DataParallel):
     def _leave(self, loop: TrainTestLoop) -> None:
         self._parallel = None
 
-    def _begin_epoch(self) -> None:
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
         self._is_model_checked = False
 
     @contextlib.contextmanager
