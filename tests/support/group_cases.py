@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchmetrics.classification import BinaryAccuracy
 
-from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, map_nested, use, whole_tensor
 
 
 class TokenWeights(LoopComponent):
@@ -48,6 +48,7 @@ def numbered(n):
 
 
 _parallel = "ddp"
+_sgd = functools.partial(torch.optim.SGD, momentum=0.9)
 
 
 def under(parallel, function, *arguments):
@@ -60,7 +61,17 @@ def under(parallel, function, *arguments):
         _parallel = before
 
 
-def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True, lr=0.1):
+def make_loop(
+    *components,
+    n=22,
+    batch_size=6,
+    model=None,
+    loss=None,
+    valid=True,
+    lr=0.1,
+    optimizer=_sgd,
+    scheduler=None,
+):
     """Return a loop whose first component is ddp, or what `under` was given."""
     torch.manual_seed(1)
     if model is None:
@@ -75,7 +86,8 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
             use(
                 "supervised",
                 loss_func=loss or torch.nn.BCEWithLogitsLoss(),
-                optimizer=functools.partial(torch.optim.SGD, lr=lr, momentum=0.9),
+                optimizer=functools.partial(optimizer, lr=lr),
+                scheduler=scheduler,
                 device="cpu",
             ),
             *components,
@@ -85,13 +97,19 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
     )
 
 
+def whole(value):
+    """Return nested lists of numbers in place of tensors, of which each process has all."""
+
+    def numbers(item):
+        return whole_tensor(item).tolist() if isinstance(item, torch.Tensor) else item
+
+    return map_nested(numbers, value)
+
+
 def facts(loop):
     """Return what has to be the same: steps, metrics, and the model."""
     metrics = {name: float(value) for name, value in loop.metrics.items()}
-    weights = {
-        name: (value.full_tensor() if hasattr(value, "full_tensor") else value).tolist()
-        for name, value in loop.model.state_dict().items()
-    }
+    weights = whole(dict(loop.model.state_dict()))
     return {
         "steps": loop.global_step,
         "epochs": loop.epoch_num,
@@ -355,15 +373,25 @@ class OwnState(LoopComponent):
         self.numbers = list(state["numbers"])
 
 
+def _halved_in_the_end(optimizer, n_steps):
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, n_steps)
+
+
 def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True, **options):
     """Train with checkpoints, and return what came of it, and the error that ended it."""
     components = [Draws()] if noise else []
     components += [OwnState()] if own else []
     components += [accuracy()] if options.pop("metrics", True) else []
+    is_rich = options.pop("rich", False)
     components += [use("checkpoint", directory=directory, **options)]
     components += [Fail(*fail)] if fail else []
     components += [Stop(*stop)] if stop else []
-    loop = make_loop(*components, n=19)
+    if is_rich:  # all that has state which is shared out
+        components.insert(0, use("ema", decay=0.6))
+        rich = {"optimizer": torch.optim.Adam, "scheduler": _halved_in_the_end}
+    else:
+        rich = {}
+    loop = make_loop(*components, n=19, **rich)
     error = None
     import warnings
 
@@ -381,6 +409,9 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
         **facts(loop),
         "error": error,
         "own": numbers,
+        "optimizer": whole(loop.optimizer.state_dict()["state"]),
+        "averages": whole(dict(loop.components["ema"].state_dict())) if is_rich else None,
+        "rate": loop.optimizer.param_groups[0]["lr"],
         "draw": float(torch.rand(())),
         "warnings": [str(each.message) for each in caught],
     }

@@ -4,6 +4,7 @@ import functools
 
 import group_cases
 import pytest
+import torch
 
 
 @functools.cache
@@ -27,5 +28,16 @@ def check_same(alone, several, tolerance):
 
 
 def flat(value):
-    """Return the numbers in nested lists."""
-    return [each for one in value for each in flat(one)] if isinstance(value, list) else [value]
+    """Return the numbers in nested lists and dicts."""
+    items = value.values() if isinstance(value, dict) else value
+    return [each for one in items for each in flat(one)] if hasattr(items, "__iter__") else [value]
+
+
+def forget_the_stop(directory):
+    """Remove checkpoints of a stopped run: a run does not resume from there."""
+    for path in sorted(directory.glob("0*"))[::-1]:
+        if not torch.load(path / "state.pt", weights_only=True)["position"]["is_stopped"]:
+            return
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
