@@ -81,6 +81,12 @@ class DataParallel(LoopComponent):
     def _begin_epoch(self, loop: TrainTestLoop) -> None:
         """Prepare for an epoch, whose data are shared out."""
 
+    def _end_epoch(self, loop: TrainTestLoop) -> None:
+        """Leave nothing of an epoch behind."""
+
+    def _begin_evaluation_pass(self) -> None:
+        """Prepare for the forward pass of a batch in evaluation."""
+
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
         """Let the forward pass of a training batch synchronize gradients, where it steps."""
@@ -158,6 +164,7 @@ class DataParallel(LoopComponent):
                 return (yield)
         finally:
             self._ballot, self._has_voted, self._has_news = outer
+            self._end_epoch(loop)
 
     @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
@@ -188,6 +195,7 @@ class DataParallel(LoopComponent):
         if self._group is None:
             return (yield)
         if not loop.is_training:
+            self._begin_evaluation_pass()
             with explaining_failures("the forward pass"):
                 return (yield)
         with self._synchronized(loop) as calls, explaining_failures("the forward pass"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import ArgumentError, map_nested, optimizer_parameters
-from ttl_core.arguments import describe, whole_number
+from ttl_core import ArgumentError, hookimpl, map_nested, optimizer_parameters
+from ttl_core.arguments import describe, one_of, whole_number
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.group import ProcessGroup
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
     from ttl_core import TrainTestLoop
+    from ttl_distributed.even_passes import EvenPasses
 
 
 class Fsdp(DataParallel):
@@ -77,15 +78,18 @@ class Fsdp(DataParallel):
         super().__init__(timeout, first_timeout)
         self.layers = _checked_layers(layers)
         self.mixed_precision = _checked_precision(mixed_precision)
+        if reshard_after_forward is not None and not isinstance(reshard_after_forward, bool):
+            whole_number("reshard_after_forward", reshard_after_forward, minimum=2)
         self.reshard_after_forward = reshard_after_forward
-        self.cpu_offload = cpu_offload
+        self.cpu_offload = one_of("cpu_offload", cpu_offload, (True, False))
         self.mesh_shape = _checked_shape(mesh_shape)
-        self.reduce_each_batch = reduce_each_batch
+        self.reduce_each_batch = one_of("reduce_each_batch", reduce_each_batch, (True, False))
         self._replaced: Any = None  # the parameters from before the model was sharded
         self._is_reducing = True
         # a parameter that has a gradient while those that are not reduced yet are kept elsewhere
         self._marked: torch.Tensor | None = None
         self._outputs: list[torch.Tensor] = []
+        self._passes: EvenPasses | None = None
 
     def _take_part(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
         from torch.distributed.fsdp import FSDPModule  # imported where there is a group only
@@ -112,12 +116,30 @@ class Fsdp(DataParallel):
     def _begin_epoch(self, loop: TrainTestLoop) -> None:
         if loop.is_training:
             return
-        from ttl_distributed.even_passes import EvenPasses
+        from ttl_distributed.even_passes import EvenPasses, UntilAllEnd
 
         assert self._group is not None
         n_batches = loop.n_batches
-        loop.data = EvenPasses(loop.data, loop.model, self._group)
-        loop.n_batches = n_batches
+        self._passes = EvenPasses(loop.model, self._group, n_batches)
+        if loop.is_predicting:  # on_epoch_end does not fire in it
+            loop.data, loop.n_batches = UntilAllEnd(loop.data, self._passes), n_batches
+
+    def _end_epoch(self, loop: TrainTestLoop) -> None:
+        if self._passes is not None:
+            self._passes.close()
+            self._passes = None
+
+    def _begin_evaluation_pass(self) -> None:
+        if self._passes is not None:
+            self._passes.begin_pass()
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: weights are still those of the evaluation
+    def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """In evaluation, compute forward passes as long as other processes do."""
+        if self._passes is not None and not loop.is_training:
+            self._passes.finish()
+            self._passes.close()
+        return (yield)
 
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:

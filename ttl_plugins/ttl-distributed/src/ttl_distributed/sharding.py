@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -103,6 +104,7 @@ def chosen_layers(model: torch.nn.Module, layers: Layers) -> list[torch.nn.Modul
         True
     """
     inner = [module for module in model.modules() if module is not model][::-1]
+    inner = _without_ties(inner, model)
     if layers is None:
         return []
     if isinstance(layers, int):
@@ -123,6 +125,21 @@ def chosen_layers(model: torch.nn.Module, layers: Layers) -> list[torch.nn.Modul
             f"fsdp: layers {what}. {hint}Classes of its modules are: {', '.join(classes)}"
         )
     return chosen
+
+
+def _without_ties(modules: Sequence[torch.nn.Module], model: torch.nn.Module) -> list[Any]:
+    """Return those modules that have no parameter in common with one outside of them.
+
+    What they have in common, as tied weights, has to be gathered for both at once.
+    """
+    holders = Counter(id(p) for module in model.modules() for p in module._parameters.values())
+    shared = {key for key, n in holders.items() if n > 1}
+
+    def is_apart(module: torch.nn.Module) -> bool:
+        inside = Counter(id(p) for each in module.modules() for p in each._parameters.values())
+        return all(inside[key] in (0, holders[key]) for key in shared)
+
+    return [module for module in modules if is_apart(module)] if shared else [*modules]
 
 
 def _large(modules: Sequence[torch.nn.Module], size: int) -> Iterator[torch.nn.Module]:
