@@ -467,6 +467,58 @@ def saved_with(directory, options):
     return saved(directory, **options)
 
 
+class KeepPending(LoopComponent):
+    """What is pending at the end of each epoch, in the state of the group."""
+
+    def __init__(self):
+        self.pending = []
+
+    def on_safe_point(self, loop):
+        if not loop.is_training:
+            state = loop.state_dict(of_group=True)
+            self.pending.append(state["components"]["grad-accumulation"].get("gradients", []))
+
+
+def pending_of_a_stream():
+    """Return the gradients that are pending between epochs of data without a length."""
+    keep = KeepPending()
+    loop = make_loop(use("grad-accumulation", every=3), keep, valid=False)
+    lines = Lines()
+    lines.set_rank(0, 1)
+    loop.train_data = DataLoader(lines, 6 // loop.group.size)
+    loop.train(4)
+    pending = whole(keep.pending) if loop.group.is_main else None  # others have parts
+    return {"pending": pending, **facts(loop)}
+
+
+class ShardInOne(LoopComponent):
+    """A state with a distributed tensor in one process only."""
+
+    def __init__(self):
+        self.parameter = None
+
+    def on_train_begin(self, loop):
+        self.parameter = next(loop.model.parameters()).detach()
+        self.is_main = loop.group.is_main
+
+    def state_dict(self):
+        return {"tensor": self.parameter if self.is_main else None}
+
+    def load_state_dict(self, state):
+        """Keep nothing."""
+
+
+def other_shards(directory):
+    """Return the error of a checkpoint of it."""
+    loop = make_loop(ShardInOne(), use("checkpoint", directory=directory), valid=False)
+    try:
+        loop.train(1)
+    except Exception as error:
+        loop.group.has_failed = False
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def keys_and_parameters():
     """Return whether the names in a model stay, and how many of its parameters are here."""
     loop = make_loop(valid=False)

@@ -147,6 +147,16 @@ def test_a_gradient_that_overflows_in_one_process_skips_the_step_of_all():
     assert (6, 1) == first[:2]
 
 
+def test_gradients_that_are_pending_between_epochs_are_in_the_state():
+    """Those of data without a length, whole ones in the main process."""
+    alone = group_cases.pending_of_a_stream()
+    found = under_fsdp(2, group_cases.pending_of_a_stream)
+    assert [True, True, False, True] == [bool(each) for each in alone["pending"]]
+    assert pytest.approx(flat(alone["pending"]), abs=2e-6) == flat(found[0]["pending"])
+    for facts in found:
+        assert pytest.approx(flat(alone["weights"]), abs=2e-6) == flat(facts["weights"])
+
+
 PASSES = {  # of both processes: batches, and passes
     "uneven": [(4, 4), (3, 4)],
     "list": [(2, 2), (1, 2)],
@@ -203,6 +213,13 @@ def test_a_group_resumes_to_the_same_bits(tmp_path):
     for before, after in zip(whole, resumed, strict=True):
         for name in ("weights", "metrics", "draw", "own", "optimizer", "averages", "rate"):
             assert before[name] == after[name]
+
+
+def test_a_tensor_that_one_process_alone_shares_out_is_refused(tmp_path):
+    """Instead of a checkpoint that lacks it, or of processes that wait for one another."""
+    for text in under_fsdp(2, group_cases.other_shards, tmp_path):
+        assert "StateError" in text
+        assert "components.shard-in-one.tensor" in text
 
 
 CHAINS = {

@@ -115,8 +115,9 @@ class DataParallel(LoopComponent):
             return (yield)
         self._group.reset()
         try:
-            self._take_part(loop, self._group)
-            return (yield)
+            with explaining_failures("the run"):  # also what components do together
+                self._take_part(loop, self._group)
+                return (yield)
         except BaseException as exception:
             self._group.has_failed = True
             if isinstance(exception, Exception) and not isinstance(exception, GroupError):
