@@ -450,13 +450,14 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
             loop.group.reset()
             loop.group.has_failed = False
     numbers = loop.components["own-state"].numbers if own else None
+    optimizer = getattr(loop, "optimizer", None)  # None where the run could not begin
     return {
         **facts(loop),
         "error": error,
         "own": numbers,
-        "optimizer": whole(loop.optimizer.state_dict()["state"]),
+        "optimizer": whole(optimizer.state_dict()["state"]) if optimizer else None,
         "averages": whole(dict(loop.components["ema"].state_dict())) if is_rich else None,
-        "rate": loop.optimizer.param_groups[0]["lr"],
+        "rate": optimizer.param_groups[0]["lr"] if optimizer else None,
         "draw": float(torch.rand(())),
         "warnings": [str(each.message) for each in caught],
     }
