@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ttl_core.logger import Logger
     from ttl_core.loop import TrainTestLoop
     from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
+    from ttl_core.shards import distributed_like, local_part, whole_tensor
     from ttl_core.state.format import check_state
     from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.rank_batches import RankBatches
@@ -71,16 +72,19 @@ __all__ = [
     "arrange",
     "bundle",
     "check_state",
+    "distributed_like",
     "from_config",
     "hookimpl",
     "hookspec",
     "likely_mode",
+    "local_part",
     "map_nested",
     "missing_metric_error",
     "optimizer_parameters",
     "sample_generator",
     "to_device",
     "use",
+    "whole_tensor",
 ]
 
 _HOMES = {
@@ -98,16 +102,19 @@ _HOMES = {
     "arrange": "components.arrange",
     "bundle": "components.bundles",
     "check_state": "state.format",
+    "distributed_like": "shards",
     "from_config": "discovery.configuration",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "likely_mode": "monitor",
+    "local_part": "shards",
     "map_nested": "batches",
     "missing_metric_error": "monitor",
     "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
     "to_device": "batches",
     "use": "discovery.spec",
+    "whole_tensor": "shards",
 }
 
 

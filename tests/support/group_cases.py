@@ -6,7 +6,15 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchmetrics.classification import BinaryAccuracy
 
-from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
+from ttl_core import (
+    LoopComponent,
+    SeededSampler,
+    TrainTestLoop,
+    local_part,
+    map_nested,
+    use,
+    whole_tensor,
+)
 
 
 class TokenWeights(LoopComponent):
@@ -47,8 +55,32 @@ def numbered(n):
     return TensorDataset(inputs, torch.zeros(n, 1))
 
 
-def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True, lr=0.1):
-    """Return a loop whose first component is ddp."""
+_parallel = "ddp"
+_sgd = functools.partial(torch.optim.SGD, momentum=0.9)
+
+
+def under(parallel, function, *arguments):
+    """Return what a function returns with another first component in the loops that it makes."""
+    global _parallel
+    before, _parallel = _parallel, parallel
+    try:
+        return function(*arguments)
+    finally:
+        _parallel = before
+
+
+def make_loop(
+    *components,
+    n=22,
+    batch_size=6,
+    model=None,
+    loss=None,
+    valid=True,
+    lr=0.1,
+    optimizer=_sgd,
+    scheduler=None,
+):
+    """Return a loop whose first component is ddp, or what `under` was given."""
     torch.manual_seed(1)
     if model is None:
         model = torch.nn.Sequential(
@@ -58,11 +90,12 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
     return TrainTestLoop(
         model,
         [
-            "ddp",
+            _parallel if isinstance(_parallel, str) else use("fsdp", **_parallel),
             use(
                 "supervised",
                 loss_func=loss or torch.nn.BCEWithLogitsLoss(),
-                optimizer=functools.partial(torch.optim.SGD, lr=lr, momentum=0.9),
+                optimizer=functools.partial(optimizer, lr=lr),
+                scheduler=scheduler,
                 device="cpu",
             ),
             *components,
@@ -72,10 +105,19 @@ def make_loop(*components, n=22, batch_size=6, model=None, loss=None, valid=True
     )
 
 
+def whole(value):
+    """Return nested lists of numbers in place of tensors, of which each process has all."""
+
+    def numbers(item):
+        return whole_tensor(item).tolist() if isinstance(item, torch.Tensor) else item
+
+    return map_nested(numbers, value)
+
+
 def facts(loop):
     """Return what has to be the same: steps, metrics, and the model."""
     metrics = {name: float(value) for name, value in loop.metrics.items()}
-    weights = {name: value.tolist() for name, value in loop.model.state_dict().items()}
+    weights = whole(dict(loop.model.state_dict()))
     return {
         "steps": loop.global_step,
         "epochs": loop.epoch_num,
@@ -128,9 +170,46 @@ CASES = {
 }
 
 
+class Tied(torch.nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.last = torch.nn.Linear(3, 1)
+
+    def forward(self, inputs):
+        return self.last(self.second(self.first(inputs).tanh()))
+
+
+class KeepLogged(LoopComponent):
+    """What was logged last, as metrics."""
+
+    def on_log(self, loop, metrics, level):
+        if level == "batch":  # the loss is that of the part of a process
+            values = {name: float(value) for name, value in metrics.items() if "loss" not in name}
+            loop.metrics.update(values)
+
+
+MORE_CASES = {  # with what fails where parameters are shared out, unless it is prepared for that
+    "swa": lambda: make_loop(use("swa", start_epoch=2, lr=0.05), "metrics"),
+    "sam": lambda: make_loop("sam", "metrics", n=24),
+    "grad-monitor": lambda: make_loop(
+        KeepLogged(), use("grad-monitor", every=1, per_layer=True), n=24, valid=False
+    ),
+    "prefetch": lambda: make_loop("prefetch", "metrics"),
+    "tied weights": lambda: make_loop(use("ema", decay=0.6), "metrics", model=Tied()),
+    "activation-checkpointing": lambda: make_loop(
+        use("activation-checkpointing", modules=["0"]), "metrics"
+    ),
+}
+
+
 def train(name, n_epochs=4):
     """Train a case, and return its facts."""
-    loop = CASES[name]()
+    loop = (CASES | MORE_CASES)[name]()
     loop.train(n_epochs)
     return facts(loop)
 
@@ -339,15 +418,25 @@ class OwnState(LoopComponent):
         self.numbers = list(state["numbers"])
 
 
+def _halved_in_the_end(optimizer, n_steps):
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, n_steps)
+
+
 def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True, **options):
     """Train with checkpoints, and return what came of it, and the error that ended it."""
     components = [Draws()] if noise else []
     components += [OwnState()] if own else []
     components += [accuracy()] if options.pop("metrics", True) else []
+    is_rich = options.pop("rich", False)
     components += [use("checkpoint", directory=directory, **options)]
     components += [Fail(*fail)] if fail else []
     components += [Stop(*stop)] if stop else []
-    loop = make_loop(*components, n=19)
+    if is_rich:  # all that has state which is shared out
+        components.insert(0, use("ema", decay=0.6))
+        rich = {"optimizer": torch.optim.Adam, "scheduler": _halved_in_the_end}
+    else:
+        rich = {}
+    loop = make_loop(*components, n=19, **rich)
     error = None
     import warnings
 
@@ -361,10 +450,14 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
             loop.group.reset()
             loop.group.has_failed = False
     numbers = loop.components["own-state"].numbers if own else None
+    optimizer = getattr(loop, "optimizer", None)  # None where the run could not begin
     return {
         **facts(loop),
         "error": error,
         "own": numbers,
+        "optimizer": whole(optimizer.state_dict()["state"]) if optimizer else None,
+        "averages": whole(dict(loop.components["ema"].state_dict())) if is_rich else None,
+        "rate": optimizer.param_groups[0]["lr"] if optimizer else None,
         "draw": float(torch.rand(())),
         "warnings": [str(each.message) for each in caught],
     }
@@ -373,3 +466,177 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
 def saved_with(directory, options):
     """Call `saved` with options."""
     return saved(directory, **options)
+
+
+class KeepPending(LoopComponent):
+    """What is pending at the end of each epoch, in the state of the group."""
+
+    def __init__(self):
+        self.pending = []
+
+    def on_safe_point(self, loop):
+        if not loop.is_training:
+            state = loop.state_dict(of_group=True)
+            self.pending.append(state["components"]["grad-accumulation"].get("gradients", []))
+
+
+def pending_of_a_stream():
+    """Return the gradients that are pending between epochs of data without a length."""
+    keep = KeepPending()
+    loop = make_loop(use("grad-accumulation", every=3), keep, valid=False)
+    lines = Lines()
+    lines.set_rank(0, 1)
+    loop.train_data = DataLoader(lines, 6 // loop.group.size)
+    loop.train(4)
+    pending = whole(keep.pending) if loop.group.is_main else None  # others have parts
+    return {"pending": pending, **facts(loop)}
+
+
+class ShardInOne(LoopComponent):
+    """A state with a distributed tensor in one process only."""
+
+    def __init__(self):
+        self.parameter = None
+
+    def on_train_begin(self, loop):
+        self.parameter = next(loop.model.parameters()).detach()
+        self.is_main = loop.group.is_main
+
+    def state_dict(self):
+        return {"tensor": self.parameter if self.is_main else None}
+
+    def load_state_dict(self, state):
+        """Keep nothing."""
+
+
+def other_shards(directory):
+    """Return the error of a checkpoint of it."""
+    loop = make_loop(ShardInOne(), use("checkpoint", directory=directory), valid=False)
+    try:
+        loop.train(1)
+    except Exception as error:
+        loop.group.has_failed = False
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def keys_and_parameters():
+    """Return whether the names in a model stay, and how many of its parameters are here."""
+    loop = make_loop(valid=False)
+    names = list(loop.model.state_dict())
+    loop.train(1)
+    n_here = sum(local_part(parameter).numel() for parameter in loop.model.parameters())
+    return names == list(loop.model.state_dict()), n_here
+
+
+def skipped(every, n_epochs=2):
+    """Return what is left of a run whose loss is not finite in batches that do not step."""
+    loop = make_loop(
+        NanInOne(),
+        use("grad-accumulation", every=every),
+        use("nan-guard", action="skip"),
+        use("grad-clip", max_norm=0.5),
+        "metrics",
+    )
+    loop.train(n_epochs)
+    return loop.components["nan-guard"].n_skipped, loop.global_step, facts(loop)["weights"]
+
+
+class Overflow(LoopComponent):
+    """A gradient that is infinite in the part of one process."""
+
+    def on_backward_pass(self, loop):
+        if loop.group.rank == 1 and loop.batch_num == 1:
+            with torch.no_grad():
+                local_part(next(loop.model.parameters()).grad).fill_(torch.inf)
+
+
+def overflown():
+    """Return the steps and the weights of a run in which a gradient overflows in one process."""
+    loop = make_loop(Overflow(), use("amp", dtype="fp16", init_scale=8.0), valid=False)
+    loop.train(2)
+    return loop.global_step, loop.metrics["train/skipped-steps"], facts(loop)["weights"]
+
+
+class CountPasses(LoopComponent):
+    """The number of forward passes and of batches in evaluation."""
+
+    def on_train_begin(self, loop):
+        self.n_passes = self.n_batches = 0
+
+    on_test_begin = on_train_begin
+
+    def on_epoch_begin(self, loop):
+        if not loop.is_training:
+            self.handle = loop.model.register_forward_hook(self._count)
+
+    def _count(self, *_):
+        self.n_passes += 1
+
+    def on_batch_end(self, loop):
+        self.n_batches += not loop.is_training
+
+    def on_epoch_end(self, loop):
+        if not loop.is_training:
+            self.handle.remove()
+
+
+class UnevenLines(torch.utils.data.IterableDataset):
+    """A stream of which the main process has no sample, and the last one all."""
+
+    def set_rank(self, rank, size):
+        self.is_last = rank + 1 == size
+
+    def __iter__(self):
+        return iter([*dataset(12)] if getattr(self, "is_last", True) else [])
+
+
+def passes(name):
+    """Return the metrics of a test, and how many batches and forward passes there were."""
+    data = dataset(13)
+    tested = {
+        "uneven": lambda: DataLoader(data, 4),
+        "list": lambda: [data[:4], data[4:8], data[8:]],
+        "less than one each": lambda: DataLoader(dataset(1), 4),
+        "a stream": lambda: DataLoader(UnevenLines(), 4),
+    }[name]()
+    count = CountPasses()
+    loop = make_loop(accuracy(), count)
+    loop.test(tested)
+    metrics = {name: float(value) for name, value in loop.metrics.items()}
+    counts = count.n_batches, count.n_passes
+    loop.train(1)  # the parameters are the shared out ones again
+    return {**facts(loop), "metrics": metrics, "counts": counts}
+
+
+def predicted():
+    """Return how many scores each process has predicted."""
+    loop = make_loop()
+    return sum(len(scores) for scores in loop.predict(DataLoader(dataset(13), 4)))
+
+
+def refused_optimizer():
+    """Return the error of an optimizer that exists before the model is sharded."""
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loop = make_loop(model=model, valid=False)
+    loop.components["supervised"] = use(
+        "supervised", loss_func=torch.nn.MSELoss(), optimizer=optimizer
+    )
+    try:
+        loop.train(1)
+    except ValueError as error:
+        loop.group.has_failed = False
+        return str(error)
+    return ""
+
+
+def refused_argument():
+    """Return the error of a run whose model cannot be sharded so."""
+    loop = make_loop(valid=False)
+    try:
+        loop.train(1)
+    except ValueError as error:
+        loop.group.has_failed = False
+        return str(error)
+    return ""

@@ -13,6 +13,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ttl_core.errors import StateError
+from ttl_core.shards import is_sharded
 from ttl_core.state.snapshot import is_plain
 
 _PLAIN = {type(None), bool, float, complex, str}
@@ -69,7 +70,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_accepted(value: Any) -> bool:
-    if _is_plain(value):
+    if _is_plain(value) or is_sharded(value):  # the latter are whole ones in the state of a group
         return True
     if isinstance(value, torch.Tensor) and (is_lazy(value) or value.is_meta):
         return False  # the latter could be saved, but has no values

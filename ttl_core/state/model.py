@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from ttl_core.errors import StateError
+from ttl_core.shards import distributed_like, is_sharded
 from ttl_core.state.protocol import State
 from ttl_core.state.snapshot import is_plain, snapshot
 
@@ -54,9 +56,21 @@ def load_model(model: torch.nn.Module, saved: State) -> None:
     """
     _replace_unusual_buffers(model, saved)
     try:
-        model.load_state_dict(saved)
+        model.load_state_dict(_distributed_as(model, saved))
     except RuntimeError as error:
         raise StateError(f"the model does not fit the state: {error}") from error
+
+
+def _distributed_as(model: torch.nn.Module, saved: State) -> State:
+    """Return the state of a model, distributed over processes where the model is."""
+    own = model.state_dict()
+    sharded = [name for name in saved if is_sharded(own.get(name)) or is_sharded(saved[name])]
+    if not sharded:
+        return saved
+    placed = copy.copy(saved)  # with the versions of modules
+    for name in sharded:
+        placed[name] = distributed_like(saved[name], own[name])
+    return placed
 
 
 def _replace_unusual_buffers(model: torch.nn.Module, saved: State) -> None:

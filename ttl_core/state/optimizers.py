@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ttl_core.arguments import describe
 from ttl_core.errors import StateError
+from ttl_core.shards import distributed_like, is_sharded
 from ttl_core.state.protocol import State
 
 # -- when a state is taken ------------------------------------------------------------------
@@ -164,6 +165,7 @@ def load_optimizer(
         for parameter, requires_grad in zip(members, group["requires_grad"], strict=True):
             parameter.requires_grad_(requires_grad)
         optimizer.add_param_group({"params": members})
+    saved = _distributed_as(optimizer, saved)
     optimizer.load_state_dict(saved)
     _check_usable(optimizer)
     _restore_types(optimizer, saved, model, weights)
@@ -181,6 +183,24 @@ def memory_of(value: Any) -> State | None:
     is_own = cls.state_dict is base.state_dict and cls.load_state_dict is base.load_state_dict
     hooks = value._optimizer_load_state_dict_pre_hooks, value._optimizer_state_dict_post_hooks
     return value.state_dict() if is_own and not any(hooks) else None
+
+
+def _distributed_as(optimizer: Optimizer, saved: State) -> State:
+    """Return the state of an optimizer, distributed over processes where its parameters are."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    keys = [key for group in saved.get("param_groups", ()) for key in group["params"]]
+    states = saved.get("state", {})
+    placed = {
+        key: {
+            name: distributed_like(value, parameter)
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            else value
+            for name, value in states[key].items()
+        }
+        for key, parameter in zip(keys, own, strict=False)
+        if key in states and is_sharded(parameter) and isinstance(states[key], dict)
+    }
+    return {**saved, "state": {**states, **placed}} if placed else saved
 
 
 def _check_usable(optimizer: Optimizer) -> None:

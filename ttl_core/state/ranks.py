@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import itertools
 import warnings
-from collections.abc import Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,13 +16,16 @@ import torch
 from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.group import Group
+from ttl_core.shards import is_sharded, whole_tensor
 from ttl_core.state.protocol import State
 
 
 def state_of_group(state: State, group: Group) -> State:
     """Return the state of the main process with what differs in the others.
 
-    Model, optimizers and schedulers are the same in all of them. All processes have to call this.
+    Model, optimizers and schedulers are the same in all of them, but for tensors of which each
+    process has a part. Those are whole ones, on the CPU, in the state that the main process gets;
+    in others they stay as they are. All processes have to call this.
 
     Args:
         state: the state of this process.
@@ -27,11 +33,13 @@ def state_of_group(state: State, group: Group) -> State:
     """
     if group.size == 1:
         return state
-    own = _own_parts(state)
-    digests = {name: _digest(part) for name, part in own.items()}
+    _check_same_shards(state, group)
+    digests = {name: _digest(part) for name, part in _own_parts(state).items()}
     main = group.broadcast(digests)
-    differing = {name: part for name, part in own.items() if digests[name] != main.get(name)}
-    ranks = group.gather({} if group.is_main else differing)
+    differing = {name for name, digest in digests.items() if digest != main.get(name)}
+    state = _with_whole_tensors(state, None if group.is_main else differing)
+    parts = {name: part for name, part in _own_parts(state).items() if name in differing}
+    ranks = group.gather({} if group.is_main else parts)
     return {**state, "group": {"size": group.size, "ranks": ranks}}
 
 
@@ -106,5 +114,70 @@ def _replaced(state: State, parts: Mapping[str, Any]) -> State:
 
 def _digest(part: Any) -> bytes:
     stream = io.BytesIO()
-    torch.save(part, stream)
+    # what of a tensor another process has is no difference
+    torch.save(_with_shards(part, lambda tensor: (tensor.shape, str(tensor.dtype))), stream)
     return hashlib.blake2b(stream.getbuffer()).digest()
+
+
+# -- tensors of which each process has a part -----------------------------------------------
+
+
+def _check_same_shards(state: State, group: Group) -> None:
+    """Check that all processes have parts of the same tensors, as they put them together in turn.
+
+    Raises:
+        StateError: they have not.
+    """
+    own = [(path, tuple(tensor.shape)) for path, tensor in _shards(state, "")]
+    several = group.gather(own)
+    for rank, others in enumerate(several):
+        if others != several[0]:
+            pairs = itertools.zip_longest(several[0], others)
+            first, other = next(pair for pair in pairs if pair[0] != pair[1])
+            raise StateError(
+                "the state of a group holds tensors of which each process has a part, but they "
+                f"are not the same in all: the main process has {first}, and rank {rank} has "
+                f"{other}. A component keeps such a tensor in some of the processes only"
+            )
+
+
+def _shards(value: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if is_sharded(value):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _shards(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _shards(item, f"{path}.{i}")
+
+
+def _with_whole_tensors(state: State, kept: Collection[str] | None) -> State:
+    """Return a state with whole tensors in the parts that are kept; None for all parts."""
+
+    def whole(part: Any, name: str) -> Any:
+        def function(tensor: torch.Tensor) -> Any:
+            result = whole_tensor(tensor.detach())  # also where it is not kept: others need it
+            return result.to("cpu") if kept is None or name in kept else tensor
+
+        return _with_shards(part, function)
+
+    components = {n: whole(part, f"components.{n}") for n, part in state["components"].items()}
+    return {
+        **{name: whole(part, name) for name, part in state.items() if name != "components"},
+        "components": components,
+    }
+
+
+def _with_shards(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """Return a nested value with a function applied to each tensor of which there are parts."""
+    if is_sharded(value):
+        return function(value)
+    if type(value) in (dict, OrderedDict):
+        result = copy.copy(value)  # with the versions of modules, in the state of a model
+        for key, item in value.items():
+            result[key] = _with_shards(item, function)
+        return result
+    if type(value) in (list, tuple):
+        return type(value)([_with_shards(item, function) for item in value])
+    return value

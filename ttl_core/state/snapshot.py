@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from ttl_core.shards import is_sharded
+
 
 def snapshot(state: Any, out: Any = None) -> Any:
     """Return a copy of a state that further training does not change, with tensors on the CPU.
@@ -60,7 +62,7 @@ def snapshot(state: Any, out: Any = None) -> Any:
 def is_plain(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is one block of memory with strides."""
     is_dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
-    return is_dense and not tensor.is_meta
+    return is_dense and not (tensor.is_meta or is_sharded(tensor))
 
 
 def _copy_of(tensor: torch.Tensor, out: object) -> torch.Tensor:

@@ -5,6 +5,7 @@ import datetime
 import group_cases
 import pytest
 import torch
+from group_equality import forget_the_stop
 from process_groups import in_group
 
 
@@ -66,16 +67,6 @@ def test_another_number_of_processes_resumes(tmp_path, sizes, every):
         assert whole["steps"] == facts["steps"]
         for name, value in whole["weights"].items():
             assert torch.allclose(torch.tensor(value), torch.tensor(facts["weights"][name]), 1e-5)
-
-
-def forget_the_stop(directory):
-    """Remove checkpoints of a stopped run: a run does not resume from there."""
-    for path in sorted(directory.glob("0*"))[::-1]:
-        if not torch.load(path / "state.pt", weights_only=True)["position"]["is_stopped"]:
-            return
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
 
 
 def test_state_that_differs_by_process_is_not_dropped_silently(tmp_path):

@@ -11,3 +11,8 @@ class TestDdp(ComponentConformance):
 
     def make_components(self):
         return [Step(), "ddp"]
+
+
+class TestFsdp(TestDdp):
+    def make_components(self):
+        return [Step(), "fsdp"]

@@ -4,56 +4,25 @@ import itertools
 
 import group_cases
 import pytest
+from group_equality import check_same, facts_alone
 from process_groups import in_group
 
 NAMES = [*group_cases.CASES]
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """The facts of each case in one process, computed when they are asked for."""
-    found = {}
-
-    def facts(name):
-        if name not in found:
-            found[name] = group_cases.train(name)
-        return found[name]
-
-    return facts
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_come_to_the_same_as_one(name, alone):
+def test_two_processes_come_to_the_same_as_one(name):
     """Steps, metrics and weights are those of one process, with every first-party component."""
     tolerance = 0.02 if name == "amp" else 2e-6
-    check_same(alone(name), in_group(2, group_cases.train, name), tolerance)
+    check_same(facts_alone(name), in_group(2, group_cases.train, name), tolerance)
 
 
-def test_four_processes_come_to_the_same_as_one(alone):
+def test_four_processes_come_to_the_same_as_one():
     """Also where some have no sample of the last batch."""
     names = ["alone", "a part of no sample", "accumulation with weights", "all"]
     several = in_group(4, group_cases.train_all, names)
     for name in names:
-        check_same(alone(name), [facts[name] for facts in several], 2e-6)
-
-
-def check_same(alone, several, tolerance):
-    """Check the facts of each process against those of one process."""
-    for facts in several:
-        assert alone["steps"] == facts["steps"]
-        assert (alone["epochs"], alone["stopped"]) == (facts["epochs"], facts["stopped"])
-        assert pytest.approx(alone["metrics"], rel=tolerance, abs=tolerance) == facts["metrics"]
-        for name, value in alone["weights"].items():
-            assert pytest.approx(flat(value), rel=tolerance, abs=tolerance) == flat(
-                facts["weights"][name]
-            )
-    for facts in several[1:]:  # to the bit
-        assert several[0] == facts
-
-
-def flat(value):
-    """Return the numbers in nested lists."""
-    return [each for one in value for each in flat(one)] if isinstance(value, list) else [value]
+        check_same(facts_alone(name), [facts[name] for facts in several], 2e-6)
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(24, 6), (19, 6), (9, 4)])

@@ -12,7 +12,7 @@ import torch
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.reading import read_checkpoint
-from ttl_core import RunError, StateError
+from ttl_core import RunError, StateError, distributed_like
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -82,7 +82,7 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
         )
     _, state = _read(path)
     try:
-        loop.model.load_state_dict(weights_of(state))
+        loop.model.load_state_dict(_distributed(weights_of(state), loop.model))
     except RuntimeError as error:
         raise StateError(f"the model does not fit {path}: {error}") from error
     averages = averages_of(state)
@@ -90,6 +90,17 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
         # else validation would replace what was loaded by the averages of the last step
         loop.components[_AVERAGING].load_state_dict(averages)
     return path
+
+
+def _distributed(weights: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
+    """Return weights that are distributed over processes where those of a model are."""
+    own = model.state_dict()
+    return {
+        name: distributed_like(value, own[name])
+        if isinstance(value, torch.Tensor) and isinstance(own.get(name), torch.Tensor)
+        else value
+        for name, value in weights.items()
+    }
 
 
 def export(path: Path, target: Path) -> None:

@@ -9,11 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.finite import is_finite
 from ttl_checkpoint.manifest import describe
 from ttl_checkpoint.retention import outdated
 from ttl_checkpoint.store import Store
+from ttl_core import local_part, map_nested
 from ttl_core.arguments import user_stacklevel
 
 if TYPE_CHECKING:
@@ -136,8 +139,13 @@ class Writer:
             self._announce(loop, pending.result)
 
     def save_crash(self, loop: TrainTestLoop, **about: Any) -> None:
-        """Write the state of a loop that has failed, to inspect; no run resumes from it."""
+        """Write the state of a loop that has failed, to inspect; no run resumes from it.
+
+        Of tensors of which each process has a part it has that of this one, as the others are
+        elsewhere.
+        """
         state = {**loop.state_dict(copy=False, allow_unsafe=True), "position": None}
+        state = map_nested(lambda v: local_part(v) if isinstance(v, torch.Tensor) else v, state)
         manifest = describe(loop, state, reason="exception", **about)
         if loop.group.size > 1:
             manifest["rank"] = loop.group.rank

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch.nn.parameter import is_lazy
 
-from ttl_core import LoopComponent, RunError, hookimpl, optimizer_parameters
+from ttl_core import LoopComponent, RunError, hookimpl, local_part, optimizer_parameters
 from ttl_core.arguments import one_of, whole_number
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class NanGuard(LoopComponent):
             for name, parameter in self._parameters:
                 if parameter.grad is not None:
                     names.append(name)
-                    tensors.append(parameter.grad)
+                    tensors.append(local_part(parameter.grad))
         loss = getattr(loop, "loss", None)
         if isinstance(loss, torch.Tensor):
             names.append(_LOSS)
@@ -236,8 +236,8 @@ def _largest_values(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return the largest absolute value of each tensor, not finite where one in it is not."""
     try:
         return torch.stack(torch._foreach_norm(tensors, math.inf))
-    except RuntimeError:  # some are sparse, or they are on several devices
+    except RuntimeError:  # some are sparse or empty, or they are on several devices
         dense = (t.coalesce().values() if t.is_sparse else t for t in tensors)
-        # an empty one, such as that of unused rows, has no largest value
+        # an empty one, as of unused rows or of the part of a process, has no largest value
         norms = [torch.linalg.vector_norm(t, math.inf) if t.numel() else t.sum() for t in dense]
         return torch.stack([norm.to(norms[0].device, non_blocking=True) for norm in norms])

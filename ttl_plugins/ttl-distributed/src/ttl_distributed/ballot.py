@@ -65,7 +65,7 @@ class Ballot:
         size = self._group.size
         if n_stepping not in (0, size) or steps != size * loop.global_step:
             raise GroupError(
-                f"ddp: the processes disagree in batch {loop.batch_num} of epoch "
+                f"ttl-distributed: the processes disagree in batch {loop.batch_num} of epoch "
                 f"{loop.epoch_num}: {int(n_stepping)} of {size} make a step after it, and the mean "
                 f"of their global_step is {steps / size:g}, where that of rank "
                 f"{self._group.rank} is {loop.global_step}. A component decides by what only its "

@@ -141,7 +141,7 @@ def _check_loader(loop: TrainTestLoop, loader: DataLoader[Any], size: int) -> No
     Raises:
         ArgumentError: they do not.
     """
-    what = f"ddp: the {loop.epoch_desc} data are a {type(loader).__name__}"
+    what = f"ttl-distributed: the {loop.epoch_desc} data are a {type(loader).__name__}"
     if isinstance(loader.dataset, IterableDataset) or isinstance(loader, Stateful):
         raise _cannot_be_shared(loop, loader)
     if loader.batch_sampler is None:
@@ -153,8 +153,8 @@ def _check_loader(loop: TrainTestLoop, loader: DataLoader[Any], size: int) -> No
     sampler: Any = loader.sampler if type(own) is BatchSampler else own
     if isinstance(sampler, DistributedSampler):
         raise ArgumentError(
-            f"{what} whose DistributedSampler has taken the part of this process already. ddp "
-            f"shares out each batch by itself: write {_LINE}"
+            f"{what} whose DistributedSampler has taken the part of this process already. Each "
+            f"batch is shared out by itself: write {_LINE}"
         )
     is_seeded = all(hasattr(sampler, name) for name in ("seed", "epoch", "set_epoch"))
     if not is_seeded and not isinstance(sampler, SequentialSampler):
@@ -175,7 +175,7 @@ def _cannot_be_shared(loop: TrainTestLoop, data: Any) -> ArgumentError:
     if isinstance(data, DataLoader):
         what += f" over a {type(data.dataset).__name__}"
     return ArgumentError(
-        f"ddp: the {loop.epoch_desc} data are {what}, of which it is not known how processes share "
-        f"them. Write {_LINE}; or give the data, or their dataset, a method set_rank(rank, size), "
-        "after which they yield the part of that process"
+        f"ttl-distributed: the {loop.epoch_desc} data are {what}, of which it is not known how "
+        f"processes share them. Write {_LINE}; or give the data, or their dataset, a method "
+        "set_rank(rank, size), after which they yield the part of that process"
     )

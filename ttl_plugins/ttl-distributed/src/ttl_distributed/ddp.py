@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-from collections.abc import Generator
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 
-from ttl_core import Group, GroupError, LoopComponent, RunError, hookimpl
 from ttl_core.arguments import number
-from ttl_distributed.ballot import Ballot
-from ttl_distributed.data import Share
-from ttl_distributed.environment import place_in
-from ttl_distributed.failures import explaining_failures, record_failure
-from ttl_distributed.group import ProcessGroup, join
+from ttl_distributed.base import Calls, DataParallel
+from ttl_distributed.failures import explaining_failures
+from ttl_distributed.group import ProcessGroup
 from ttl_distributed.parallel import NO_BUFFERS, Parallel, trained_parameters
-from ttl_distributed.random_streams import fork_random_streams
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-_log = logging.getLogger(__name__)
 
-
-class Ddp(LoopComponent):
+class Ddp(DataParallel):
     """Training on several devices, in processes that torchrun has started, by torch's DDP.
 
     The processes share out each batch of the data: its size is that of all of them together, so
@@ -57,8 +49,8 @@ class Ddp(LoopComponent):
         1
     """
 
+    entry_point = "ddp"
     conflicts = "fsdp"
-    only_once = True
 
     def __init__(
         self,
@@ -69,199 +61,38 @@ class Ddp(LoopComponent):
         static_graph: bool = False,
         bucket_cap_mb: float = 25.0,
     ) -> None:
-        self.timeout = number("timeout", timeout, above=0)
-        self.first_timeout = number("first_timeout", first_timeout, above=0)
+        super().__init__(timeout, first_timeout)
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.bucket_cap_mb = number("bucket_cap_mb", bucket_cap_mb, above=0)
-        self._place = place_in()
-        self._group: ProcessGroup | None = None
         self._parallel: Parallel | None = None
-        self._ballot: Ballot | None = None
-        self._has_news = self._has_voted = self._has_forked = False
-        self._is_model_checked = self._has_short_timeout = False
-        is_initialized = dist.is_available() and dist.is_initialized()
-        if self._place is None and not is_initialized:  # so that no hook is called
-            for point in [*vars(type(self))]:
-                if point.startswith(("on_", "around_")):
-                    setattr(self, point, getattr(super(), point))
-
-    def join_group(self) -> Group | None:
-        """Return the processes that torchrun has started; None where it has started none."""
-        self._group = join(self._place, self.first_timeout)
-        if self._group is not None and not hasattr(self, "_share"):
-            self._share = Share(self._group)
-        return self._group
-
-    # -- runs -------------------------------------------------------------------------------
-
-    @hookimpl(wrapper=True, tryfirst=True)
-    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Leave nothing of a run behind; record a failure for the other processes."""
-        if self._group is None:
-            return (yield)
-        self._group.reset()
-        try:
-            return (yield)
-        except BaseException as exception:
-            self._group.has_failed = True
-            if isinstance(exception, Exception) and not isinstance(exception, GroupError):
-                exception.add_note(
-                    f"ttl: in rank {self._group.rank} of {self._group.size}, on "
-                    f"{socket.gethostname()}"
-                )
-                record_failure(exception, self._group.rank)
-            raise
-        finally:
-            self._parallel = self._ballot = None
-            self._has_news = False
-            self._group.reset()
-
-    @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have begun
-    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Continue with random numbers of this process's own; agree on a request to stop."""
-        result = yield
-        if self._group is not None:
-            if not self._has_forked:
-                self._has_forked = True
-                self._group.broadcast_tensors(_all_tensors(loop.model))
-                fork_random_streams(self._group.rank)
-            self._agree(loop, self._group)
-        return result
-
-    # -- epochs -----------------------------------------------------------------------------
-
-    @hookimpl(wrapper=True, tryfirst=True)
-    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Share out the data of an epoch, until it ends."""
-        if self._group is None:
-            return (yield)
-        outer = self._ballot, self._has_voted, self._has_news
-        self._ballot, self._has_voted, self._has_news = None, False, False
-        try:
-            with self._share.of_epoch():
-                if loop.is_predicting:  # on_epoch_begin does not fire in it
-                    self._share.apply(loop)
-                return (yield)
-        finally:
-            self._ballot, self._has_voted, self._has_news = outer
-
-    @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
-    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Share out the data; in evaluation, give all processes the buffers of the main one.
-
-        Raises:
-            ArgumentError: it is not known how processes share these data.
-        """
-        if self._group is None:
-            return
-        self._share.apply(loop)
         self._is_model_checked = False
-        if not loop.is_training:
-            self._group.broadcast_tensors([*loop.model.buffers()])
 
-    # -- batches ----------------------------------------------------------------------------
+    def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
+        group.broadcast_tensors([*loop.model.parameters(), *loop.model.buffers()])
 
-    @hookimpl(tryfirst=True)
-    def on_batch_begin(self, loop: TrainTestLoop) -> None:
-        """Let a batch that belongs to other processes count nothing."""
-        self._has_voted = False
-        if self._group is not None and loop.is_training and self._share.is_padding(loop.batch_num):
-            loop.batch_size = 0
+    def _leave(self, loop: TrainTestLoop) -> None:
+        self._parallel = None
 
-    @hookimpl(wrapper=True, tryfirst=True)
-    def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Compute the forward pass through DDP, in training."""
-        if self._group is None or not loop.is_training:
-            return (yield)
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
+        self._is_model_checked = False
+
+    @contextlib.contextmanager
+    def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
+        """Compute the forward pass through DDP."""
         model = loop.model
         loop.model = parallel = self._prepared(model)
         # what its no_sync() sets, as gradients are needed in batches that step only
         parallel.require_backward_grad_sync = loop.is_stepping
-        n_calls = parallel.n_calls
+        parallel.calls = Calls()
         try:
-            with explaining_failures("the forward pass"):
-                result = yield
+            yield parallel.calls
         finally:
             loop.model = model
-        if parallel.n_calls == n_calls:
-            raise RunError(
-                f"ddp: no component has called loop.model(...) in on_forward_pass of training "
-                f"batch {loop.batch_num}, so the gradients of the processes would not be averaged. "
-                "Call the model as a whole, not a module in it"
-            )
-        if not self._has_voted:  # else this is recompute()
-            self._has_voted = True
-            if self._share.is_padding(loop.batch_num):
-                loop.batch_size = 0
-            self._ballot = Ballot(self._group, loop, loop.batch_size)
-        return result
 
-    @hookimpl(wrapper=True, tryfirst=True)  # outermost: others see the weight of all processes
-    def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Weight the loss of this process, so that the mean of gradients is that of all samples.
-
-        Raises:
-            GroupError: another process has failed, or is in another batch.
-        """
-        if self._group is None or self._ballot is None or self._parallel is None:
-            return (yield)
-        total, self._has_news = self._ballot.result(loop)
-        self._ballot = None
-        weight, loss = loop.batch_size, loop.loss
-        if isinstance(total, torch.Tensor):
-            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
-            loop.loss = loss * share.to(loss.dtype)
-        elif float(weight) == 0:
-            loop.loss = self._parallel.nothing()
-        elif (share := float(weight) * self._group.size / total) != 1:
-            loop.loss = loss * share
-        loop.batch_size = total
-        try:
-            with explaining_failures("the backward pass"):
-                result = yield
-        finally:
-            loop.loss, loop.batch_size = loss, weight
-        if loop.is_stepping:
-            self._group.broadcast_tensors([*loop.model.buffers()])
-        return result
-
-    def on_optim_step(self, loop: TrainTestLoop) -> None:
-        """Wait less long for other processes from the first step on."""
-        if not self._has_short_timeout and self._group is not None:
-            self._has_short_timeout = True
-            self._group.set_timeout(self.timeout)
-
-    # -- safe points ------------------------------------------------------------------------
-
-    @hookimpl(wrapper=True, tryfirst=True)
-    def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Tell what processes have announced; stop, where all have agreed to."""
-        group = self._group
-        if group is None:
-            return (yield)
-        in_epoch = loop.is_training
-        if not in_epoch or self._has_news:  # both are the same in all processes
-            self._has_news = False
-            group.exchange()
-        result = yield
-        group.announced.clear()
-        if in_epoch:
-            self._stop_if_agreed(loop, group)
-        else:
-            self._agree(loop, group)
-        return result
-
-    def _agree(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
-        """Stop at once, where a process has asked for it."""
-        group.exchange()
-        self._stop_if_agreed(loop, group)
-
-    def _stop_if_agreed(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
-        if group.agreed_cause is not None:
-            loop.stop()
-
-    # -- the model --------------------------------------------------------------------------
+    def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
+        assert self._parallel is not None
+        return self._parallel.nothing()
 
     def _prepared(self, model: torch.nn.Module) -> Parallel:
         """Return the model within DDP, made again where other parameters are trained."""
@@ -291,7 +122,3 @@ class Ddp(LoopComponent):
             parallel.trained = trained
             self._parallel = parallel
         return parallel
-
-
-def _all_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
-    return [*model.parameters(), *model.buffers()]

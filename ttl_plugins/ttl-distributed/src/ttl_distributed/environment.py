@@ -47,20 +47,20 @@ def place_in(variables: Mapping[str, str] = os.environ) -> Place | None:
     if missing:
         there = ", ".join(f"{n}={variables[n]}" for n in _NAMES if variables.get(n))
         raise RunError(
-            f"ddp: the environment has {there}, but not {', '.join(missing)}, so it is not known "
-            "which processes train together. Start the script by torchrun, which sets all of them, "
-            "or unset these to train in one process"
+            f"ttl-distributed: the environment has {there}, but not {', '.join(missing)}, so it is "
+            "not known which processes train together. Start the script by torchrun, which sets "
+            "all of them, or unset these to train in one process"
         )
     numbers = {name: variables[name] for name in _NUMBERS}
     if not all(value.isascii() and value.isdigit() for value in numbers.values()):
         raise RunError(
-            f"ddp: {', '.join(f'{n}={v!r}' for n, v in numbers.items())} have to be whole numbers. "
-            "Start the script by torchrun, which sets them"
+            f"ttl-distributed: {', '.join(f'{n}={v!r}' for n, v in numbers.items())} have to be "
+            "whole numbers. Start the script by torchrun, which sets them"
         )
     place = Place(*(int(value) for value in numbers.values()))
     if not place.rank < place.size or not place.local_rank <= place.rank:
         raise RunError(
-            f"ddp: RANK={place.rank} and LOCAL_RANK={place.local_rank} do not fit "
+            f"ttl-distributed: RANK={place.rank} and LOCAL_RANK={place.local_rank} do not fit "
             f"WORLD_SIZE={place.size}: ranks count from 0. Start the script by torchrun"
         )
     return place

@@ -164,9 +164,9 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"ddp: rank {place.rank} of {place.size} could not join the group within {timeout:g} "
-            f"seconds: {error}. All processes have to be started, and to reach the address "
-            "MASTER_ADDR"
+            f"ttl-distributed: rank {place.rank} of {place.size} could not join the group within "
+            f"{timeout:g} seconds: {error}. All processes have to be started, and to reach the "
+            "address MASTER_ADDR"
         ) from error
     _joined = group = ProcessGroup(place.rank, place.size, device)
     atexit.register(_leave, group)
@@ -196,8 +196,8 @@ def _own_device(place: Place) -> torch.device:
         n = torch.accelerator.device_count()
         if place.local_rank >= n:
             raise RunError(
-                f"ddp: process {place.local_rank} of this machine has no device of its own, as "
-                f"there are {n}. Start torchrun with --nproc-per-node {n}"
+                f"ttl-distributed: process {place.local_rank} of this machine has no device of its "
+                f"own, as there are {n}. Start torchrun with --nproc-per-node {n}"
             )
         torch.accelerator.set_device_index(place.local_rank)
     return _device()

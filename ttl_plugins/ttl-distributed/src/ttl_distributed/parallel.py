@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from ttl_distributed.base import Calls
+
 _OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
 NO_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
 """The option of DDP by which it does not broadcast buffers, in this version of torch."""
@@ -17,16 +19,16 @@ class Parallel(DistributedDataParallel):
     """A model whose gradients are averaged over processes, with the attributes of the model.
 
     Attributes:
-        n_calls: how often its forward pass was computed.
+        calls: how often its forward pass was computed.
         trained: the parameters that get gradients.
     """
 
-    n_calls = 0
+    calls = Calls()
     trained: list[torch.nn.Parameter]
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Compute the forward pass of the model."""
-        self.n_calls += 1
+        self.calls.n += 1
         return super().forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import LoopComponent, hookimpl, whole_tensor
 from ttl_core.arguments import whole_number
 from ttl_monitors.step_hooks import before_each_step
 
@@ -140,4 +140,6 @@ def _norms(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
 
 def _on_one_device(norms: Sequence[torch.Tensor]) -> torch.Tensor:
     device = norms[0].device
-    return torch.stack([norm.to(device, non_blocking=True) for norm in norms])
+    if len({type(norm) for norm in norms}) > 1:  # a part of them is distributed
+        norms = [whole_tensor(norm) for norm in norms]
+    return whole_tensor(torch.stack([norm.to(device, non_blocking=True) for norm in norms]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Generator, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import number, whole_number
+from ttl_optim.copies import copied, state_like
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -123,14 +125,15 @@ class Ema(LoopComponent):
                 saved = self._loaded.get(f"module.{name}", average)
                 if saved.shape != average.shape or not _is_plain(average):
                     _replace(averaged.module, name, saved.to(average))
-            averaged.load_state_dict(self._loaded)
+            averaged.load_state_dict(state_like(self._loaded, averaged))
             self._list_averages(averaged)
             self._loaded = {}
 
     def _start_averaging(self, model: torch.nn.Module) -> AveragedModel:
         """Make the averages from the weights as they are now."""
         with _CopyAnyTensor():
-            self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+            make = partial(AveragedModel, multi_avg_fn=self._average, use_buffers=True)
+            self.averaged = copied(model, make)
         self.averaged.n_averaged += 1
         self._list_averages(self.averaged)
         return self.averaged
@@ -170,7 +173,7 @@ class Ema(LoopComponent):
         """Copy the model, where it has new tensors, and keep the averages of all others."""
         previous = self._averages
         with _CopyAnyTensor():
-            averaged.module = copy.deepcopy(model)
+            averaged.module = copied(model, copy.deepcopy)
         self._list_averages(averaged)
         kept = {
             name: average
@@ -213,7 +216,8 @@ class _Plan:
             elif name in buffers and not name.endswith(("running_mean", "running_var")):
                 self.perhaps_infinite.append((name, average))
             else:
-                names, group = groups.setdefault((average.device, average.dtype), ([], []))
+                key = average.device, average.dtype, type(average.data)  # that of a distributed one
+                names, group = groups.setdefault(key, ([], []))
                 names.append(name)
                 group.append(average)
         self.averaged = list(groups.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl, optimizer_parameters
+from ttl_core import LoopComponent, distributed_like, hookimpl, optimizer_parameters
 from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
@@ -187,5 +187,7 @@ class GradAccumulation(LoopComponent):
         self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+            parameter.grad = None
+            if gradient is not None:
+                parameter.grad = distributed_like(gradient, parameter).clone()
         self._loaded = {}

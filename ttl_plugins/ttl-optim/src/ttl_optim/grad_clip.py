@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters, whole_tensor
 from ttl_core.arguments import number
 
 if TYPE_CHECKING:
@@ -69,7 +69,11 @@ class GradClip(LoopComponent):
         if self.max_value is not None:
             clip_grad_value_(parameters, self.max_value)
         else:
-            loop.log({"grad-norm": clip_grad_norm_(parameters, self.max_norm, self.norm_type)})
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            # one number, also where each process has a part of each gradient
+            norm = whole_tensor(get_total_norm(gradients, self.norm_type))
+            clip_grads_with_norm_(parameters, self.max_norm, norm)
+            loop.log({"grad-norm": norm})
 
 
 def _with_dense_gradients(parameters: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

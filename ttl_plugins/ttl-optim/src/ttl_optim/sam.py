@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core import ArgumentError, LoopComponent, hookimpl, local_part, optimizer_parameters
 from ttl_core.arguments import describe, number
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class Sam(LoopComponent):
                     loop.batch, loop.batch_size = one, size
                     loop.hook.on_backward_pass(loop=loop)
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(parameters, before)
+            with torch.no_grad():  # torch copies no distributed ones at once
+                torch._foreach_copy_([*map(local_part, parameters)], [*map(local_part, before)])
             loop.loss, loop.batch, loop.batch_size = loss, batch, batch_size
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
 from ttl_core import LoopComponent, hookimpl, to_device
 from ttl_core.arguments import number, one_of, whole_number
+from ttl_optim.copies import copied, state_like
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -102,7 +103,7 @@ class Swa(LoopComponent):
             return
         self._apply_loaded(loop.model)
         if self.averaged is None:
-            self.averaged = AveragedModel(loop.model)
+            self.averaged = copied(loop.model, AveragedModel)
         self.averaged.update_parameters(loop.model)
         if any(_has_statistics(module) for module in loop.model.modules()):
             self._update_statistics(loop, self.averaged)
@@ -140,8 +141,8 @@ class Swa(LoopComponent):
 
     def _apply_loaded(self, model: torch.nn.Module) -> None:
         if self._loaded:
-            self.averaged = AveragedModel(model)
-            self.averaged.load_state_dict(self._loaded["averaged"])
+            self.averaged = copied(model, AveragedModel)
+            self.averaged.load_state_dict(state_like(self._loaded["averaged"], self.averaged))
             self._loaded = {}
 
     def _scheduled(self, initial: list[float], n_epochs: int) -> list[float]:

@@ -16,6 +16,7 @@ from ttl_core import (
     LoopComponent,
     RunError,
     hookimpl,
+    local_part,
     missing_metric_error,
     optimizer_parameters,
     to_device,
@@ -406,7 +407,10 @@ class Supervised(LoopComponent):
 
     def _prepare_model(self, model: torch.nn.Module) -> None:
         """Put a model on the device, and compile it once."""
-        if self.device is not None:
+        first = next(model.parameters(), None)
+        # one that is distributed over processes is where what has distributed it keeps it
+        is_distributed = first is not None and local_part(first) is not first
+        if self.device is not None and not is_distributed:
             model.to(self.device)
         if self.compile_options is not None and self._compiled is not model:
             compile_in_place(model, self.compile_options)

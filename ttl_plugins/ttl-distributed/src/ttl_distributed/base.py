@@ -1,0 +1,279 @@
+"""What the components that train in several processes have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from ttl_core import Group, GroupError, LoopComponent, RunError, hookimpl
+from ttl_core.arguments import number
+from ttl_distributed.ballot import Ballot
+from ttl_distributed.data import Share
+from ttl_distributed.environment import place_in
+from ttl_distributed.failures import explaining_failures, record_failure
+from ttl_distributed.group import ProcessGroup, join
+from ttl_distributed.random_streams import fork_random_streams
+
+if TYPE_CHECKING:
+    from ttl_core import TrainTestLoop
+
+
+class Calls:
+    """How often a model was called.
+
+    Attributes:
+        n: how often.
+    """
+
+    n = 0
+
+
+class DataParallel(LoopComponent):
+    """Training in several processes, each on its part of the data, by gradients of all of them.
+
+    It is what `ddp` and `fsdp` have in common; how the model of a process takes part is theirs.
+
+    Args:
+        timeout: how many seconds a process waits for the others before it fails.
+        first_timeout: the same until the first batch of a training epoch has ended.
+
+    Raises:
+        ArgumentError: an argument has an unusable value.
+        RunError: the environment has only a part of what torchrun sets.
+    """
+
+    only_once = True
+    entry_point: str
+
+    def __init__(self, timeout: float, first_timeout: float) -> None:
+        self.timeout = number("timeout", timeout, above=0)
+        self.first_timeout = number("first_timeout", first_timeout, above=0)
+        self._place = place_in()
+        self._group: ProcessGroup | None = None
+        self._ballot: Ballot | None = None
+        self._has_news = self._has_voted = self._has_forked = False
+        self._has_short_timeout = False
+        is_initialized = dist.is_available() and dist.is_initialized()
+        if self._place is None and not is_initialized:  # so that no hook is called
+            for point in {*vars(type(self)), *vars(DataParallel)}:
+                if point.startswith(("on_", "around_")):
+                    setattr(self, point, getattr(super(), point))
+
+    # -- of the subclass --------------------------------------------------------------------
+
+    def _take_part(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
+        """Prepare the model, when a run begins."""
+
+    def _leave(self, loop: TrainTestLoop) -> None:
+        """Leave nothing of a run behind."""
+
+    def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
+        """Begin with the weights of the main process, in the first train()."""
+
+    def _check_begun(self, loop: TrainTestLoop) -> None:
+        """Check what components have made in on_train_begin."""
+
+    def _begin_epoch(self, loop: TrainTestLoop) -> None:
+        """Prepare for an epoch, whose data are shared out."""
+
+    def _end_epoch(self, loop: TrainTestLoop) -> None:
+        """Leave nothing of an epoch behind."""
+
+    def _begin_evaluation_pass(self) -> None:
+        """Prepare for the forward pass of a batch in evaluation."""
+
+    @contextlib.contextmanager
+    def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
+        """Let the forward pass of a training batch synchronize gradients, where it steps."""
+        raise NotImplementedError
+        yield
+
+    def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
+        """Return a loss whose gradients are 0."""
+        raise NotImplementedError
+
+    # -- the group --------------------------------------------------------------------------
+
+    def join_group(self) -> Group | None:
+        """Return the processes that torchrun has started; None where it has started none."""
+        self._group = join(self._place, self.first_timeout)
+        if self._group is not None and not hasattr(self, "_share"):
+            self._share = Share(self._group)
+        return self._group
+
+    # -- runs -------------------------------------------------------------------------------
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Leave nothing of a run behind; record a failure for the other processes."""
+        if self._group is None:
+            return (yield)
+        self._group.reset()
+        try:
+            with explaining_failures("the run"):  # also what components do together
+                self._take_part(loop, self._group)
+                return (yield)
+        except BaseException as exception:
+            self._group.has_failed = True
+            if isinstance(exception, Exception) and not isinstance(exception, GroupError):
+                exception.add_note(
+                    f"ttl: in rank {self._group.rank} of {self._group.size}, on "
+                    f"{socket.gethostname()}"
+                )
+                record_failure(exception, self._group.rank)
+            raise
+        finally:
+            self._ballot = None
+            self._has_news = False
+            self._leave(loop)
+            self._group.reset()
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have begun
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Continue with random numbers of this process's own; agree on a request to stop."""
+        try:
+            result = yield
+        finally:
+            self._check_begun(loop)
+        if self._group is not None:
+            if not self._has_forked:
+                self._has_forked = True
+                self._share_weights(loop, self._group)
+                fork_random_streams(self._group.rank)
+            self._agree(loop, self._group)
+        return result
+
+    # -- epochs -----------------------------------------------------------------------------
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Share out the data of an epoch, until it ends."""
+        if self._group is None:
+            return (yield)
+        outer = self._ballot, self._has_voted, self._has_news
+        self._ballot, self._has_voted, self._has_news = None, False, False
+        try:
+            with self._share.of_epoch():
+                if loop.is_predicting:  # on_epoch_begin does not fire in it
+                    self._share.apply(loop)
+                    self._begin_epoch(loop)
+                return (yield)
+        finally:
+            self._ballot, self._has_voted, self._has_news = outer
+            self._end_epoch(loop)
+
+    @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
+    def on_epoch_begin(self, loop: TrainTestLoop) -> None:
+        """Share out the data; in evaluation, give all processes the buffers of the main one.
+
+        Raises:
+            ArgumentError: it is not known how processes share these data.
+        """
+        if self._group is None:
+            return
+        self._share.apply(loop)
+        self._begin_epoch(loop)
+        if not loop.is_training:
+            self._group.broadcast_tensors([*loop.model.buffers()])
+
+    # -- batches ----------------------------------------------------------------------------
+
+    @hookimpl(tryfirst=True)
+    def on_batch_begin(self, loop: TrainTestLoop) -> None:
+        """Let a batch that belongs to other processes count nothing."""
+        self._has_voted = False
+        if self._group is not None and loop.is_training and self._share.is_padding(loop.batch_num):
+            loop.batch_size = 0
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Let the forward pass take part in the synchronization of gradients, in training."""
+        if self._group is None:
+            return (yield)
+        if not loop.is_training:
+            self._begin_evaluation_pass()
+            with explaining_failures("the forward pass"):
+                return (yield)
+        with self._synchronized(loop) as calls, explaining_failures("the forward pass"):
+            result = yield
+        if not calls.n:
+            raise RunError(
+                f"{self.entry_point}: no component has called loop.model(...) in on_forward_pass "
+                f"of training batch {loop.batch_num}, so the gradients of the processes would not "
+                "be averaged. Call the model as a whole, not a module in it"
+            )
+        if not self._has_voted:  # else this is recompute()
+            self._has_voted = True
+            if self._share.is_padding(loop.batch_num):
+                loop.batch_size = 0
+            self._ballot = Ballot(self._group, loop, loop.batch_size)
+        return result
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: others see the weight of all processes
+    def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Weight the loss of this process, so that the mean of gradients is that of all samples.
+
+        Raises:
+            GroupError: another process has failed, or is in another batch.
+        """
+        if self._group is None or self._ballot is None:
+            return (yield)
+        total, self._has_news = self._ballot.result(loop)
+        self._ballot = None
+        weight, loss = loop.batch_size, loop.loss
+        if isinstance(total, torch.Tensor):
+            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
+            loop.loss = loss * share.to(loss.dtype)
+        elif float(weight) == 0:
+            loop.loss = self._nothing(loop)
+        elif (share := float(weight) * self._group.size / total) != 1:
+            loop.loss = loss * share
+        loop.batch_size = total
+        try:
+            with explaining_failures("the backward pass"):
+                result = yield
+        finally:
+            loop.loss, loop.batch_size = loss, weight
+        if loop.is_stepping:
+            self._group.broadcast_tensors([*loop.model.buffers()])
+        return result
+
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
+        """Wait less long for other processes from the first step on."""
+        if not self._has_short_timeout and self._group is not None:
+            self._has_short_timeout = True
+            self._group.set_timeout(self.timeout)
+
+    # -- safe points ------------------------------------------------------------------------
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Tell what processes have announced; stop, where all have agreed to."""
+        group = self._group
+        if group is None:
+            return (yield)
+        in_epoch = loop.is_training
+        if not in_epoch or self._has_news:  # both are the same in all processes
+            self._has_news = False
+            group.exchange()
+        result = yield
+        group.announced.clear()
+        if in_epoch:
+            self._stop_if_agreed(loop, group)
+        else:
+            self._agree(loop, group)
+        return result
+
+    def _agree(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
+        """Stop at once, where a process has asked for it."""
+        group.exchange()
+        self._stop_if_agreed(loop, group)
+
+    def _stop_if_agreed(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
+        if group.agreed_cause is not None:
+            loop.stop()
