@@ -218,6 +218,43 @@ def streamed():
     return facts(loop)
 
 
+class StopEvaluation(LoopComponent):
+    """A stop in one process, in one batch or at one point of an evaluation."""
+
+    def __init__(self, rank, point, batch_num):
+        self.rank, self.batch_num = rank, batch_num
+        self.batches = []
+        self.ended = []
+        setattr(self, point, self._stop)
+
+    def _stop(self, loop):
+        is_due = self.batch_num is None or self.batch_num == loop.batch_num
+        if loop.group.rank == self.rank and is_due:
+            loop.stop("due")
+
+    def on_forward_pass(self, loop):
+        self.batches.append(loop.batch_num)
+
+    def on_epoch_end(self, loop):
+        self.ended.append("epoch")
+
+    def on_test_end(self, loop):
+        self.ended.append("test")
+
+
+def evaluation_stopped(phase, rank, point, batch_num, n=40):
+    """Return the batches of an evaluation that one process ends, and what has ended it."""
+    stop = StopEvaluation(rank, point, batch_num)
+    loop = make_loop("metrics", stop)
+    data = DataLoader(dataset(n), 4)
+    if phase == "list":
+        loop.test([dataset(4)[:]] * n)
+    else:
+        {"test": loop.test, "valid": loop.validate, "predict": loop.predict}[phase](data)
+    cause = loop.stopped_by
+    return len(stop.batches), stop.ended, loop.is_stopped, cause and cause.reason
+
+
 def evaluated():
     """Return the metrics of tests on a loader, on a list, and on less than a sample each."""
     loop = make_loop(accuracy())

@@ -11,8 +11,8 @@ import sys
 import traceback
 import warnings
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["warm_group"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["warm_group"])
 _groups = {}
 SECONDS = 60
 
@@ -45,7 +45,7 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def _start_server():
+def start_server():
     """Start the process that the others are forked from, with the modules of this folder."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -63,10 +63,10 @@ class _Workers:
     def __init__(self, size):
         port = free_port()
         self.pipes, self.processes = [], []
-        _start_server()
+        start_server()
         for rank in range(size):
-            ours, theirs = _CONTEXT.Pipe()
-            process = _CONTEXT.Process(target=_work, args=(theirs, rank, size, port), daemon=True)
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=_work, args=(theirs, rank, size, port), daemon=True)
             process.start()
             theirs.close()
             self.pipes.append(ours)

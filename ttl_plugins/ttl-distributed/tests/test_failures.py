@@ -1,26 +1,10 @@
 """Failures of one process, in groups that torchrun has started."""
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-
-import group_program
+import group_cases
 import pytest
-
-PROGRAM = Path(group_program.__file__)
-
-
-def run(directory, what):
-    """Return the exit status and the output of a program in two processes, and when it ended."""
-    program = [str(PROGRAM), str(directory), what]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *program]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command, env=variables, capture_output=True, text=True, timeout=120, check=False
-    )
-    return done.returncode, done.stdout + done.stderr, time.time()
+from elastic_runs import Kills, elastic_run, facts_of
+from process_groups import in_group
+from torchrun import expected, run
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +45,20 @@ def test_the_same_program_resumes_after_a_failure(failed, tmp_path):
     assert f"steps=16 weights={expected()}" in output
 
 
-def expected():
-    """Return what a run without an interruption comes to, in two processes."""
-    import group_cases
-    from process_groups import in_group
-
-    return in_group(2, group_cases.train, "alone")[0]["weights"]["2.bias"]
-
-
 def test_a_process_that_is_killed_ends_all(tmp_path):
     """Soon, and with a status that is not 0."""
     status, output, ended = run(tmp_path, "kill")
     assert status != 0
     assert seconds_to_end(output, ended) < 10
     assert not list(tmp_path.glob("crash-*"))
+
+
+def test_a_group_of_which_one_was_killed_is_restarted(tmp_path):
+    """It resumes from the last checkpoint, to the same bits, without a setting of torchrun."""
+    whole = in_group(2, group_cases.saved_with, tmp_path / "whole", {"n_epochs": 20})
+    n_restarts, facts = elastic_run(2, tmp_path / "killed", Kills(1, longest=0.5, skew=0.3))
+    assert 1 == n_restarts
+    assert [facts_of(each) for each in whole] == facts
 
 
 def test_a_signal_to_one_process_ends_all_at_one_safe_point(tmp_path):

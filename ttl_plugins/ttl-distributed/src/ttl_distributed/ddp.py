@@ -15,6 +15,7 @@ from ttl_core.arguments import number
 from ttl_distributed.ballot import Ballot
 from ttl_distributed.data import Share
 from ttl_distributed.environment import place_in
+from ttl_distributed.evaluation import EvaluationVotes
 from ttl_distributed.failures import explaining_failures, record_failure
 from ttl_distributed.group import ProcessGroup, join
 from ttl_distributed.parallel import NO_BUFFERS, Parallel, trained_parameters
@@ -91,6 +92,7 @@ class Ddp(LoopComponent):
         self._group = join(self._place, self.first_timeout)
         if self._group is not None and not hasattr(self, "_share"):
             self._share = Share(self._group)
+            self._votes = EvaluationVotes(self._group)
         return self._group
 
     # -- runs -------------------------------------------------------------------------------
@@ -140,9 +142,14 @@ class Ddp(LoopComponent):
         self._ballot, self._has_voted, self._has_news = None, False, False
         try:
             with self._share.of_epoch():
-                if loop.is_predicting:  # on_epoch_begin does not fire in it
+                self._votes.reset()
+                if loop.is_predicting:  # in which on_epoch_begin and on_epoch_end do not fire
                     self._share.apply(loop)
-                return (yield)
+                with explaining_failures("an epoch"):  # of what components do by themselves
+                    result = yield
+                if loop.is_predicting:
+                    self._votes.finish(loop)
+                return result
         finally:
             self._ballot, self._has_voted, self._has_news = outer
 
@@ -160,13 +167,23 @@ class Ddp(LoopComponent):
         if not loop.is_training:
             self._group.broadcast_tensors([*loop.model.buffers()])
 
+    @hookimpl(tryfirst=True)  # before others do something together, such as adding up metrics
+    def on_epoch_end(self, loop: TrainTestLoop) -> None:
+        """In evaluation, wait for the processes that have another batch."""
+        if self._group is not None and not loop.is_training:
+            self._votes.finish(loop)
+
     # -- batches ----------------------------------------------------------------------------
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
-        """Let a batch that belongs to other processes count nothing."""
+        """Let a batch that belongs to other processes count nothing; vote, in evaluation."""
         self._has_voted = False
-        if self._group is not None and loop.is_training and self._share.is_padding(loop.batch_num):
+        if self._group is None:
+            return
+        if not loop.is_training:
+            self._votes.vote(loop)
+        elif self._share.is_padding(loop.batch_num):
             loop.batch_size = 0
 
     @hookimpl(wrapper=True, tryfirst=True)
