@@ -1,10 +1,12 @@
 """Trainings that have to come to the same in one process and in several."""
 
 import functools
+from unittest import mock
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchmetrics.classification import BinaryAccuracy
+from ttl_distributed import Ddp
 
 from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
 
@@ -95,8 +97,21 @@ def accuracy():
     )
 
 
+class Gradients(LoopComponent):
+    """The gradients of each step, as the optimizer has used them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_end(self, loop):
+        if loop.is_training and loop.is_stepping:
+            gradients = [p.grad for p in loop.model.parameters() if p.grad is not None]
+            self.seen.append([number for each in gradients for number in each.flatten().tolist()])
+
+
 CASES = {
     "alone": lambda: make_loop("metrics"),
+    "uneven parts": lambda: make_loop("metrics", n=21),
     "a part of no sample": lambda: make_loop("metrics", n=19),
     "weights by tokens": lambda: make_loop(TokenWeights(), "metrics"),
     "accumulation": lambda: make_loop(use("grad-accumulation", every=3), "metrics"),
@@ -115,6 +130,20 @@ CASES = {
     "early-stopping": lambda: make_loop(
         "metrics", use("early-stopping", monitor="valid/loss", patience=1), lr=3.0
     ),
+    "sam": lambda: make_loop(use("sam", rho=0.5), "metrics", n=21),
+    "sam with accumulation": lambda: make_loop(
+        TokenWeights(), use("grad-accumulation", every=3), use("sam", rho=0.5), "metrics", n=19
+    ),
+    "swa": lambda: make_loop(use("swa", start_epoch=1), "metrics"),
+    "lr-schedule": lambda: make_loop(use("lr-schedule", kind="cosine", warmup=2), "metrics"),
+    "param-groups": lambda: make_loop(
+        use("param-groups", patterns={"0.*": {"lr": 0.05}}), "metrics"
+    ),
+    "activation-checkpointing": lambda: make_loop("activation-checkpointing", "metrics"),
+    "prefetch": lambda: make_loop("prefetch", "metrics"),
+    "monitors": lambda: make_loop(
+        use("grad-monitor", every=1), "lr-monitor", use("throughput", every=2), "metrics"
+    ),
     "time-limit": lambda: make_loop("metrics", use("time-limit", hours=1)),
     "all": lambda: make_loop(
         accuracy(),
@@ -131,8 +160,16 @@ CASES = {
 def train(name, n_epochs=4):
     """Train a case, and return its facts."""
     loop = CASES[name]()
+    gradients = Gradients()
+    loop.components.append(gradients)
     loop.train(n_epochs)
-    return facts(loop)
+    return {**facts(loop), "gradients": gradients.seen}
+
+
+def train_unweighted(name):
+    """Train a case as DDP does by itself: by the mean of the mean losses of processes."""
+    with mock.patch.object(Ddp, "_weighted", lambda self, loss, weight, total: loss):
+        return train(name)
 
 
 class Stop(LoopComponent):
@@ -216,6 +253,27 @@ def streamed():
     loop.train_data = DataLoader(Lines(), 6 // size) if size > 1 else DataLoader(dataset(12), 6)
     loop.train(3)
     return facts(loop)
+
+
+class Rates(LoopComponent):
+    """The samples and the tokens in a batch, by the rates that `throughput` logs."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_log(self, loop, metrics, level):
+        if "train/batches-per-second" in metrics:
+            per_batch = 1 / metrics["train/batches-per-second"]
+            names = "train/samples-per-second", "train/tokens-per-second"
+            self.seen.append([round(metrics[name] * per_batch, 6) for name in names])
+
+
+def rates(n):
+    """Return how many samples and tokens `throughput` has counted in a batch."""
+    seen = Rates()
+    tokens = use("throughput", every=2, tokens=lambda batch: batch[0].numel())
+    make_loop(tokens, seen, n=n).train(2)
+    return seen.seen
 
 
 class StopEvaluation(LoopComponent):

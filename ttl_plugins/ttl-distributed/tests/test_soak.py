@@ -7,7 +7,7 @@ import pytest
 from elastic_runs import Kills, elastic_run, facts_of
 from examples import FOLDER, run_example
 from process_groups import in_group
-from torchrun import expected, run
+from torchrun import expected, hosts, run, run_on_hosts
 
 POINTS = ("on_batch_begin", "on_forward_pass", "on_backward_pass", "on_optim_step", "on_batch_end")
 
@@ -49,6 +49,18 @@ def test_torchrun_restarts_a_program(tmp_path):
     """The command itself, with a program that it begins anew."""
     status, output, _ = run(tmp_path, "kill once", "--max-restarts", "1")
     assert 0 == status
+    assert 1 == output.count("failing at")
+    assert "resuming from" in output
+    assert f"steps=16 weights={expected()}" in output
+
+
+@pytest.mark.soak
+def test_two_hosts_train_together_and_restart_after_a_kill(tmp_path):
+    """They are network namespaces, and find one another by c10d."""
+    with hosts(2) as found:
+        outcomes = run_on_hosts(found, tmp_path, "kill once", "--max-restarts", "2")
+    assert [0, 0] == [status for status, _ in outcomes], "\n".join(text for _, text in outcomes)
+    output = "".join(text for _, text in outcomes)
     assert 1 == output.count("failing at")
     assert "resuming from" in output
     assert f"steps=16 weights={expected()}" in output

@@ -79,7 +79,9 @@ class Ddp(LoopComponent):
         self._group: ProcessGroup | None = None
         self._parallel: Parallel | None = None
         self._ballot: Ballot | None = None
-        self._has_news = self._has_voted = self._has_forked = False
+        self._has_news = self._has_voted = self._has_forked = self._is_recomputing = False
+        self._weights: dict[int, tuple[Any, Any]] = {}  # of the batches of a step, own and in all
+        self._has_stepped = False
         self._is_model_checked = self._has_short_timeout = False
         is_initialized = dist.is_available() and dist.is_initialized()
         if self._place is None and not is_initialized:  # so that no hook is called
@@ -139,6 +141,7 @@ class Ddp(LoopComponent):
         if self._group is None:
             return (yield)
         outer = self._ballot, self._has_voted, self._has_news
+        self._is_recomputing = False
         self._ballot, self._has_voted, self._has_news = None, False, False
         try:
             with self._share.of_epoch():
@@ -207,11 +210,22 @@ class Ddp(LoopComponent):
                 f"batch {loop.batch_num}, so the gradients of the processes would not be averaged. "
                 "Call the model as a whole, not a module in it"
             )
-        if not self._has_voted:  # else this is recompute()
+        self._is_recomputing = self._has_voted
+        if not self._has_voted:
             self._has_voted = True
             if self._share.is_padding(loop.batch_num):
                 loop.batch_size = 0
             self._ballot = Ballot(self._group, loop, loop.batch_size)
+        return result
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: the loss is complete
+    def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Weight the loss that recompute() returns as on_backward_pass weights the first one."""
+        result = yield
+        if self._group is not None and self._is_recomputing and loop.is_training:
+            weights = self._weights.get(id(loop.batch))
+            if weights is not None:  # else it is the batch of an earlier run
+                loop.loss = self._weighted(loop.loss, *weights)
         return result
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: others see the weight of all processes
@@ -226,22 +240,32 @@ class Ddp(LoopComponent):
         total, self._has_news = self._ballot.result(loop)
         self._ballot = None
         weight, loss = loop.batch_size, loop.loss
-        if isinstance(total, torch.Tensor):
-            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
-            loop.loss = loss * share.to(loss.dtype)
-        elif float(weight) == 0:
-            loop.loss = self._parallel.nothing()
-        elif (share := float(weight) * self._group.size / total) != 1:
-            loop.loss = loss * share
+        if self._has_stepped:
+            self._weights.clear()
+        self._weights[id(loop.batch)] = weight, total
+        loop.loss = self._weighted(loss, weight, total)
         loop.batch_size = total
         try:
             with explaining_failures("the backward pass"):
                 result = yield
         finally:
             loop.loss, loop.batch_size = loss, weight
+        self._has_stepped = loop.is_stepping
         if loop.is_stepping:
             self._group.broadcast_tensors([*loop.model.buffers()])
         return result
+
+    def _weighted(self, loss: torch.Tensor, weight: Any, total: Any) -> torch.Tensor:
+        """Return the loss of this process, so that the mean of all is that of all samples."""
+        assert self._group is not None
+        assert self._parallel is not None
+        if isinstance(total, torch.Tensor):
+            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
+            return loss * share.to(loss.dtype)
+        if float(weight) == 0:
+            return self._parallel.nothing()
+        share = float(weight) * self._group.size / total
+        return loss if share == 1 else loss * share
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Wait less long for other processes from the first step on."""

@@ -8,8 +8,8 @@ import time
 import uuid
 from collections.abc import Iterator
 
-import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from ttl_distributed.environment import Place
 
@@ -31,7 +31,8 @@ def store_of_start(place: Place, timeout: float) -> Store:
         RuntimeError: the store, or another process, cannot be reached.
     """
     seconds = datetime.timedelta(seconds=timeout)
-    store, _, _ = next(dist.rendezvous("env://", place.rank, place.size, timeout=seconds))
+    found = next(rendezvous("env://", place.rank, place.size, timeout=seconds))
+    store: Store = found[0]
     store.set_timeout(seconds)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # it was made for this start
         return store
