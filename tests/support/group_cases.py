@@ -193,6 +193,16 @@ class Fail(Stop):
             raise ValueError("it was to be expected")
 
 
+def failed(rank, point):
+    """Return the error with which a run ends that fails in one process."""
+    loop = make_loop("metrics", Fail(rank, point))
+    try:
+        loop.train(4)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def stopped(rank, point, batch_num):
     """Return where a run ends that is stopped in one process."""
     loop = make_loop("metrics", Stop(rank, point, batch_num))
@@ -300,8 +310,13 @@ class StopEvaluation(LoopComponent):
         self.ended.append("test")
 
 
-def evaluation_stopped(phase, rank, point, batch_num, n=40):
+def evaluation_stopped(phase, rank, point, batch_num, n=40, seconds=0.0):
     """Return the batches of an evaluation that one process ends, and what has ended it."""
+    with mock.patch("ttl_distributed.evaluation.SECONDS", seconds):
+        return _evaluation_stopped(phase, rank, point, batch_num, n)
+
+
+def _evaluation_stopped(phase, rank, point, batch_num, n):
     stop = StopEvaluation(rank, point, batch_num)
     loop = make_loop("metrics", stop)
     data = DataLoader(dataset(n), 4)

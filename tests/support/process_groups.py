@@ -38,6 +38,27 @@ def in_group(size, function, *arguments):
     return [value for _, value in outcomes]
 
 
+def ends_in_group(size, function, *arguments):
+    """Return what a function returns in each process of a group of its own, which then ends.
+
+    A process that has returned ends, as one does that fails, whatever the others wait for.
+
+    Args:
+        size: the number of processes.
+        function: a function of a module in tests/support.
+        *arguments: its arguments, as pickle takes them.
+
+    Raises:
+        AssertionError: it has failed in one of them, or did not return in time.
+    """
+    workers = _Workers(size, is_ending=True)
+    outcomes = workers.call(function, arguments)
+    workers.kill()
+    failures = [f"rank {i}: {text}" for i, (text, _) in enumerate(outcomes) if text]
+    assert not failures, "\n".join(failures)
+    return [value for _, value in outcomes]
+
+
 def free_port():
     """Return a port that no process listens on."""
     with socket.socket() as listening:
@@ -60,13 +81,15 @@ def start_server():
 
 
 class _Workers:
-    def __init__(self, size):
+    def __init__(self, size, is_ending=False):
         port = free_port()
         self.pipes, self.processes = [], []
         start_server()
         for rank in range(size):
             ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=_work, args=(theirs, rank, size, port), daemon=True)
+            process = CONTEXT.Process(
+                target=_work, args=(theirs, rank, size, port, is_ending), daemon=True
+            )
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -96,7 +119,7 @@ def _end():
         workers.kill()
 
 
-def _work(pipe, rank, size, port):
+def _work(pipe, rank, size, port, is_ending):
     """Answer calls, as a process that torchrun has started."""
     import torch
 
@@ -122,3 +145,5 @@ def _work(pipe, rank, size, port):
             outcome = traceback.format_exc(), None
         sys.stdout.flush()
         pipe.send(outcome)
+        if is_ending:
+            os._exit(0)

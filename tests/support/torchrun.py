@@ -77,33 +77,33 @@ def require(condition, what):
 def run_on_hosts(found, directory, what, *options, seconds=300):
     """Return the exit statuses and the outputs of a program, of which each host has a process."""
     _, first, _ = found[0]
-    running = []
-    for i, (name, address, interface) in enumerate(found):
-        torchrun = [
-            *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
-            *("--nnodes", str(len(found)), "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
-            *("--rdzv-endpoint", f"{first}:29500", "--rdzv-conf", f"is_host={int(i == 0)}"),
-            *("--rdzv-id", "test", "--local-addr", address, *options),
-        ]
-        # the name of this machine has no address that all of these hosts know
-        variables = {**VARIABLES, "GLOO_SOCKET_IFNAME": interface}
-        output = tempfile.TemporaryFile("w+")
-        program = [*torchrun, str(PROGRAM), str(directory), what]
-        process = subprocess.Popen(program, env=variables, stdout=output, stderr=output)
-        running.append((process, output))
     deadline = time.monotonic() + seconds
-    outcomes = []
-    for process, output in running:
-        try:
-            status = process.wait(max(deadline - time.monotonic(), 1))
-        except subprocess.TimeoutExpired:
-            process.terminate()  # which ends its processes
-            process.wait()
-            status = None
-        output.seek(0)
-        outcomes.append((status, output.read()))
-        output.close()
-    return outcomes
+    with contextlib.ExitStack() as stack:
+        running = []
+        for i, (name, address, interface) in enumerate(found):
+            torchrun = [
+                *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
+                *("--nnodes", str(len(found)), "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
+                *("--rdzv-endpoint", f"{first}:29500", "--rdzv-conf", f"is_host={int(i == 0)}"),
+                *("--rdzv-id", "test", "--local-addr", address, *options),
+            ]
+            # the name of this machine has no address that all of these hosts know
+            variables = {**VARIABLES, "GLOO_SOCKET_IFNAME": interface}
+            output = stack.enter_context(tempfile.TemporaryFile("w+"))
+            program = [*torchrun, str(PROGRAM), str(directory), what]
+            process = subprocess.Popen(program, env=variables, stdout=output, stderr=output)
+            running.append((process, output))
+        outcomes = []
+        for process, output in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 1))
+            status = process.poll()
+            if status is None:
+                process.terminate()  # which ends its processes
+                process.wait()
+            output.seek(0)
+            outcomes.append((status, output.read()))
+        return outcomes
 
 
 def expected():

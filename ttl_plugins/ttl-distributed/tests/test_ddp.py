@@ -109,6 +109,15 @@ def test_a_stop_ends_an_evaluation_in_all_processes(phase, point, batch_num, ran
     assert (True, "due") == (is_stopped, reason)
 
 
+def test_short_batches_of_an_evaluation_are_not_slowed_down_by_votes():
+    """There are some between two votes; the processes still end at the same one."""
+    arguments = "test", 1, "on_batch_end", 2, 2000, 0.002
+    first, second = in_group(2, group_cases.evaluation_stopped, *arguments)
+    assert first == second
+    assert first[0] < 500
+    assert (["test"], True, "due") == first[1:]
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_all_processes_skip_a_batch_that_is_not_finite_in_one(every):
     """`nan-guard` decides for all of them."""

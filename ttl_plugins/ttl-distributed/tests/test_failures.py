@@ -3,8 +3,21 @@
 import group_cases
 import pytest
 from elastic_runs import Kills, elastic_run, facts_of
-from process_groups import in_group
+from process_groups import ends_in_group, in_group
 from torchrun import expected, run
+
+HOOKS = (
+    "on_epoch_begin",
+    "on_grads_reset",
+    "on_batch_begin",
+    "on_forward_pass",
+    "on_loss_compute",
+    "on_backward_pass",
+    "on_optim_step",
+    "on_batch_end",
+    "on_safe_point",
+    "on_epoch_end",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +56,14 @@ def test_the_same_program_resumes_after_a_failure(failed, tmp_path):
     assert 0 == status
     assert "resuming from" in output
     assert f"steps=16 weights={expected()}" in output
+
+
+@pytest.mark.parametrize(("rank", "point"), [(i % 2, point) for i, point in enumerate(HOOKS)])
+def test_a_failure_at_any_point_ends_both(rank, point):
+    """The other one with an error that says which was first."""
+    errors = ends_in_group(2, group_cases.failed, rank, point)
+    assert "ValueError: it was to be expected" == errors[rank]
+    assert errors[1 - rank].startswith("GroupError: ")
 
 
 def test_a_process_that_is_killed_ends_all(tmp_path):
