@@ -22,6 +22,25 @@ class TokenWeights(LoopComponent):
         loop.loss = ((loop.scores - loop.batch[1]).square() * weights).sum() / weights.sum()
 
 
+class SometimesWeights(LoopComponent):
+    """Weights that are the numbers of samples in every other epoch, else fewer or more."""
+
+    def __init__(self, weigh):
+        self.weigh = weigh
+
+    def _weights(self, loop):
+        first = loop.batch[0][:, :1]
+        return self.weigh(first).float() if loop.epoch_num % 2 else torch.ones_like(first)
+
+    def on_batch_begin(self, loop):
+        loop.batch_size = int(self._weights(loop).sum())
+
+    def on_loss_compute(self, loop):
+        weights = self._weights(loop)
+        total = ((loop.scores - loop.batch[1]).square() * weights).sum()
+        loop.loss = total / weights.sum().clamp(min=1)
+
+
 class Seen(LoopComponent):
     """The numbers of the samples of each training batch."""
 
@@ -117,6 +136,19 @@ CASES = {
     "accumulation": lambda: make_loop(use("grad-accumulation", every=3), "metrics"),
     "accumulation with weights": lambda: make_loop(
         TokenWeights(), use("grad-accumulation", every=3), "metrics", n=19
+    ),
+    "accumulation with fewer weights at times": lambda: make_loop(
+        SometimesWeights(lambda inputs: inputs > 0.3),
+        use("grad-accumulation", every=3),
+        "metrics",
+        n=21,
+    ),
+    "accumulation with more weights at times": lambda: make_loop(
+        SometimesWeights(lambda inputs: (inputs.abs() * 10).ceil()),
+        use("grad-accumulation", every=3),
+        use("sam", rho=0.5),
+        "metrics",
+        n=21,
     ),
     "metrics": lambda: make_loop(accuracy()),
     "grad-clip": lambda: make_loop(use("grad-clip", max_norm=0.05), "metrics"),

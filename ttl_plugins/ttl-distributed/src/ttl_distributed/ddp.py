@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from ttl_core import Group, GroupError, LoopComponent, RunError, hookimpl
 from ttl_core.arguments import number
-from ttl_distributed.ballot import Ballot
+from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
 from ttl_distributed.environment import place_in
 from ttl_distributed.evaluation import EvaluationVotes
@@ -82,6 +82,7 @@ class Ddp(LoopComponent):
         self._has_news = self._has_voted = self._has_forked = self._is_recomputing = False
         self._weights: dict[int, tuple[Any, Any]] = {}  # of the batches of a step, own and in all
         self._has_stepped = False
+        self._step_weights = StepWeights()
         self._is_model_checked = self._has_short_timeout = False
         is_initialized = dist.is_available() and dist.is_initialized()
         if self._place is None and not is_initialized:  # so that no hook is called
@@ -118,6 +119,7 @@ class Ddp(LoopComponent):
             raise
         finally:
             self._parallel = self._ballot = None
+            self._step_weights.reset()
             self._has_news = False
             self._group.reset()
 
@@ -237,7 +239,8 @@ class Ddp(LoopComponent):
         """
         if self._group is None or self._ballot is None or self._parallel is None:
             return (yield)
-        total, self._has_news = self._ballot.result(loop)
+        n_samples = self._share.n_samples(loop.batch_num)
+        total, self._has_news = self._step_weights.outcome(loop, self._ballot, n_samples)
         self._ballot = None
         weight, loss = loop.batch_size, loop.loss
         if self._has_stepped:
