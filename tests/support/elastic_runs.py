@@ -26,7 +26,7 @@ class Kills(NamedTuple):
 
     n: int
     seed: int = 0
-    longest: float = 2.0
+    longest: float = 0.5
     skew: float = 0.0
 
     def plan(self):
@@ -106,7 +106,8 @@ def _work(directory, kills, n_epochs, naive):
     kills.plan()
     if naive:
         ttl_distributed.group.store_of_start = _store_of_torchrun
-    facts = group_cases.saved(directory, n_epochs=n_epochs)
+    # so that the training is not over before the last kill
+    facts = group_cases.saved(directory, n_epochs=n_epochs, pause=0.03)
     sys.stdout.flush()
     if facts["error"]:
         raise RuntimeError(facts["error"])

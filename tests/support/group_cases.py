@@ -1,6 +1,7 @@
 """Trainings that have to come to the same in one process and in several."""
 
 import functools
+import time
 from unittest import mock
 
 import torch
@@ -465,6 +466,17 @@ class Draws(LoopComponent):
             loop.scores = loop.scores + 0.1 * torch.randn(loop.scores.shape)
 
 
+class Pause(LoopComponent):
+    """Batches that take some time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            time.sleep(self.seconds)
+
+
 class OwnState(LoopComponent):
     """State that differs between processes."""
 
@@ -485,6 +497,7 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
     """Train with checkpoints, and return what came of it, and the error that ended it."""
     components = [Draws()] if noise else []
     components += [OwnState()] if own else []
+    components += [Pause(options.pop("pause"))] if "pause" in options else []
     components += [accuracy()] if options.pop("metrics", True) else []
     components += [use("checkpoint", directory=directory, **options)]
     components += [Fail(*fail)] if fail else []

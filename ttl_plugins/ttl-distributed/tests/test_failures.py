@@ -77,7 +77,7 @@ def test_a_process_that_is_killed_ends_all(tmp_path):
 def test_a_group_of_which_one_was_killed_is_restarted(tmp_path):
     """It resumes from the last checkpoint, to the same bits, without a setting of torchrun."""
     whole = in_group(2, group_cases.saved_with, tmp_path / "whole", {"n_epochs": 20})
-    n_restarts, facts = elastic_run(2, tmp_path / "killed", Kills(1, longest=0.5, skew=0.3))
+    n_restarts, facts = elastic_run(2, tmp_path / "killed", Kills(1, skew=0.3))
     assert 1 == n_restarts
     assert [facts_of(each) for each in whole] == facts
 
