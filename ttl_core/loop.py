@@ -419,7 +419,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         The rest of the point and of the epoch is skipped, the epoch does not count, and the end
         point fires: on_train_end, on_test_end or on_predict_end. In it, in on_exception and
         outside a run: no effect. In a group of several processes it is a request: this method
-        returns, and all of them end training at the same safe point, one of the next two.
+        returns, and all of them end training at the same safe point, one of the next two, or an
+        evaluation at the same batch.
 
         Args:
             reason: why, for records of the run; `stopped_by` has it.
@@ -471,7 +472,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             batch: an earlier batch, as `loop.batch` was; the current one by default.
 
         Returns:
-            The loss, with its graph.
+            The loss, with its graph. In a group of several processes it is weighted, so that the
+            mean of theirs is the loss of the whole batch.
 
         Raises:
             RunError: no training batch is under way, or its loss has not been computed yet.

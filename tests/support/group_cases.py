@@ -1,10 +1,13 @@
 """Trainings that have to come to the same in one process and in several."""
 
 import functools
+import time
+from unittest import mock
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchmetrics.classification import BinaryAccuracy
+from ttl_distributed.base import DataParallel
 
 from ttl_core import (
     LoopComponent,
@@ -26,6 +29,25 @@ class TokenWeights(LoopComponent):
     def on_loss_compute(self, loop):
         weights = (loop.batch[0][:, :1].abs() * 10).ceil()
         loop.loss = ((loop.scores - loop.batch[1]).square() * weights).sum() / weights.sum()
+
+
+class SometimesWeights(LoopComponent):
+    """Weights that are the numbers of samples in every other epoch, else fewer or more."""
+
+    def __init__(self, weigh):
+        self.weigh = weigh
+
+    def _weights(self, loop):
+        first = loop.batch[0][:, :1]
+        return self.weigh(first).float() if loop.epoch_num % 2 else torch.ones_like(first)
+
+    def on_batch_begin(self, loop):
+        loop.batch_size = int(self._weights(loop).sum())
+
+    def on_loss_compute(self, loop):
+        weights = self._weights(loop)
+        total = ((loop.scores - loop.batch[1]).square() * weights).sum()
+        loop.loss = total / weights.sum().clamp(min=1)
 
 
 class Seen(LoopComponent):
@@ -137,13 +159,40 @@ def accuracy():
     )
 
 
+class Gradients(LoopComponent):
+    """The gradients of each step, as the optimizer has used them."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_end(self, loop):
+        if loop.is_training and loop.is_stepping:
+            gradients = [p.grad for p in loop.model.parameters() if p.grad is not None]
+            numbers = [whole_tensor(each).flatten().tolist() for each in gradients]
+            self.seen.append([number for each in numbers for number in each])
+
+
 CASES = {
     "alone": lambda: make_loop("metrics"),
+    "uneven parts": lambda: make_loop("metrics", n=21),
     "a part of no sample": lambda: make_loop("metrics", n=19),
     "weights by tokens": lambda: make_loop(TokenWeights(), "metrics"),
     "accumulation": lambda: make_loop(use("grad-accumulation", every=3), "metrics"),
     "accumulation with weights": lambda: make_loop(
         TokenWeights(), use("grad-accumulation", every=3), "metrics", n=19
+    ),
+    "accumulation with fewer weights at times": lambda: make_loop(
+        SometimesWeights(lambda inputs: inputs > 0.3),
+        use("grad-accumulation", every=3),
+        "metrics",
+        n=21,
+    ),
+    "accumulation with more weights at times": lambda: make_loop(
+        SometimesWeights(lambda inputs: (inputs.abs() * 10).ceil()),
+        use("grad-accumulation", every=3),
+        use("sam", rho=0.5),
+        "metrics",
+        n=21,
     ),
     "metrics": lambda: make_loop(accuracy()),
     "grad-clip": lambda: make_loop(use("grad-clip", max_norm=0.05), "metrics"),
@@ -156,6 +205,20 @@ CASES = {
     "limit-batches": lambda: make_loop(use("limit-batches", train=2, valid=2), "metrics"),
     "early-stopping": lambda: make_loop(
         "metrics", use("early-stopping", monitor="valid/loss", patience=1), lr=3.0
+    ),
+    "sam": lambda: make_loop(use("sam", rho=0.5), "metrics", n=21),
+    "sam with accumulation": lambda: make_loop(
+        TokenWeights(), use("grad-accumulation", every=3), use("sam", rho=0.5), "metrics", n=19
+    ),
+    "swa": lambda: make_loop(use("swa", start_epoch=1), "metrics"),
+    "lr-schedule": lambda: make_loop(use("lr-schedule", kind="cosine", warmup=2), "metrics"),
+    "param-groups": lambda: make_loop(
+        use("param-groups", patterns={"0.*": {"lr": 0.05}}), "metrics"
+    ),
+    "activation-checkpointing": lambda: make_loop("activation-checkpointing", "metrics"),
+    "prefetch": lambda: make_loop("prefetch", "metrics"),
+    "monitors": lambda: make_loop(
+        use("grad-monitor", every=1), "lr-monitor", use("throughput", every=2), "metrics"
     ),
     "time-limit": lambda: make_loop("metrics", use("time-limit", hours=1)),
     "all": lambda: make_loop(
@@ -194,24 +257,26 @@ class KeepLogged(LoopComponent):
 
 
 MORE_CASES = {  # with what fails where parameters are shared out, unless it is prepared for that
-    "swa": lambda: make_loop(use("swa", start_epoch=2, lr=0.05), "metrics"),
-    "sam": lambda: make_loop("sam", "metrics", n=24),
     "grad-monitor": lambda: make_loop(
         KeepLogged(), use("grad-monitor", every=1, per_layer=True), n=24, valid=False
     ),
-    "prefetch": lambda: make_loop("prefetch", "metrics"),
     "tied weights": lambda: make_loop(use("ema", decay=0.6), "metrics", model=Tied()),
-    "activation-checkpointing": lambda: make_loop(
-        use("activation-checkpointing", modules=["0"]), "metrics"
-    ),
 }
 
 
 def train(name, n_epochs=4):
     """Train a case, and return its facts."""
     loop = (CASES | MORE_CASES)[name]()
+    gradients = Gradients()
+    loop.components.append(gradients)
     loop.train(n_epochs)
-    return facts(loop)
+    return {**facts(loop), "gradients": gradients.seen}
+
+
+def train_unweighted(name):
+    """Train a case as DDP does by itself: by the mean of the mean losses of processes."""
+    with mock.patch.object(DataParallel, "_weighted", lambda self, loop, weight, total: loop.loss):
+        return train(name)
 
 
 class Stop(LoopComponent):
@@ -233,6 +298,16 @@ class Fail(Stop):
     def _stop(self, loop):
         if loop.group.rank == self.rank and loop.epoch_num == self.epoch_num:
             raise ValueError("it was to be expected")
+
+
+def failed(rank, point):
+    """Return the error with which a run ends that fails in one process."""
+    loop = make_loop("metrics", Fail(rank, point))
+    try:
+        loop.train(4)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def stopped(rank, point, batch_num):
@@ -295,6 +370,69 @@ def streamed():
     loop.train_data = DataLoader(Lines(), 6 // size) if size > 1 else DataLoader(dataset(12), 6)
     loop.train(3)
     return facts(loop)
+
+
+class Rates(LoopComponent):
+    """The samples and the tokens in a batch, by the rates that `throughput` logs."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_log(self, loop, metrics, level):
+        if "train/batches-per-second" in metrics:
+            per_batch = 1 / metrics["train/batches-per-second"]
+            names = "train/samples-per-second", "train/tokens-per-second"
+            self.seen.append([round(metrics[name] * per_batch, 6) for name in names])
+
+
+def rates(n):
+    """Return how many samples and tokens `throughput` has counted in a batch."""
+    seen = Rates()
+    tokens = use("throughput", every=2, tokens=lambda batch: batch[0].numel())
+    make_loop(tokens, seen, n=n).train(2)
+    return seen.seen
+
+
+class StopEvaluation(LoopComponent):
+    """A stop in one process, in one batch or at one point of an evaluation."""
+
+    def __init__(self, rank, point, batch_num):
+        self.rank, self.batch_num = rank, batch_num
+        self.batches = []
+        self.ended = []
+        setattr(self, point, self._stop)
+
+    def _stop(self, loop):
+        is_due = self.batch_num is None or self.batch_num == loop.batch_num
+        if loop.group.rank == self.rank and is_due:
+            loop.stop("due")
+
+    def on_forward_pass(self, loop):
+        self.batches.append(loop.batch_num)
+
+    def on_epoch_end(self, loop):
+        self.ended.append("epoch")
+
+    def on_test_end(self, loop):
+        self.ended.append("test")
+
+
+def evaluation_stopped(phase, rank, point, batch_num, n=40, seconds=0.0):
+    """Return the batches of an evaluation that one process ends, and what has ended it."""
+    with mock.patch("ttl_distributed.evaluation.SECONDS", seconds):
+        return _evaluation_stopped(phase, rank, point, batch_num, n)
+
+
+def _evaluation_stopped(phase, rank, point, batch_num, n):
+    stop = StopEvaluation(rank, point, batch_num)
+    loop = make_loop("metrics", stop)
+    data = DataLoader(dataset(n), 4)
+    if phase == "list":
+        loop.test([dataset(4)[:]] * n)
+    else:
+        {"test": loop.test, "valid": loop.validate, "predict": loop.predict}[phase](data)
+    cause = loop.stopped_by
+    return len(stop.batches), stop.ended, loop.is_stopped, cause and cause.reason
 
 
 def evaluated():
@@ -402,6 +540,17 @@ class Draws(LoopComponent):
             loop.scores = loop.scores + 0.1 * torch.randn(loop.scores.shape)
 
 
+class Pause(LoopComponent):
+    """Batches that take some time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            time.sleep(self.seconds)
+
+
 class OwnState(LoopComponent):
     """State that differs between processes."""
 
@@ -426,6 +575,7 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
     """Train with checkpoints, and return what came of it, and the error that ended it."""
     components = [Draws()] if noise else []
     components += [OwnState()] if own else []
+    components += [Pause(options.pop("pause"))] if "pause" in options else []
     components += [accuracy()] if options.pop("metrics", True) else []
     is_rich = options.pop("rich", False)
     components += [use("checkpoint", directory=directory, **options)]

@@ -18,6 +18,9 @@ def check_same(alone, several, tolerance):
     for facts in several:
         assert alone["steps"] == facts["steps"]
         assert (alone["epochs"], alone["stopped"]) == (facts["epochs"], facts["stopped"])
+        assert len(alone["gradients"]) == len(facts["gradients"])
+        for expected, actual in zip(alone["gradients"], facts["gradients"], strict=True):
+            assert pytest.approx(expected, rel=tolerance / 2, abs=tolerance / 2) == actual
         assert pytest.approx(alone["metrics"], rel=tolerance, abs=tolerance) == facts["metrics"]
         for name, value in alone["weights"].items():
             assert pytest.approx(flat(value), rel=tolerance, abs=tolerance) == flat(

@@ -12,6 +12,8 @@ from group_cases import Seen, facts, make_loop
 
 from ttl_core import LoopComponent, use
 
+N_RESTARTS = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
 
 class Fail(LoopComponent):
     """A failure of rank 1 in the second epoch."""
@@ -20,11 +22,12 @@ class Fail(LoopComponent):
         self.what = what
 
     def on_batch_end(self, loop):
-        if loop.is_training and loop.epoch_num == 1 and loop.group.rank == 1:
+        is_due = self.what != "kill once" or N_RESTARTS == 0
+        if loop.is_training and loop.epoch_num == 1 and loop.group.rank == 1 and is_due:
             print(f"failing at {time.time()}", flush=True)
             if self.what == "raise":
                 raise ValueError("it was to be expected")
-            if self.what == "kill":
+            if self.what in ("kill", "kill once"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.what == "signal":
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -12,8 +12,8 @@ import traceback
 import uuid
 import warnings
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["warm_group"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["warm_group"])
 _groups = {}
 SECONDS = 60
 
@@ -50,14 +50,35 @@ def run_by_torchrun(size, output, function, *arguments):
         function: a function of a module in tests/support.
         *arguments: its arguments, as pickle takes them.
     """
-    _start_server()
-    process = _CONTEXT.Process(target=_launch, args=(size, output, function, arguments))
+    start_server()
+    process = CONTEXT.Process(target=_launch_with_output, args=(size, output, function, arguments))
     process.start()
     process.join(SECONDS)
     if process.exitcode is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
     return process.exitcode
+
+
+def ends_in_group(size, function, *arguments):
+    """Return what a function returns in each process of a group of its own, which then ends.
+
+    A process that has returned ends, as one does that fails, whatever the others wait for.
+
+    Args:
+        size: the number of processes.
+        function: a function of a module in tests/support.
+        *arguments: its arguments, as pickle takes them.
+
+    Raises:
+        AssertionError: it has failed in one of them, or did not return in time.
+    """
+    workers = _Workers(size, is_ending=True)
+    outcomes = workers.call(function, arguments)
+    workers.kill()
+    failures = [f"rank {i}: {text}" for i, (text, _) in enumerate(outcomes) if text]
+    assert not failures, "\n".join(failures)
+    return [value for _, value in outcomes]
 
 
 def free_port():
@@ -67,7 +88,7 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def _start_server():
+def start_server():
     """Start the process that the others are forked from, with the modules of this folder."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -81,14 +102,20 @@ def _start_server():
             os.environ["PYTHONPATH"] = before
 
 
-def _launch(size, output, function, arguments):
-    """Launch processes of a function as torchrun does those of a program."""
+def launch(size, function, *arguments, max_restarts=0):
+    """Call a function in processes that are started as torchrun does, but forked.
+
+    Args:
+        size: the number of processes.
+        function: the function.
+        *arguments: its arguments.
+        max_restarts: how often they may be started again.
+
+    Returns:
+        What it returns in each, by rank.
+    """
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.setsid()
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -96,10 +123,19 @@ def _launch(size, output, function, arguments):
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=0,
+        max_restarts=max_restarts,
         start_method="fork",
     )
-    elastic_launch(config, _call_as_program)(function, *arguments)
+    return elastic_launch(config, _call_as_program)(function, *arguments)
+
+
+def _launch_with_output(size, output, function, arguments):
+    """Launch processes whose output goes to a file, all of which can be ended together."""
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    launch(size, function, *arguments)
 
 
 def _call_as_program(function, *arguments):
@@ -107,17 +143,19 @@ def _call_as_program(function, *arguments):
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    function(*arguments)
+    return function(*arguments)
 
 
 class _Workers:
-    def __init__(self, size):
+    def __init__(self, size, is_ending=False):
         port = free_port()
         self.pipes, self.processes = [], []
-        _start_server()
+        start_server()
         for rank in range(size):
-            ours, theirs = _CONTEXT.Pipe()
-            process = _CONTEXT.Process(target=_work, args=(theirs, rank, size, port), daemon=True)
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(
+                target=_work, args=(theirs, rank, size, port, is_ending), daemon=True
+            )
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -147,7 +185,7 @@ def _end():
         workers.kill()
 
 
-def _work(pipe, rank, size, port):
+def _work(pipe, rank, size, port, is_ending):
     """Answer calls, as a process that torchrun has started."""
     import torch
 
@@ -173,3 +211,5 @@ def _work(pipe, rank, size, port):
             outcome = traceback.format_exc(), None
         sys.stdout.flush()
         pipe.send(outcome)
+        if is_ending:
+            os._exit(0)

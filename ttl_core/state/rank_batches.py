@@ -27,6 +27,7 @@ class RankBatches(Sampler[list[Any]]):
             is no such batch.
         lengths: of the batches drawn so far in the newest iteration, how many samples of each
             belong to this process.
+        whole_lengths: the same of all processes together.
 
     Example:
         >>> from torch.utils.data import BatchSampler
@@ -45,18 +46,21 @@ class RankBatches(Sampler[list[Any]]):
         self.size = size
         self.is_padding = False
         self.lengths: list[int] = []
+        self.whole_lengths: list[int] = []
 
     def __iter__(self) -> Iterator[list[Any]]:
         # A generator, so that it begins when it is first advanced: a DataLoader with workers makes
         # two iterators and uses one.
         lengths = self.lengths = []
-        for batch in self.batches:
-            own = list(batch)[self.rank :: self.size]
+        whole_lengths = self.whole_lengths = []
+        for batch in map(list, self.batches):
+            own = batch[self.rank :: self.size]
             lengths.append(len(own))
+            whole_lengths.append(len(batch))
             if own:
                 yield own
             elif self.is_padding:
-                yield list(batch)[:1]
+                yield batch[:1]
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]  # as torch's samplers

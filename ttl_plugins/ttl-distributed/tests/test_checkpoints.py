@@ -84,3 +84,15 @@ def test_a_checkpoint_by_time_is_saved_by_all(tmp_path):
     facts = saved(2, tmp_path, every=datetime.timedelta(seconds=0.05), keep=None, n_epochs=30)
     assert [None, None] == [each["error"] for each in facts]
     assert names(tmp_path)
+
+
+def test_a_group_resumes_from_what_a_thread_has_written(tmp_path):
+    """To the same bits, with the state that each process had when it was taken."""
+    whole = saved(2, tmp_path / "whole", own=True)
+    options = {"asynchronous": True, "every": 3, "own": True}
+    stopped = saved(2, tmp_path / "parts", stop=(1, "on_batch_begin", 1), **options)
+    assert [None, None] == [each["error"] for each in stopped]
+    forget_the_stop(tmp_path / "parts")
+    resumed = saved(2, tmp_path / "parts", **options)
+    for name in ("weights", "metrics", "draw", "own"):
+        assert [each[name] for each in whole] == [each[name] for each in resumed]

@@ -86,6 +86,38 @@ def test_a_stop_in_one_process_ends_all_at_the_same_safe_point(point, batch_num,
         assert n_steps <= last
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("phase", "point", "batch_num"),
+    [
+        ("test", "on_test_begin", None),
+        ("test", "on_batch_end", 2),
+        ("valid", "on_loss_compute", 2),
+        ("predict", "on_batch_begin", 2),
+        ("list", "on_batch_end", 2),
+        ("test", "on_batch_end", 9),  # the last one
+    ],
+)
+def test_a_stop_ends_an_evaluation_in_all_processes(phase, point, batch_num, rank):
+    """At the same batch, one or two after it was requested, with its end point."""
+    stopped = group_cases.evaluation_stopped
+    first, second = in_group(2, stopped, phase, rank, point, batch_num)
+    assert first == second
+    n_batches, ended, is_stopped, reason = first
+    assert (batch_num or 0) + 1 <= n_batches <= (batch_num or 0) + 2
+    assert ["test"] * (phase in ("test", "list")) == ended  # and no on_epoch_end
+    assert (True, "due") == (is_stopped, reason)
+
+
+def test_short_batches_of_an_evaluation_are_not_slowed_down_by_votes():
+    """There are some between two votes; the processes still end at the same one."""
+    arguments = "test", 1, "on_batch_end", 2, 2000, 0.002
+    first, second = in_group(2, group_cases.evaluation_stopped, *arguments)
+    assert first == second
+    assert first[0] < 500
+    assert (["test"], True, "due") == first[1:]
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_all_processes_skip_a_batch_that_is_not_finite_in_one(every):
     """`nan-guard` decides for all of them."""

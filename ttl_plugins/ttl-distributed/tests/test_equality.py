@@ -12,7 +12,7 @@ NAMES = [*group_cases.CASES]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_come_to_the_same_as_one(name):
-    """Steps, metrics and weights are those of one process, with every first-party component."""
+    """Steps, gradients, metrics and weights, with every first-party component."""
     tolerance = 0.02 if name == "amp" else 2e-6
     check_same(facts_alone(name), in_group(2, group_cases.train, name), tolerance)
 
@@ -23,6 +23,22 @@ def test_four_processes_come_to_the_same_as_one():
     several = in_group(4, group_cases.train_all, names)
     for name in names:
         check_same(facts_alone(name), [facts[name] for facts in several], 2e-6)
+
+
+@pytest.mark.parametrize("name", ["uneven parts", "weights by tokens", "sam"])
+def test_the_mean_of_the_means_of_processes_is_another_gradient(name):
+    """The test above tells the difference."""
+    several = in_group(2, group_cases.train_unweighted, name)
+    with pytest.raises(AssertionError):
+        check_same(facts_alone(name), several, 2e-6)
+
+
+def test_throughput_counts_the_samples_of_all_processes():
+    """Each once, also where a process has none of the last batch."""
+    alone = group_cases.rates(19)
+    assert [[6, 18], [3.5, 10.5]] * 2 == alone
+    for seen in in_group(2, group_cases.rates, 19):
+        assert alone == seen
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(24, 6), (19, 6), (9, 4)])

@@ -1,43 +1,30 @@
 """Failures of one process, in groups that torchrun has started."""
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import group_cases
-import group_program
 import pytest
-from process_groups import in_group, run_by_torchrun
+from elastic_runs import Kills, elastic_run, facts_of
+from process_groups import ends_in_group, in_group
+from torchrun import expected, run, run_forked
 
-PROGRAM = Path(group_program.__file__)
-
-
-def run(directory, what):
-    """Return the exit status and the output of two forked processes, and when they ended."""
-    output = directory / "output.txt"
-    output.unlink(missing_ok=True)
-    status = run_by_torchrun(2, str(output), group_program.main, str(directory), what)
-    return status, output.read_text(), time.time()
-
-
-def run_program(directory, what):
-    """Return the same of a program that torchrun starts: processes that import torch."""
-    program = [str(PROGRAM), str(directory), what]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *program]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command, env=variables, capture_output=True, text=True, timeout=120, check=False
-    )
-    return done.returncode, done.stdout + done.stderr, time.time()
+HOOKS = (
+    "on_epoch_begin",
+    "on_grads_reset",
+    "on_batch_begin",
+    "on_forward_pass",
+    "on_loss_compute",
+    "on_backward_pass",
+    "on_optim_step",
+    "on_batch_end",
+    "on_safe_point",
+    "on_epoch_end",
+)
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
     """The directory of a run that has failed by an exception, and what came of it."""
     directory = tmp_path_factory.mktemp("failed")
-    return directory, *run_program(directory, "raise")
+    return directory, *run(directory, "raise")
 
 
 def seconds_to_end(output, ended):
@@ -65,28 +52,39 @@ def test_the_process_that_failed_writes_what_it_had(failed):
 def test_the_same_program_resumes_after_a_failure(failed, tmp_path):
     """From the last checkpoint, to where it would have come."""
     directory, *_ = failed
-    status, output, _ = run(directory, "nothing")
+    status, output, _ = run_forked(directory, "nothing")
     assert 0 == status
     assert "resuming from" in output
     assert f"steps=16 weights={expected()}" in output
 
 
-def expected():
-    """Return what a run without an interruption comes to, in two processes."""
-    return in_group(2, group_cases.train, "alone")[0]["weights"]["2.bias"]
+@pytest.mark.parametrize(("rank", "point"), [(i % 2, point) for i, point in enumerate(HOOKS)])
+def test_a_failure_at_any_point_ends_both(rank, point):
+    """The other one with an error that says which was first."""
+    errors = ends_in_group(2, group_cases.failed, rank, point)
+    assert "ValueError: it was to be expected" == errors[rank]
+    assert errors[1 - rank].startswith("GroupError: ")
 
 
 def test_a_process_that_is_killed_ends_all(tmp_path):
     """Soon, and with a status that is not 0."""
-    status, output, ended = run(tmp_path, "kill")
+    status, output, ended = run_forked(tmp_path, "kill")
     assert status != 0
     assert seconds_to_end(output, ended) < 10
     assert not list(tmp_path.glob("crash-*"))
 
 
+def test_a_group_of_which_one_was_killed_is_restarted(tmp_path):
+    """It resumes from the last checkpoint, to the same bits, without a setting of torchrun."""
+    whole = in_group(2, group_cases.saved_with, tmp_path / "whole", {"n_epochs": 20})
+    n_restarts, facts = elastic_run(2, tmp_path / "killed", Kills(1, skew=0.3))
+    assert 1 == n_restarts
+    assert [facts_of(each) for each in whole] == facts
+
+
 def test_a_signal_to_one_process_ends_all_at_one_safe_point(tmp_path):
     """A checkpoint of that point is there, with all that the processes had."""
-    status, output, _ = run(tmp_path, "signal")
+    status, output, _ = run_forked(tmp_path, "signal")
     assert status != 0
     assert "SIGTERM ended the run; saved" in output
     assert 2 <= len(list(tmp_path.glob("0*")))

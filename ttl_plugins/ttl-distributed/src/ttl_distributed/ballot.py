@@ -14,6 +14,8 @@ from ttl_distributed.group import ProcessGroup
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
+_ALMOST_NOTHING = 1e-9  # which can be divided by, in place of 0
+
 
 class Outcome(NamedTuple):
     """What a ballot has found.
@@ -74,3 +76,51 @@ class Ballot:
         if self._weights is not None:
             return Outcome(self._weights, n_with_news > 0)
         return Outcome(int(weight) if weight.is_integer() else weight, n_with_news > 0)
+
+
+class StepWeights:
+    """The weights of the batches that make a step, for which accumulating ones do not wait.
+
+    Where the weights of the step before were the numbers of samples, which each process knows, a
+    batch that does not step is taken to have that weight too. The batch that steps waits for all
+    ballots; where one of them says otherwise, its own weight makes up for the difference, as
+    accumulation divides by the sum of weights. All of this is the same in all processes.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the step under way, as a run ends."""
+        self._pending: list[tuple[Ballot, int]] = []
+        self._are_samples, self._were_samples = True, False  # the first step waits
+
+    def outcome(self, loop: TrainTestLoop, ballot: Ballot, n_samples: int | None) -> Outcome:
+        """Return what the ballot of a batch has found, or will find in all likelihood.
+
+        Args:
+            loop: the loop, before the backward pass of that batch.
+            ballot: the ballot.
+            n_samples: how many samples the batch has in all processes; None if it is not known.
+
+        Raises:
+            GroupError: the processes are not in the same batch, or one has ended.
+        """
+        if self._were_samples and n_samples is not None and not loop.is_stepping:
+            self._pending.append((ballot, n_samples))
+            return Outcome(n_samples, has_news=False)
+        weight, has_news = ballot.result(loop)
+        self._are_samples &= not isinstance(weight, torch.Tensor) and weight == n_samples
+        for earlier, taken in self._pending:
+            found = earlier.result(loop)
+            has_news |= found.has_news
+            if isinstance(found.weight, torch.Tensor):
+                self._are_samples = False
+                weight = weight + found.weight - taken
+            elif found.weight != taken:
+                self._are_samples = False
+                weight = (weight + found.weight - taken) or _ALMOST_NOTHING
+        if loop.is_stepping:
+            self._pending = []
+            self._were_samples, self._are_samples = self._are_samples, True
+        return Outcome(weight, has_news)

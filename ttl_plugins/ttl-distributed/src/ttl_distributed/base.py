@@ -12,9 +12,10 @@ import torch.distributed as dist
 
 from ttl_core import Group, GroupError, LoopComponent, RunError, hookimpl
 from ttl_core.arguments import number
-from ttl_distributed.ballot import Ballot
+from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
 from ttl_distributed.environment import place_in
+from ttl_distributed.evaluation import EvaluationVotes
 from ttl_distributed.failures import explaining_failures, record_failure
 from ttl_distributed.group import ProcessGroup, join
 from ttl_distributed.random_streams import fork_random_streams
@@ -56,7 +57,10 @@ class DataParallel(LoopComponent):
         self._place = place_in()
         self._group: ProcessGroup | None = None
         self._ballot: Ballot | None = None
-        self._has_news = self._has_voted = self._has_forked = False
+        self._has_news = self._has_voted = self._has_forked = self._is_recomputing = False
+        self._weights: dict[int, tuple[Any, Any]] = {}  # of the batches of a step, own and in all
+        self._has_stepped = False
+        self._step_weights = StepWeights()
         self._has_short_timeout = False
         is_initialized = dist.is_available() and dist.is_initialized()
         if self._place is None and not is_initialized:  # so that no hook is called
@@ -87,6 +91,9 @@ class DataParallel(LoopComponent):
     def _begin_evaluation_pass(self) -> None:
         """Prepare for the forward pass of a batch in evaluation."""
 
+    def _end_evaluation(self, loop: TrainTestLoop) -> None:
+        """Do what others need that have more batches in evaluation."""
+
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
         """Let the forward pass of a training batch synchronize gradients, where it steps."""
@@ -104,6 +111,7 @@ class DataParallel(LoopComponent):
         self._group = join(self._place, self.first_timeout)
         if self._group is not None and not hasattr(self, "_share"):
             self._share = Share(self._group)
+            self._votes = EvaluationVotes(self._group)
         return self._group
 
     # -- runs -------------------------------------------------------------------------------
@@ -129,6 +137,7 @@ class DataParallel(LoopComponent):
             raise
         finally:
             self._ballot = None
+            self._step_weights.reset()
             self._has_news = False
             self._leave(loop)
             self._group.reset()
@@ -156,13 +165,19 @@ class DataParallel(LoopComponent):
         if self._group is None:
             return (yield)
         outer = self._ballot, self._has_voted, self._has_news
+        self._is_recomputing = False
         self._ballot, self._has_voted, self._has_news = None, False, False
         try:
             with self._share.of_epoch():
-                if loop.is_predicting:  # on_epoch_begin does not fire in it
+                self._votes.reset()
+                if loop.is_predicting:  # in which on_epoch_begin and on_epoch_end do not fire
                     self._share.apply(loop)
                     self._begin_epoch(loop)
-                return (yield)
+                with explaining_failures("an epoch"):  # of what components do by themselves
+                    result = yield
+                if loop.is_predicting:
+                    self._votes.finish(loop)
+                return result
         finally:
             self._ballot, self._has_voted, self._has_news = outer
             self._end_epoch(loop)
@@ -181,13 +196,25 @@ class DataParallel(LoopComponent):
         if not loop.is_training:
             self._group.broadcast_tensors([*loop.model.buffers()])
 
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: weights are still those of the evaluation
+    def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """In evaluation, wait for the processes that have another batch."""
+        if self._group is not None and not loop.is_training:
+            self._end_evaluation(loop)
+            self._votes.finish(loop)
+        return (yield)
+
     # -- batches ----------------------------------------------------------------------------
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
-        """Let a batch that belongs to other processes count nothing."""
+        """Let a batch that belongs to other processes count nothing; vote, in evaluation."""
         self._has_voted = False
-        if self._group is not None and loop.is_training and self._share.is_padding(loop.batch_num):
+        if self._group is None:
+            return
+        if not loop.is_training:
+            self._votes.vote(loop, loop.batch_num)
+        elif self._share.is_padding(loop.batch_num):
             loop.batch_size = 0
 
     @hookimpl(wrapper=True, tryfirst=True)
@@ -207,11 +234,22 @@ class DataParallel(LoopComponent):
                 f"of training batch {loop.batch_num}, so the gradients of the processes would not "
                 "be averaged. Call the model as a whole, not a module in it"
             )
-        if not self._has_voted:  # else this is recompute()
+        self._is_recomputing = self._has_voted
+        if not self._has_voted:
             self._has_voted = True
             if self._share.is_padding(loop.batch_num):
                 loop.batch_size = 0
             self._ballot = Ballot(self._group, loop, loop.batch_size)
+        return result
+
+    @hookimpl(wrapper=True, tryfirst=True)  # outermost: the loss is complete
+    def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Weight the loss that recompute() returns as on_backward_pass weights the first one."""
+        result = yield
+        if self._group is not None and self._is_recomputing and loop.is_training:
+            weights = self._weights.get(id(loop.batch))
+            if weights is not None:  # else it is the batch of an earlier run
+                loop.loss = self._weighted(loop, *weights)
         return result
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: others see the weight of all processes
@@ -223,25 +261,36 @@ class DataParallel(LoopComponent):
         """
         if self._group is None or self._ballot is None:
             return (yield)
-        total, self._has_news = self._ballot.result(loop)
+        n_samples = self._share.n_samples(loop.batch_num)
+        total, self._has_news = self._step_weights.outcome(loop, self._ballot, n_samples)
         self._ballot = None
         weight, loss = loop.batch_size, loop.loss
-        if isinstance(total, torch.Tensor):
-            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
-            loop.loss = loss * share.to(loss.dtype)
-        elif float(weight) == 0:
-            loop.loss = self._nothing(loop)
-        elif (share := float(weight) * self._group.size / total) != 1:
-            loop.loss = loss * share
+        if self._has_stepped:
+            self._weights.clear()
+        self._weights[id(loop.batch)] = weight, total
+        loop.loss = self._weighted(loop, weight, total)
         loop.batch_size = total
         try:
             with explaining_failures("the backward pass"):
                 result = yield
         finally:
             loop.loss, loop.batch_size = loss, weight
+        self._has_stepped = loop.is_stepping
         if loop.is_stepping:
             self._group.broadcast_tensors([*loop.model.buffers()])
         return result
+
+    def _weighted(self, loop: TrainTestLoop, weight: Any, total: Any) -> torch.Tensor:
+        """Return the loss of this process, so that the mean of all is that of all samples."""
+        assert self._group is not None
+        loss: torch.Tensor = loop.loss
+        if isinstance(total, torch.Tensor):
+            share = torch.where(total == 0, 0.0, weight * self._group.size / total)
+            return loss * share.to(loss.dtype)
+        if float(weight) == 0:
+            return self._nothing(loop)
+        factor = float(weight) * self._group.size / total
+        return loss if factor == 1 else loss * factor
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Wait less long for other processes from the first step on."""

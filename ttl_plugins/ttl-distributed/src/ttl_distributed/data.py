@@ -52,7 +52,9 @@ class Share:
     def of_epoch(self) -> Iterator[None]:
         """Share out the data to which `apply` is called in a with block, until its end."""
         outer, outer_installed = self._newest, self._installed
-        settings = (False, []) if outer is None else (outer.is_padding, outer.lengths)
+        settings: tuple[bool, list[int], list[int]] = False, [], []
+        if outer is not None:
+            settings = outer.is_padding, outer.lengths, outer.whole_lengths
         self._newest, self._installed = None, []
         try:
             yield
@@ -61,7 +63,7 @@ class Share:
                 vars(loader)["batch_sampler"] = batch_sampler
             self._newest, self._installed = outer, outer_installed
             if outer is not None:
-                outer.is_padding, outer.lengths = settings
+                outer.is_padding, outer.lengths, outer.whole_lengths = settings
 
     def apply(self, loop: TrainTestLoop) -> None:
         """Let `loop.data`, which may have been replaced, yield the part of this process.
@@ -100,6 +102,15 @@ class Share:
         lengths = self._newest.lengths if self._newest is not None else ()
         return batch_num < len(lengths) and not lengths[batch_num]
 
+    def n_samples(self, batch_num: int) -> int | None:
+        """Return how many samples a batch has in all processes; None where it is not known.
+
+        Args:
+            batch_num: the number of the batch.
+        """
+        lengths = self._newest.whole_lengths if self._newest is not None else ()
+        return lengths[batch_num] if batch_num < len(lengths) else None
+
     def _install(self, loop: TrainTestLoop, loader: DataLoader[Any]) -> None:
         sampler = loader.batch_sampler
         if isinstance(sampler, RankBatches):
@@ -113,7 +124,7 @@ class Share:
             part = RankBatches(sampler, self._group.rank, self._group.size)
             self._parts[loader] = part
         part.is_padding = loop.is_training
-        part.lengths = []
+        part.lengths, part.whole_lengths = [], []
         self._newest = part
         self._installed.append((loader, sampler))
         vars(loader)["batch_sampler"] = part  # a DataLoader lets none be assigned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,10 +24,17 @@ class EvenPasses:
         model: the model.
         group: the processes.
         n_batches: how many batches this process expects; None if it does not know.
+        vote: takes the number of a batch, before which processes vote on whether to end.
     """
 
-    def __init__(self, model: torch.nn.Module, group: ProcessGroup, n_batches: int | None) -> None:
-        self._model, self._group = model, group
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        group: ProcessGroup,
+        n_batches: int | None,
+        vote: Callable[[int], object],
+    ) -> None:
+        self._model, self._group, self._vote = model, group, vote
         self._n_expected = n_batches
         self._n_batches: int | None = None  # the most that a process has, where it is known
         self._n_done = 0
@@ -44,9 +51,11 @@ class EvenPasses:
 
     def finish(self) -> None:
         """Compute forward passes as long as other processes do; this one has no more batches."""
+        self._vote(self._n_done)
         while self._agree(is_own=False):
             self._repeat()
             self._n_done += 1
+            self._vote(self._n_done)
 
     def close(self) -> None:
         """Let each process have its part of the parameters only, and forget the batch."""

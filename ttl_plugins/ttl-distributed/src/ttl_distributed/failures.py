@@ -68,7 +68,7 @@ def explaining_failures(doing: str) -> Iterator[None]:
         ) from error
 
 
-_SIGNS = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "broken pipe")
+_SIGNS = ("gloo", "nccl", "connection closed", "connection reset")
 
 
 def is_of_a_collective(error: BaseException) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import ArgumentError, hookimpl, map_nested, optimizer_parameters
+from ttl_core import ArgumentError, map_nested, optimizer_parameters
 from ttl_core.arguments import describe, one_of, whole_number
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.group import ProcessGroup
@@ -120,7 +121,9 @@ class Fsdp(DataParallel):
 
         assert self._group is not None
         n_batches = loop.n_batches
-        self._passes = EvenPasses(loop.model, self._group, n_batches)
+        self._passes = EvenPasses(
+            loop.model, self._group, n_batches, functools.partial(self._votes.vote, loop)
+        )
         if loop.is_predicting:  # on_epoch_end does not fire in it
             loop.data, loop.n_batches = UntilAllEnd(loop.data, self._passes), n_batches
 
@@ -133,13 +136,10 @@ class Fsdp(DataParallel):
         if self._passes is not None:
             self._passes.begin_pass()
 
-    @hookimpl(wrapper=True, tryfirst=True)  # outermost: weights are still those of the evaluation
-    def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """In evaluation, compute forward passes as long as other processes do."""
-        if self._passes is not None and not loop.is_training:
+    def _end_evaluation(self, loop: TrainTestLoop) -> None:
+        if self._passes is not None:
             self._passes.finish()
             self._passes.close()
-        return (yield)
 
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from ttl_core import Group, RunError
 from ttl_distributed.environment import Place
 from ttl_distributed.failures import explaining_failures
+from ttl_distributed.rendezvous import store_of_start
 
 T = TypeVar("T")
 _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
@@ -160,7 +161,11 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
     device = _own_device(place)
     try:
         dist.init_process_group(
-            _BACKENDS.get(device.type, "gloo"), timeout=datetime.timedelta(seconds=timeout)
+            _BACKENDS.get(device.type, "gloo"),
+            store=store_of_start(place, timeout),
+            rank=place.rank,
+            world_size=place.size,
+            timeout=datetime.timedelta(seconds=timeout),
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(

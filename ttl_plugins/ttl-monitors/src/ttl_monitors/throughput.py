@@ -150,11 +150,13 @@ class Throughput(LoopComponent):
         self._waited += self._wait
         self._worked += self._ended.seconds - begun.seconds
         self._n_batches += 1
+        weight = getattr(loop, "batch_size", 0)
+        is_of_others = loop.group.size > 1 and isinstance(weight, int) and weight == 0
         if self.samples is None:
-            self._n_samples += getattr(loop, "batch_size", 0)
-        else:
+            self._n_samples += weight
+        elif not is_of_others:
             self._n_samples += self.samples(loop.batch)
-        if self.tokens is not None:
+        if self.tokens is not None and not is_of_others:
             self._n_tokens += self.tokens(loop.batch)
         if self._n_batches >= self.every:
             self._log(loop)
@@ -170,10 +172,10 @@ class Throughput(LoopComponent):
         values = {
             "batches-per-second": self._n_batches / seconds,
             "data-wait": self._waited / seconds,
-            "samples-per-second": self._n_samples / seconds,
+            "samples-per-second": loop.group.sum(self._n_samples) / seconds,
         }
         if self.tokens is not None:
-            values["tokens-per-second"] = self._n_tokens / seconds
+            values["tokens-per-second"] = loop.group.sum(self._n_tokens) / seconds
         if self.flops and self.peak_flops:
             values["mfu"] = self.flops * self._n_batches / seconds / self.peak_flops
         self._reset()
