@@ -101,6 +101,10 @@ class LrFinder(LoopComponent):
         result = yield
         if not loop.has_loaded_state:
             self._sweep(loop)
+        else:
+            self.suggestion = (loop.loaded_state_of(self) or {}).get("suggestion")
+        if self.apply and self.suggestion is not None:
+            _set_rates(loop, self.suggestion)
         return result
 
     def _sweep(self, loop: TrainTestLoop) -> None:
@@ -123,8 +127,6 @@ class LrFinder(LoopComponent):
             _log.info("lr-finder: the suggested learning rate is %.3g", self.suggestion)
         if self.plot is not None:
             draw(self.plot, self.rates, self.losses, smoothed, self.suggestion)
-        if self.apply and self.suggestion is not None:
-            _set_rates(loop, self.suggestion)
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which sweep nothing."""
