@@ -122,6 +122,17 @@ def test_a_plot_is_drawn(tmp_path):
     assert (tmp_path / "plots" / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_plot_is_part_of_the_report(tmp_path):
+    """Where it is drawn into the folder of the run."""
+    loop = quadratic(n_steps=30, plot=True)
+    with pytest.raises(ArgumentError, match="no folder of the run"):
+        loop.train(n_epochs=1)
+    loop.components[0:0] = [use("run-folder", directory=tmp_path / "run"), "report"]
+    loop.train(n_epochs=1)
+    assert (tmp_path / "run" / "lr-finder.png").read_bytes().startswith(b"\x89PNG")
+    assert 'alt="lr-finder"' in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_rates_have_to_rise():
     """Else there is nothing to sweep."""
     with pytest.raises(ArgumentError, match="have to rise"):

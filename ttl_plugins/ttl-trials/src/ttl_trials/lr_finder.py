@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Collection, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
@@ -43,7 +44,8 @@ class LrFinder(LoopComponent):
         without: names of components to leave out of the fork, besides those that change rates or
             end a run.
         apply: whether the run uses the suggested rate for all parameter groups.
-        plot: where to write a plot, a PNG file; that takes matplotlib (`ttl-trials[plot]`).
+        plot: where to write a plot, a PNG file; True for `lr-finder.png` in the folder of the run,
+            where `report` shows it. It takes matplotlib (`ttl-trials[plot]`).
 
     Attributes:
         rates: the rates of the newest sweep.
@@ -69,14 +71,14 @@ class LrFinder(LoopComponent):
         n_steps: int = 100,
         without: Collection[str] = (),
         apply: bool = False,
-        plot: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if not 0 < number("lowest", lowest) < number("highest", highest):
             raise ArgumentError(
                 f"lowest is {lowest!r} and highest is {highest!r}, but rates have to rise from one "
                 "above 0 to a higher one"
             )
-        if plot is not None:
+        if plot not in (None, False):
             check_can_plot(plot)
         self.lowest, self.highest = lowest, highest
         self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
@@ -84,7 +86,11 @@ class LrFinder(LoopComponent):
             raise ArgumentError(f"without is {without!r}, but has to be names of components")
         self.without = list(without)
         self.apply = bool(apply)
-        self.plot = None if plot is None else absolute_path("plot", plot)
+        self.plot: Path | bool | None = None
+        if plot is True or plot is False or plot is None:
+            self.plot = plot or None
+        else:
+            self.plot = absolute_path("plot", plot)
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.suggestion: float | None = None
@@ -102,6 +108,15 @@ class LrFinder(LoopComponent):
         return result
 
     def _sweep(self, loop: TrainTestLoop) -> None:
+        plot = self.plot
+        if plot is True:
+            folder: Path | None = vars(loop).get("run_folder")
+            if folder is None:
+                raise ArgumentError(
+                    "lr-finder has plot=True, but there is no folder of the run. Put 'run-folder' "
+                    "before it in the list, or give a path: plot='lr.png'"
+                )
+            plot = folder / "lr-finder.png"
         names = loop.components.names()
         me = names[loop.components.index(self)]
         others = [name for name in _OTHERS_OUT if name in names]
@@ -119,8 +134,8 @@ class LrFinder(LoopComponent):
             _log.warning("lr-finder: the loss falls at no rate from %g on", self.lowest)
         else:
             _log.info("lr-finder: the suggested learning rate is %.3g", self.suggestion)
-        if self.plot is not None:
-            draw_sweep(self.plot, self.rates, self.losses, curve, self.suggestion)
+        if isinstance(plot, Path):
+            draw_sweep(plot, self.rates, self.losses, curve, self.suggestion)
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which sweep nothing."""
