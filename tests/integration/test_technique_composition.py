@@ -15,18 +15,21 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 EVERY, MAX_NORM, RHO, SMOOTHING, ALPHA, RATE = 2, 0.1, 0.5, 0.2, 0.4, 0.1
 N_BATCHES, N_EPOCHS = 6, 2
+SIZES = {0: 4, 3: 5}  # by step; batches have six samples
 SPECS = {
     "sam": use("sam", rho=RHO),
     "mixup": use("mixup", alpha=ALPHA, n_classes=2),
     "label-smoothing": use("label-smoothing", smoothing=SMOOTHING),
     "lr-schedule": use("lr-schedule", kind="cosine", warmup=2),
     "param-groups": use("param-groups", patterns={"2.*": {"lr_scale": 0.5}}),
+    "batch-schedule": use("batch-schedule", samples=SIZES),
     "grad-accumulation": use("grad-accumulation", every=EVERY),
     "grad-clip": use("grad-clip", max_norm=MAX_NORM),
     "amp": "amp",
 }
-PAIRS = list(itertools.combinations(SPECS, 2))
-TOGGLED = ("sam", "mixup", "label-smoothing")
+# mixing, then cutting, is not cutting, then mixing
+PAIRS = [p for p in itertools.combinations(SPECS, 2) if {*p} != {"mixup", "batch-schedule"}]
+TOGGLED = ("sam", "mixup", "label-smoothing", "batch-schedule")
 
 
 class PlainStep(Step):
@@ -94,6 +97,9 @@ def by_hand(names, disabled=(), at=None):
     for _ in range(N_EPOCHS):
         for begin in range(0, N_BATCHES, every):
             group = data[begin : begin + every]
+            if "batch-schedule" in enabled:
+                size = SIZES[0] if n_steps < 3 else SIZES[3]
+                group = [(x[:size], y[:size]) for x, y in group]
             if "mixup" in enabled:
                 group = [mixed(n_seen + i, x, y) for i, (x, y) in enumerate(group)]
             n_seen += len(group)
@@ -156,6 +162,6 @@ def test_techniques_disabled_in_mid_run_leave_the_loop_by_hand(names):
 
 
 def test_all_together_are_the_loop_by_hand():
-    """All but casts, to the tolerance of rounding."""
-    names = [name for name in SPECS if name != "amp"]
+    """All but casts and a schedule of sizes, to the tolerance of rounding."""
+    names = [name for name in SPECS if name not in ("amp", "batch-schedule")]
     check(by_hand(names), by_name(names), names)

@@ -147,6 +147,27 @@ def restore_for_testing(
     _load_components(components, snapshot(component_states))
 
 
+def state_of_component(
+    members: Sequence[Member], state: State, ignore: Collection[str], component: object
+) -> State | None:
+    """Return a copy of the state that a component will be given; None if there is none.
+
+    Args:
+        members: the members of a list.
+        state: what `gather` returned.
+        ignore: names of components and loop variables whose state may be missing or unused.
+        component: the component.
+    """
+    names = saved_names(members, state["manifest"], ignore)
+    for member in members:
+        name = names.get(member.name, "")
+        is_it = member.component is component and name in state["components"]
+        if is_it and is_readable(member, version_in(state, name)):
+            found: State = snapshot(upgraded_states({name: member}, state)[name])
+            return found
+    return None
+
+
 def restore_skipped(
     loop: TrainTestLoop, members: Sequence[Member], state: State, train_num: int
 ) -> None:

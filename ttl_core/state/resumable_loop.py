@@ -258,6 +258,20 @@ class ResumableLoop:
         """Whether a state was loaded from which train() has not resumed yet."""
         return self._resumption.is_pending
 
+    def loaded_state_of(self, component: object) -> dict[str, Any] | None:
+        """Return the state of a component in the state from which train() is about to resume.
+
+        Components are given their states when on_train_begin has ended. This is for those that
+        set up something there which follows from it, such as the size of batches.
+
+        Args:
+            component: the component.
+
+        Returns:
+            A copy of its state; None if no state was loaded, or it holds none of this component.
+        """
+        return self._resumption.loaded_state_of(component)
+
     @property
     def can_take_state(self) -> bool:
         """Whether state_dict() is possible: at a safe point.

@@ -22,7 +22,13 @@ from ttl_core.state.position import (
 )
 from ttl_core.state.protocol import State, reading
 from ttl_core.state.renamed import with_current_names
-from ttl_core.state.restore import matched, restore, restore_for_testing, restore_skipped
+from ttl_core.state.restore import (
+    matched,
+    restore,
+    restore_for_testing,
+    restore_skipped,
+    state_of_component,
+)
 from ttl_core.state.rewinding import (
     DataChoice,
     RewindTarget,
@@ -123,6 +129,11 @@ class Resumption:
     def is_pending(self) -> bool:
         """Whether a state was loaded and is not restored yet."""
         return self._loaded is not None
+
+    def loaded_state_of(self, component: object) -> State | None:
+        """Return the state of a component in the loaded one; None if there is none."""
+        members, state = self._list_members(), self._loaded
+        return state and state_of_component(members, state, self._ignored, component)
 
     @property
     def is_inside_epoch(self) -> bool:

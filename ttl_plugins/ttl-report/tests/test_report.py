@@ -1,5 +1,6 @@
 """What the report of a run says, and when it is written."""
 
+import base64
 import hashlib
 import logging
 import os
@@ -73,6 +74,22 @@ def test_values_that_are_no_numbers_are_left_out(make_loop, curves, caplog):
     assert 4 == len(caplog.messages)
     reason = "a report shows single numbers only"
     assert f"report: 'train/text' is not written: {reason}" == caplog.messages[0]
+
+
+def test_pictures_in_the_folder_are_shown(make_loop, page, tmp_path):
+    """The first four by name, as part of the page; no file that is incomplete or too large."""
+    tiny = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+        "gg=="
+    )
+    (tmp_path / "run").mkdir()
+    contents = {"a": tiny[:-1], "b": tiny, "c": b"text", "d": tiny[:-8] + b"\0" * 2**20 + tiny[-8:]}
+    for name, content in (contents | dict.fromkeys("efgh", tiny)).items():
+        (tmp_path / "run" / f"{name}.png").write_bytes(content)
+    make_loop().train(n_epochs=1)
+    assert ["b", "e", "f", "g"] == re.findall(r'<img src="data:[^"]*" alt="(\w)">', page())
+    source = f"data:image/png;base64,{base64.b64encode(tiny).decode()}"
+    assert 4 == page().count(source)
 
 
 def test_values_that_are_not_finite_are_listed(make_loop, page, document):

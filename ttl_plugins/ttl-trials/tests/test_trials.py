@@ -82,6 +82,28 @@ def test_the_suggestion_can_be_applied():
     assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
 
 
+def test_a_resumed_run_has_the_applied_suggestion():
+    """It is that of the state, so the settings of the script are those of the run."""
+    states = []
+
+    class Keep(LoopComponent):
+        def on_safe_point(self, loop):
+            states.append(loop.state_dict())
+
+        def fork(self):
+            return None
+
+    loop = quadratic(n_steps=60, apply=True)
+    loop.components.append(Keep())
+    loop.train(n_epochs=2)
+    resumed = quadratic(n_steps=60, apply=True)
+    resumed.components.append(Keep())
+    resumed.load_state_dict(states[1])
+    resumed.train(n_epochs=2)
+    assert loop.optimizer.param_groups[0]["lr"] == resumed.optimizer.param_groups[0]["lr"]
+    assert torch.equal(loop.model.weight, resumed.model.weight)
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_the_suggestion_is_the_full_rate_of_a_schedule(is_first):
     """Of lr-schedule, wherever it is in the list, which computes rates from that one."""
@@ -98,6 +120,17 @@ def test_a_plot_is_drawn(tmp_path):
     loop = quadratic(n_steps=30, plot=tmp_path / "plots" / "lr.png")
     loop.train(n_epochs=1)
     assert (tmp_path / "plots" / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_is_part_of_the_report(tmp_path):
+    """Where it is drawn into the folder of the run."""
+    loop = quadratic(n_steps=30, plot=True)
+    with pytest.raises(ArgumentError, match="no folder of the run"):
+        loop.train(n_epochs=1)
+    loop.components[0:0] = [use("run-folder", directory=tmp_path / "run"), "report"]
+    loop.train(n_epochs=1)
+    assert (tmp_path / "run" / "lr-finder.png").read_bytes().startswith(b"\x89PNG")
+    assert 'alt="lr-finder"' in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_rates_have_to_rise():

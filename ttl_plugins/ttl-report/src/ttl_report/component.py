@@ -15,6 +15,7 @@ from ttl_core.arguments import absolute_path, directory_or_run_folder
 from ttl_report.environment import describe_environment
 from ttl_report.page import write
 from ttl_report.phase_times import PhaseTimes
+from ttl_report.pictures import pictures_in
 from ttl_report.report import make_document, render_report
 from ttl_report.runs import Run, Runs, cause_of_stop
 from ttl_report.series import Curves
@@ -33,7 +34,7 @@ class Report(Logger):
     """A report of a run: one HTML page with its curves, best values, times, and what ran where.
 
     It is written at the end of each epoch, and when a run ends, fails or is interrupted. The page
-    needs no network and no other file.
+    needs no network and no other file. It shows the PNG files in its folder too.
 
     Args:
         directory: the folder of `report.html`; that of the run by default.
@@ -184,7 +185,7 @@ class Report(Logger):
             environment=self._environment,
         )
         try:
-            write(self.path, render_report(document))
+            write(self.path, render_report(document, pictures_in(self.path.parent)))
         except OSError as error:
             if not self._has_warned:
                 _log.warning(

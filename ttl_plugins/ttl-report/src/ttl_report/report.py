@@ -9,6 +9,7 @@ from typing import Any
 from ttl_core import likely_mode
 from ttl_report.charts import charts_of, numbered
 from ttl_report.page import FORMAT, render
+from ttl_report.pictures import Picture
 from ttl_report.series import Series
 
 _MAX_BUCKETS = 60_000  # of all series of a page, which bounds its size to a few megabytes
@@ -81,8 +82,13 @@ def _as_json(value: float) -> float | str:
     return value if value - value == 0 else str(value)  # "nan", "inf": JSON has no such numbers
 
 
-def render_report(document: Mapping[str, Any]) -> str:
-    """Return the page of a run."""
+def render_report(document: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> str:
+    """Return the page of a run.
+
+    Args:
+        document: what it holds.
+        pictures: those that it shows too.
+    """
     rows = values_table(document)
     return render(
         "report.html",
@@ -93,6 +99,7 @@ def render_report(document: Mapping[str, Any]) -> str:
         charts=numbered(document["charts"]),
         non_finite=[one for one in document["series"] if one["n_non_finite"]],
         phases=phases_table(document),
+        pictures=pictures,
     )
 
 

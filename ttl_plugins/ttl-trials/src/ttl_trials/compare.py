@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, use
-from ttl_core.arguments import whole_number
+from ttl_core.arguments import absolute_path, whole_number
+from ttl_trials.plots import check_can_plot, draw_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -30,13 +32,30 @@ class Comparison:
     metrics: Mapping[str, Mapping[str, Any]]
 
     def __str__(self) -> str:
-        columns = ["last loss", "mean of the last tenth"]
-        rows = [f"{'variant':24}" + "".join(f"{name:>24}" for name in columns)]
+        columns = ("last loss", "mean of last 10%", "difference")
+        rows = [f"{'variant':24}" + "".join(f"{name:>18}" for name in columns)]
+        means = {name: _mean_of_end(losses) for name, losses in self.losses.items()}
         for name, losses in self.losses.items():
-            tail = losses[-max(1, len(losses) // 10) :]
-            values = [losses[-1], sum(tail) / len(tail)]
-            rows.append(f"{name:24}" + "".join(f"{value:24.6g}" for value in values))
+            difference = f"{means[name] - means[AS_IT_IS]:+.4g}" if name != AS_IT_IS else ""
+            rows.append(f"{name:24}{losses[-1]:18.6g}{means[name]:18.6g}{difference:>18}")
         return "\n".join(rows)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Write a plot of the losses, and of what each variant changes in them.
+
+        Args:
+            path: the PNG file. It takes matplotlib (`ttl-trials[plot]`).
+
+        Raises:
+            ArgumentError: matplotlib is missing.
+        """
+        check_can_plot(path)
+        draw_comparison(absolute_path("path", path), self.losses, AS_IT_IS)
+
+
+def _mean_of_end(losses: list[float]) -> float:
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail)
 
 
 def compare(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import math
 import os
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import absolute_path, number, whole_number
+from ttl_trials.plots import check_can_plot, draw_sweep, smoothed
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -26,7 +25,6 @@ _OTHERS_OUT = (  # what changes rates, or ends or extends a run
 _RATES = {"lr", "initial_lr", "full_lr"}
 """What groups of parameters hold of learning rates; lr-schedule computes them from "full_lr"."""
 
-_SMOOTHING = 0.9
 _DIVERGED = 4.0  # times the lowest smoothed loss
 _MIN_RATES = 10  # without which no slope can be told
 
@@ -46,7 +44,8 @@ class LrFinder(LoopComponent):
         without: names of components to leave out of the fork, besides those that change rates or
             end a run.
         apply: whether the run uses the suggested rate for all parameter groups.
-        plot: where to write a plot, a PNG file; that takes matplotlib (`ttl-trials[plot]`).
+        plot: where to write a plot, a PNG file; True for `lr-finder.png` in the folder of the run,
+            where `report` shows it. It takes matplotlib (`ttl-trials[plot]`).
 
     Attributes:
         rates: the rates of the newest sweep.
@@ -72,25 +71,26 @@ class LrFinder(LoopComponent):
         n_steps: int = 100,
         without: Collection[str] = (),
         apply: bool = False,
-        plot: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if not 0 < number("lowest", lowest) < number("highest", highest):
             raise ArgumentError(
                 f"lowest is {lowest!r} and highest is {highest!r}, but rates have to rise from one "
                 "above 0 to a higher one"
             )
-        if plot is not None and importlib.util.find_spec("matplotlib") is None:
-            raise ArgumentError(
-                f"plot is {plot!r}, but matplotlib is not installed, which draws it. Install it: "
-                "pip install 'ttl-trials[plot]'"
-            )
+        if plot not in (None, False):
+            check_can_plot(plot)
         self.lowest, self.highest = lowest, highest
         self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
         if isinstance(without, str) or not isinstance(without, Collection):
             raise ArgumentError(f"without is {without!r}, but has to be names of components")
         self.without = list(without)
         self.apply = bool(apply)
-        self.plot = None if plot is None else absolute_path("plot", plot)
+        self.plot: Path | bool | None = None
+        if plot is True or plot is False or plot is None:
+            self.plot = plot or None
+        else:
+            self.plot = absolute_path("plot", plot)
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.suggestion: float | None = None
@@ -101,9 +101,22 @@ class LrFinder(LoopComponent):
         result = yield
         if not loop.has_loaded_state:
             self._sweep(loop)
+        else:
+            self.suggestion = (loop.loaded_state_of(self) or {}).get("suggestion")
+        if self.apply and self.suggestion is not None:
+            _set_rates(loop, self.suggestion)
         return result
 
     def _sweep(self, loop: TrainTestLoop) -> None:
+        plot = self.plot
+        if plot is True:
+            folder: Path | None = vars(loop).get("run_folder")
+            if folder is None:
+                raise ArgumentError(
+                    "lr-finder has plot=True, but there is no folder of the run. Put 'run-folder' "
+                    "before it in the list, or give a path: plot='lr.png'"
+                )
+            plot = folder / "lr-finder.png"
         names = loop.components.names()
         me = names[loop.components.index(self)]
         others = [name for name in _OTHERS_OUT if name in names]
@@ -115,16 +128,14 @@ class LrFinder(LoopComponent):
         fork.components.append(sweep)
         fork.train(n_optim_steps=fork.optim_step_num + self.n_steps)
         self.losses, self.rates = sweep.losses, rates[: len(sweep.losses)]
-        smoothed = _smoothed(self.losses)
-        self.suggestion = _steepest(self.rates, smoothed)
+        curve = smoothed(self.losses)
+        self.suggestion = _steepest(self.rates, curve)
         if self.suggestion is None:
             _log.warning("lr-finder: the loss falls at no rate from %g on", self.lowest)
         else:
             _log.info("lr-finder: the suggested learning rate is %.3g", self.suggestion)
-        if self.plot is not None:
-            draw(self.plot, self.rates, self.losses, smoothed, self.suggestion)
-        if self.apply and self.suggestion is not None:
-            _set_rates(loop, self.suggestion)
+        if isinstance(plot, Path):
+            draw_sweep(plot, self.rates, self.losses, curve, self.suggestion)
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which sweep nothing."""
@@ -162,10 +173,10 @@ class _Sweep(LoopComponent):
             return
         self.losses.append(sum(self._pending) / len(self._pending))
         self._pending.clear()
-        smoothed = _smoothed(self.losses)[-1]
-        self._lowest = min(self._lowest, smoothed)
+        loss = smoothed(self.losses)[-1]
+        self._lowest = min(self._lowest, loss)
         has_enough = len(self.losses) >= _MIN_RATES
-        if not math.isfinite(smoothed) or (has_enough and smoothed > _DIVERGED * self._lowest):
+        if not math.isfinite(loss) or (has_enough and loss > _DIVERGED * self._lowest):
             loop.stop("the loss has diverged")
 
 
@@ -179,48 +190,9 @@ def _set_rates(loop: TrainTestLoop, rate: float) -> None:
         scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
 
 
-def _smoothed(losses: list[float]) -> list[float]:
-    """Return the exponential moving average, without the bias of its beginning."""
-    average, found = 0.0, []
-    for n, loss in enumerate(losses, 1):
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
-        found.append(average / (1 - _SMOOTHING**n))
-    return found
-
-
 def _steepest(rates: list[float], losses: list[float]) -> float | None:
     finite = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
     inner = [i for i in finite if i + 1 in finite and i >= _MIN_RATES // 2]
     slopes = {i: losses[i + 1] - losses[i] for i in inner}  # rates rise by the same factor
     best = min(slopes, key=slopes.__getitem__, default=None)
     return rates[best] if best is not None and slopes[best] < 0 else None
-
-
-def draw(
-    path: Path,
-    rates: list[float],
-    losses: list[float],
-    smoothed: list[float],
-    suggestion: float | None,
-) -> None:
-    """Write the plot of a sweep.
-
-    Args:
-        path: the PNG file.
-        rates: the learning rates.
-        losses: the loss of each.
-        smoothed: the same, smoothed.
-        suggestion: the suggested rate.
-    """
-    figure = importlib.import_module("matplotlib.figure").Figure(
-        figsize=(6, 4), layout="constrained"
-    )
-    axes = figure.subplots()
-    axes.plot(rates, losses, color="0.7", label="loss")
-    axes.plot(rates, smoothed, label="smoothed")
-    if suggestion is not None:
-        axes.axvline(suggestion, color="tab:red", label=f"suggested: {suggestion:.3g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)

@@ -1,0 +1,107 @@
+"""`ttl selftest` finds whether a script resumes to the same bits, and what does not."""
+
+import os
+
+import pytest
+from ttl_checkpoint.__main__ import main
+
+from ttl_core.cli import main as ttl
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks the runs")
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core.testing import ComponentConformance, Step
+
+class Scale(LoopComponent):
+    def __init__(self):
+        self.n = 0
+
+    def on_batch_begin(self, loop):
+        self.n += 1
+        inputs, targets = loop.batch
+        loop.batch = inputs * (1 + self.n) + torch.rand_like(inputs), targets
+
+class SavedScale(Scale):
+    def state_dict(self):
+        return {"n": self.n}
+
+    def load_state_dict(self, state):
+        self.n = state["n"]
+
+if "unseeded" not in sys.argv:
+    torch.manual_seed(1)
+scale = Scale() if "broken" in sys.argv else SavedScale()
+saving = [use("checkpoint", directory=Path("runs") / "a", every=2)]
+if "absolute" in sys.argv:
+    saving = [use("checkpoint", directory="/elsewhere/runs")]
+if "plain" in sys.argv:
+    saving = []
+if "reading" in sys.argv:
+    assert Path("data.txt").read_text() == "1"
+loop = TrainTestLoop(
+    ComponentConformance.make_model(), [scale, Step(), use("ema", decay=0.9), *saving],
+    ComponentConformance.make_data(4),
+)
+loop.train(2)
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Return the path of a script, in a folder that is not the current one."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "scripts" / "train.py"
+    path.parent.mkdir()
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_a_script_that_resumes_passes(script, capsys):
+    """Killed at points that a seed decides, it comes to the same bits, and leaves nothing.
+
+    What it reads in the current folder is linked there.
+    """
+    (script.parents[1] / "data.txt").write_text("1")
+    given = [str(script), "reading", "--link", "data.txt", "--kills", "2", "--seed", "1"]
+    assert main(["selftest", *given]) == 0
+    out = capsys.readouterr().out
+    assert out.count("killed after step") == 2
+    assert "resumed to the same bits: " in out
+    assert {path.name for path in script.parents[1].iterdir()} == {"data.txt", "scripts"}
+
+
+def test_what_is_not_restored_is_named(script, capsys):
+    """The variable, the component that owns it, and what differed then."""
+    assert ttl(["selftest", str(script), "broken", "--kills", "1", "--seed", "3"]) == 1
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    at = next(i for i, line in enumerate(lines) if line.startswith("not restored"))
+    assert lines[at - 1].startswith("DIFFERS: the state of epoch ")
+    step = int(lines[at].rpartition(" ")[2].strip(":"))
+    assert lines[at + 1] == f"component 'scale': attribute n: {step} without kills, 0 resumed"
+    assert any(line.startswith("the model: ") for line in lines[at:]) or "and" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("absolute", "selftest would write to /elsewhere/runs"),
+        ("reading", "FileNotFoundError"),
+        ("plain", "put 'checkpoint' into the list"),
+        ("unseeded", "two runs that were not interrupted differ already, in the model"),
+    ],
+)
+def test_a_script_that_cannot_be_tested_is_refused(script, how, says, capsys):
+    """With what to change, and the exit status 2."""
+    assert main(["selftest", str(script), how]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_missing_script_is_refused(capsys):
+    """Before anything runs."""
+    assert main(["selftest", "missing.py"]) == 2
+    assert "no script missing.py" in capsys.readouterr().err
