@@ -25,6 +25,19 @@ def test_two_processes_come_to_the_same_as_one(name):
     check_same(facts_alone(name), under_fsdp(2, group_cases.train, name), tolerance)
 
 
+@pytest.mark.parametrize(
+    ("phase", "n", "rank", "batch_num"),
+    [("test", 40, 1, 3), ("predict", 40, 0, 3), ("list", 7, 0, 3), ("list", 7, 1, 2)],
+)
+def test_a_stop_ends_an_evaluation_in_all_processes(phase, n, rank, batch_num):
+    """Also where one has no batch left, and computes forward passes for the other."""
+    arguments = phase, rank, "on_batch_end", batch_num, n
+    several = under_fsdp(2, group_cases.evaluation_stopped, *arguments)
+    for n_batches, ended, is_stopped, reason in several:
+        assert n_batches <= batch_num + 2
+        assert (["test"] * (phase != "predict"), True, "due") == (ended, is_stopped, reason)
+
+
 # -- alone ----------------------------------------------------------------------------------
 
 
