@@ -17,9 +17,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from ttl_core import ArgumentError, LoopComponent, OrderWarning, TrainTestLoop, arrange, use
-from ttl_core.testing import ComponentConformance
+from ttl_core.testing import ComponentConformance, Step
 
 CLASSES = {
     entry_point.name: entry_point.load()
@@ -85,13 +86,37 @@ def checkpoints_in_folder(order):
         return len(list(Path(folder).glob("checkpoints/0*")))
 
 
+class ReadSteps(LoopComponent):
+    """A component that reads how many steps are to come when training begins."""
+
+    def on_train_begin(self, loop):
+        self.n_steps = loop.n_optim_steps
+
+
+def steps_to_come(order):
+    """Return how many steps are expected of four batches of two samples."""
+    specs = {
+        "batch-size-finder": use("batch-size-finder", memory_limit="8GiB", largest=2),
+        "limit-batches": use("limit-batches", train=3),
+    }
+    data = [
+        (x, y) for batch in ComponentConformance.make_data(2) for x, y in zip(*batch, strict=True)
+    ][:8]
+    reading = ReadSteps()
+    components = [Step(), *(specs[name] for name in order), reading]
+    loop = TrainTestLoop(ComponentConformance.make_model(), components, DataLoader(data, 2))
+    loop.train(n_epochs=1)
+    return reading.n_steps
+
+
 # A run for each hint, its right result and its wrong one. In the wrong order, early-stopping does
 # not count the value of the epoch in which the time ends; the record lacks the seed, until the run
-# ends; and checkpoint finds no folder of the run.
+# ends; checkpoint finds no folder of the run; and the number of steps is that without a limit.
 CASES = {
     ("early-stopping", "time-limit"): (best_when_time_is_over, 5.0, math.inf),
     ("seed", "run-folder"): (recorded_seed, 7, 1),
     ("run-folder", "checkpoint"): (checkpoints_in_folder, 1, 0),
+    ("batch-size-finder", "limit-batches"): (steps_to_come, 3, 4),
 }
 
 

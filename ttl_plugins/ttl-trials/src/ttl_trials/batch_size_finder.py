@@ -63,7 +63,7 @@ class BatchSizeFinder(LoopComponent):
         True
     """
 
-    before = ("grad-accumulation", "limit-batches")
+    before = "limit-batches"
 
     def __init__(
         self,
