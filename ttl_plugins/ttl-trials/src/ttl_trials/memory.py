@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 import sys
@@ -79,6 +80,7 @@ def resident_growth(prepare: Callable[[], T], call: Callable[[T], object]) -> in
     # The first optimizer imports much of torch. It would take time and memory in each fork; and in
     # this process it is about to do so anyway.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).zero_grad()
+    gc.collect()  # what the fork would free meanwhile would make room that is not counted
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sending, prepare, call))
