@@ -311,15 +311,15 @@ class Checkpoint(LoopComponent):
 
     def on_safe_point(self, loop: TrainTestLoop) -> None:
         """Save, if there is a reason to; then end the run, if a signal requests it."""
+        schedule = self._schedule
         if (  # first of all what is usual after a batch, which has to cost next to nothing
             loop.is_training
-            and loop.global_step < self._schedule.next_step
             and not self._needs_check
-            and self._group is None
-            and (self._schedule.deadline is None or time.monotonic() < self._schedule.deadline)
+            and loop.global_step < schedule.next_step
+            and (schedule.deadline is None or time.monotonic() < schedule.deadline)
         ):
             return
-        self._needs_check = False
+        self._needs_check = self._group is not None  # which decides together at each safe point
         if not self._is_in_train:  # this component was enabled in the middle of the run
             self._begin_train()
             self._schedule.restart(loop.global_step)
