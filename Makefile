@@ -31,7 +31,7 @@ demo-distributed: $(SETUP)  ## train the example on two processes, kill one, res
 	$(BIN)/python docs/examples/digits_distributed.py
 
 test: $(SETUP)  ## run every test but those that other commands run
-	$(BIN)/python -m pytest -q -n 3 -m "not bench and not soak and not check and not release"
+	$(BIN)/python -m pytest -q -n 2 -m "not bench and not soak and not check and not release"
 
 check: $(SETUP)  ## lint, format, types, import contracts, documentation, wheels, examples, what `ttl new` writes
 	$(BIN)/ruff check .
