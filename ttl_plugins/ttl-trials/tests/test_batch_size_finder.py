@@ -119,6 +119,7 @@ def test_memory_is_measured():
         def on_forward_pass(self, loop):
             torch.ones(len(loop.batch[0]), MEGABYTE)  # of 4 bytes each
 
+    make_loop(FourMegabytesASample())[0].train(n_epochs=1)  # what first uses take is there
     found = []
     for limit in ("80MB", "160MB"):
         loop, _ = make_loop(FourMegabytesASample(), use("batch-size-finder", memory_limit=limit))
