@@ -63,10 +63,10 @@ def load_model(model: torch.nn.Module, saved: State) -> None:
 
 def _distributed_as(model: torch.nn.Module, saved: State) -> State:
     """Return the state of a model, distributed over processes where the model is."""
+    if not any(map(is_sharded, (*saved.values(), *model.parameters(), *model.buffers()))):
+        return saved  # without a state of the model, which may have hooks of its own
     own = model.state_dict()
     sharded = [name for name in saved if is_sharded(own.get(name)) or is_sharded(saved[name])]
-    if not sharded:
-        return saved
     placed = copy.copy(saved)  # with the versions of modules
     for name in sharded:
         placed[name] = distributed_like(saved[name], own[name])

@@ -1,4 +1,7 @@
-"""The methods of a loop that take and load states."""
+"""The methods of a loop that take and load states.
+
+They are one public interface, whose docstrings take most of the lines; what they do is elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Resuming: from the state that was loaded into a loop to the tail of the interrupted run."""
+"""Resuming: from the state that was loaded into a loop to the tail of the interrupted run.
+
+What was loaded, what is to be applied and where the run is change together, step by step, so they
+are in one module, which is a little longer than others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the components that train in several processes have in common."""
+"""What the components that train in several processes have in common.
+
+Each hook decides by what the ones before it have agreed on with other processes, in one order, so
+they are in one module, which is a little longer than others.
+"""
 
 from __future__ import annotations
 
