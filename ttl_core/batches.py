@@ -143,11 +143,20 @@ def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, A
                 f"loop.log({{'loss': value}}), or with level='epoch'"
             )
         one_of("level", level, ("batch", "epoch"))
-    return {
-        # detaching one that has no graph would take longer than all else here
-        prefix + name: value.detach() if getattr(value, "requires_grad", False) else value
-        for name, value in metrics.items()
-    }
+    try:
+        return {
+            # detaching one that has no graph would take longer than all else here
+            prefix + name: value.detach() if getattr(value, "requires_grad", False) else value
+            for name, value in metrics.items()
+        }
+    except TypeError:
+        wrong = [name for name in metrics if not isinstance(name, str)]
+        if not wrong:
+            raise
+        raise ArgumentError(
+            f"log() was given a value named {describe(wrong[0])}, but names are text. Write "
+            "loop.log({'loss': value})"
+        ) from None
 
 
 def _iterate_tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:

@@ -9,8 +9,6 @@ import contextlib
 import errno
 import os
 import stat
-import struct
-import sys
 from pathlib import Path
 
 try:
@@ -53,8 +51,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 class DirectoryLock:
     """A lock on a directory, which the system releases when the process ends, however it ends.
 
-    On Linux it survives that other code in this process opens and closes the file, as a copy of
-    the directory does. Elsewhere that releases it. Forked processes do not hold it.
+    It survives that other code in this process opens and closes the file, as a copy of the
+    directory does. Forked processes do not hold it.
 
     Args:
         directory: the directory.
@@ -120,19 +118,9 @@ def _lock(descriptor: int) -> None:
     Raises:
         OSError: that is not possible.
     """
-    if fcntl is None:
-        return
-    if sys.platform == "linux":
-        # a lock of the open file, not of the process, which loses the latter when it closes the
-        # file anywhere; struct flock, with the padding that the platform needs
-        request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
-            return
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # of an old kernel
-                raise
-    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if fcntl is not None:
+        # of the open file: a process loses one of lockf() when it closes the file anywhere
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _forget_in_child() -> None:

@@ -161,7 +161,10 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         data = self.valid_data if data is None else data
         require_data("valid_data", data, may_be_named=True)
         if self.is_validating or self.is_testing or self.is_predicting:
-            raise RunError(f"validate() was called inside a {self.epoch_desc} epoch")
+            raise RunError(
+                f"validate() was called inside a {self.epoch_desc} epoch. Call it in a training "
+                "epoch, between epochs or outside of runs"
+            )
         if self.is_training:
             check_not_in_use(data, [self.data, self.train_data])
         with self._restored():
@@ -169,6 +172,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             if self._stage is Stage.IDLE:
                 self._run_evaluation("valid", data, self._evaluation_epoch)
                 return
+            self._resumption.restore_for_testing()
             with self._manager.attribution.nested():
                 self._validate(data)
 
@@ -224,8 +228,10 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         end_point = None if phase == "valid" else f"on_{phase}_end"
 
         def whole() -> None:
-            with contextlib.suppress(StopRun):
+            try:
                 body()
+            except StopRun as stop:
+                self._resumption.end_by(stop)
             self._end(end_point)
 
         self._join_group()
@@ -233,8 +239,10 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self.run_desc = phase
         self._stage = Stage.STARTING
         try:
-            with contextlib.suppress(StopRun):
+            try:
                 self._hooks.around_run(self, whole)
+            except StopRun as stop:
+                self._resumption.end_by(stop)
             self._end(end_point)  # where a wrapper stopped the run before its body began
         except BaseException as exception:
             self._stage = Stage.ENDING
@@ -267,12 +275,10 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._hooks.on_train_begin(self)
         self._stage = Stage.RUNNING
         if self._resumption.is_ahead:  # since a component has loaded a state in on_train_begin
-            self.stop()
+            return
         self._resumption.resume(n_epochs, n_optim_steps)
-        if progress.is_stopped:
-            self._stage = Stage.SAFE_POINT
-            self.stop()
-        call_until_done(partial(self._epochs, n_epochs, n_optim_steps), self._resumption.go_to)
+        if not progress.is_stopped:
+            call_until_done(partial(self._epochs, n_epochs, n_optim_steps), self._resumption.go_to)
         self._stage = Stage.SAFE_POINT
 
     def _epochs(self, n_epochs: int | None, n_optim_steps: int | None) -> None:
@@ -331,6 +337,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         """Run an epoch in the modes of its phase, inside around_epoch."""
         self._set_phase(phase, data_name)
         self.data = data
+        for name in ("batch", "batch_num", "scores", "loss"):  # those of the epoch before it
+            vars(self).pop(name, None)
         if self.is_training:
             self.model.train()
         else:
@@ -401,7 +409,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         hooks.on_epoch_end(self)
 
     def _prediction_epoch(self, collected: list[Any] | None) -> None:
-        hooks = self._hooks
+        hooks, batch_num = self._hooks, None
         for batch_num, batch in enumerate(self.data):
             self.batch_num, self.batch, self._batch_size = batch_num, batch, None
             vars(self).pop("scores", None)  # so that those of another batch are not collected
@@ -410,6 +418,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             hooks.on_batch_end(self)
             if collected is not None:
                 collected.append(to_cpu(self.scores))
+        check_not_empty(self, batch_num)
 
     # -- what components call ---------------------------------------------------------------
 
@@ -424,14 +433,16 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
 
         Args:
             reason: why, for records of the run; `stopped_by` has it.
+
+        Raises:
+            RunError: it was called in another thread than the one of the run.
         """
         if self._stage.is_stoppable:
+            self._manager.check_thread("stop")
             caller = self._manager.attribution.find_caller()
             cause = StopCause(caller.name if caller else None, reason)
             if (agreed := self.group.request_stop(cause)) is not None:
-                self._resumption.stopped_by = agreed
-                self._resumption.progress.is_stopped = True
-                raise StopRun
+                raise StopRun(agreed)
 
     def log(self, metrics: Mapping[str, Any], level: Literal["batch", "epoch"] = "batch") -> None:
         """Hand values to the components that show, write or watch them, through on_log.
@@ -445,7 +456,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             level: "epoch" also keeps them in `loop.metrics`.
 
         Raises:
-            ArgumentError: `level` is neither "batch" nor "epoch", or `metrics` is no mapping.
+            ArgumentError: `level` is neither "batch" nor "epoch", or `metrics` is no mapping of
+                names.
         """
         on_log = self._hooks.on_log
         if on_log is noop and level == "batch" and isinstance(metrics, dict):
@@ -476,7 +488,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             mean of theirs is the loss of the whole batch.
 
         Raises:
-            RunError: no training batch is under way, or its loss has not been computed yet.
+            RunError: no training batch is under way, or this is called inside itself.
             UnsetVariableError: no component sets `loss` in these points.
 
         Example:

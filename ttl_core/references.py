@@ -80,7 +80,7 @@ def as_data(value: Any) -> Any:
             return {"$ref": value.text, **as_data(value.keywords)}
         case None | bool():
             return value
-        case int():  # subclasses, such as enums and NumPy's numbers, become plain numbers
+        case int():  # subclasses, such as enums, become plain numbers
             return int(value)
         case str():
             return str.__str__(value)
@@ -94,6 +94,8 @@ def as_data(value: Any) -> Any:
             return {_escaped(str(key)): as_data(item) for key, item in value.items()}
         case functools.partial() if not value.args and (text := _reference_to(value.func)):
             return {"$ref": text, **as_data(value.keywords)}
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "tolist"):  # a number of NumPy
+        return as_data(value.tolist())
     text = _reference_to(value)
     return {"$ref": text} if text else {"$object": qualified_name(value)}
 

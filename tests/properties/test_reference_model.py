@@ -235,6 +235,8 @@ class Reference:
         self.is_training = self.model.training = desc == "train"
         self.is_validating, self.is_testing = desc == "valid", desc == "test"
         self.n_batches = len(data) if isinstance(data, range) else None
+        for name in ("batch", "batch_num"):
+            vars(self).pop(name, None)
         grad_mode, self.grad_mode = self.grad_mode, self.grad_mode and self.is_training
         try:
             self.surround("around_epoch", lambda: self.batches(data))

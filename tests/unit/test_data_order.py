@@ -186,7 +186,6 @@ OTHER = (
         ),
         (DataLoader(StreamDataset()), "DataLoader over a stream, StreamDataset", STATEFUL),
         (Stream(range(3)), "Stream", OTHER),
-        ({1: 2}, "dict", OTHER),
         ({1, 2}, "set", OTHER),
         (Generated(), "Generated", OTHER),
     ],

@@ -212,3 +212,65 @@ def test_it_is_refused_inside_an_epoch():
 
     with pytest.raises(RunError, match="Call it in on_safe_point, in on_train_begin"):
         tiny_loop(Early(), Step()).train(n_epochs=1)
+
+
+def test_variables_that_a_script_sets_are_copied():
+    """What does not change is the same object; the rest is a copy."""
+    loop = make_loop()
+    loop.loss_func, loop.limits, loop.note = torch.nn.CrossEntropyLoss(), [1, 2], "text"
+    loop.train(n_epochs=1)
+    fork = loop.fork()
+    assert ([1, 2], "text") == (fork.limits, fork.note)
+    assert fork.limits is not loop.limits
+    assert not hasattr(fork, "batch")
+
+
+def test_a_class_of_loops_with_other_arguments_is_refused():
+    """With what it has to accept."""
+
+    class Fixed(TrainTestLoop):
+        def __init__(self, model):
+            super().__init__(model, [Step()], tiny_data(1))
+
+    with pytest.raises(StateError, match="Let its __init__ take these"):
+        Fixed(tiny_model()).fork()
+
+
+def test_attributes_in_slots_are_looked_at_too():
+    """A fork would share what they hold."""
+
+    class Slotted(LoopComponent):
+        __slots__ = ("seen",)
+
+        def __init__(self):
+            self.seen = []
+
+    with pytest.raises(StateError, match="its attribute 'seen' may change"):
+        make_loop(Slotted()).fork()
+
+
+def test_components_of_one_name_keep_it():
+    """Their numbers are given by the list."""
+
+    class Count(LoopComponent):
+        pass
+
+    fork = make_loop(Count(), Count()).fork()
+    assert ["count", "count#2"] == fork.components.names()[-2:]
+
+
+def test_a_fork_within_a_test_trains_as_the_next_train():
+    """The train() before it has ended."""
+    numbers = []
+
+    class ForkInTest(LoopComponent):
+        def on_test_begin(self, loop):
+            numbers.append(loop.fork()._resumption.progress.train_num)
+
+        def fork(self):
+            return None
+
+    loop = make_loop(ForkInTest())
+    loop.train(n_epochs=1)
+    loop.test(tiny_data(1))
+    assert [1] == numbers

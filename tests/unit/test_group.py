@@ -113,6 +113,26 @@ def test_stop_is_a_request_in_a_group():
     assert (2, False) == (count.n, loop.is_stopped)
 
 
+def test_a_run_that_was_stopped_resumes_to_its_end_in_a_group_too():
+    """The loop ends it itself, which is no request to the others."""
+
+    class KeepEnd(LoopComponent):
+        def on_train_end(self, loop):
+            self.state = loop.state_dict(allow_unsafe=True)
+
+    class StopAtSafePoint(LoopComponent):
+        def on_safe_point(self, loop):
+            loop.stop()
+
+    alone = loop_of(Count(), StopAtSafePoint(), KeepEnd())
+    alone.train(1)
+    group = Second()
+    loop = loop_of(Count(), Join(group))
+    loop.load_state_dict(alone.components["keep-end"].state)
+    loop.train(1)
+    assert (1, []) == (loop.components["count"].n, group.causes)
+
+
 @pytest.mark.parametrize("module", ["torch.distributed.distributed_c10d", "torch"])
 def test_the_module_of_groups_imports_no_torch(module):
     """A component may name `Group` without a cost."""

@@ -103,3 +103,8 @@ def test_a_hook_that_is_looked_up_again_follows_the_list():
     kept = loop.hook.on_batch_end
     loop.components[0] = named("b")
     assert (["a"], ["b"]) == (kept(loop=loop), loop.hook.on_batch_end(loop=loop))
+
+
+def test_the_points_are_listed():
+    """So that they can be completed in notebooks."""
+    assert {"on_batch_end", "around_run"} <= set(dir(make_loop().hook))

@@ -66,3 +66,10 @@ def test_an_unknown_level_is_refused():
     """A level other than "batch" and "epoch" is an error."""
     with pytest.raises(ArgumentError, match="'run', but has to be 'batch' or 'epoch'"):
         make_loop().log({}, level="run")
+
+
+def test_a_name_that_is_no_text_is_an_argument_error():
+    """It says which."""
+    loop = make_loop(make_component(on_log=lambda loop, metrics, level: None))
+    with pytest.raises(ArgumentError, match="a value named 1, but names are text"):
+        loop.log({1: 2.0})

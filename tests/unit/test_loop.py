@@ -10,7 +10,7 @@ import torch
 from loops import make_component, make_loop
 from recording import Recorder
 
-from ttl_core import ArgumentError, RunError, TrainTestLoop
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop
 
 
 @pytest.mark.parametrize("model", [None, torch.nn.Linear, lambda batch: batch, "model"])
@@ -234,3 +234,33 @@ def test_a_surrounding_no_grad_is_respected():
     with torch.no_grad():
         loop.train(n_epochs=1)
     assert {False} == set(modes)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda data: TrainTestLoop(torch.nn.Identity(), [], data),
+        lambda data: make_loop().test(data),
+        lambda data: make_loop().predict(data),
+    ],
+    ids=["train", "test", "predict"],
+)
+def test_a_mapping_of_sets_is_for_validation_only(run):
+    """Elsewhere its names would be taken for batches."""
+    with pytest.raises(ArgumentError, match="Only validation takes several sets by name"):
+        run({"easy": [1]})
+
+
+def test_an_epoch_begins_without_a_batch():
+    """What was set for the last one of the epoch before it is gone."""
+    found = []
+
+    class Look(LoopComponent):
+        def on_epoch_begin(self, loop):
+            found.extend(name for name in ("batch", "batch_num", "loss") if hasattr(loop, name))
+
+        def on_batch_end(self, loop):
+            loop.loss = 0
+
+    make_loop(Look()).train(n_epochs=2)
+    assert [] == found

@@ -350,3 +350,40 @@ def test_a_registration_that_fails_fails_again(monkeypatch):
     monkeypatch.undo()
     loop.train(1)
     assert [1] == log
+
+
+def test_an_overriding_method_keeps_the_place_of_the_one_it_overrides():
+    """tryfirst, and the name of the point, are those of the nearest method with a mark."""
+    called = []
+
+    class First(LoopComponent):
+        @hookimpl(tryfirst=True, specname="on_batch_end")
+        def note(self, loop):
+            called.append("first")
+
+    class Second(First):
+        def note(self, loop):
+            called.append("second")
+            super().note(loop)
+
+    class Plain(LoopComponent):
+        def on_batch_end(self, loop):
+            called.append("plain")
+
+    train(Plain(), Second())
+    assert ["second", "first", "plain"] == called
+
+
+def test_none_in_place_of_a_method_is_refused_with_what_to_write():
+    """It does not disable what it hides."""
+
+    class Base(LoopComponent):
+        def on_batch_end(self, loop): ...
+
+    class Without(Base):
+        on_batch_end = None
+
+    with pytest.raises(
+        ComponentRejectedError, match=r"write on_batch_end = LoopComponent\.on_batch_end"
+    ):
+        train(Without())

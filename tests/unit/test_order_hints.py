@@ -159,3 +159,12 @@ def test_hints_that_are_no_names_are_refused(hint, value):
     """A hint that could never match is an error with the component and the hint."""
     with pytest.raises(ComponentRejectedError, match=rf"'a' .* {hint}={re.escape(repr(value))}"):
         make_loop(named("a", **{hint: value}))
+
+
+def test_an_edit_that_a_warning_refused_is_refused_again():
+    """Where warnings are errors, as in these tests, it changes nothing, each time."""
+    loop = make_loop(named("sums"))
+    for _ in range(2):
+        with pytest.raises(OrderWarning):
+            loop.components.insert(0, named("bar", after="sums"))
+        assert ["sums"] == loop.components.names()

@@ -184,3 +184,11 @@ def test_prediction_before_training_resumes_uses_the_loaded_model():
     other.load_state_dict(keep.state)
     (scores,) = other.predict([torch.ones(1, 2)])
     assert trained.model(torch.ones(1, 2)).tolist() == scores.tolist()
+
+
+def test_data_that_are_used_up_are_an_error():
+    """Not an empty result."""
+    loop, data = make_loop(Forward()), iter([torch.ones(1, 2)])
+    loop.predict(data)
+    with pytest.raises(RunError, match="had no batch in its data, a list_iterator, which is used"):
+        loop.predict(data)

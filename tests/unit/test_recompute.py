@@ -166,3 +166,17 @@ def test_after_an_error_in_it_the_loop_can_train_again():
     recorder.logged.clear()
     loop.train(1)
     assert (3, 3) == (len(found), len(recorder.logged))
+
+
+def test_between_epochs_no_earlier_batch_is_computed_again():
+    """There is none under way when an epoch begins, also behind another one."""
+    errors = []
+
+    class Recompute(LoopComponent):
+        def on_epoch_begin(self, loop):
+            with pytest.raises(RunError) as caught:
+                loop.recompute()
+            errors.append(caught.value)
+
+    make_step_loop(Recompute()).train(2)
+    assert len(errors) >= 2

@@ -230,3 +230,28 @@ def test_groups_that_are_added_in_mid_run_are_there_after_resuming(where, monkey
         loop.load_state_dict(state)
         assert is_same(end, train_to_end(loop, 3))
         assert [2, 2] == [len(group["params"]) for group in loop.optimizer.param_groups]
+
+
+class Counting(torch.optim.SGD):
+    """An optimizer that counts its steps under a key of its own, as MADGRAD does."""
+
+    def step(self, closure=None):
+        steps = self.state.setdefault("n_steps", torch.tensor([0]))
+        steps += 1
+        return super().step(closure)
+
+
+def test_state_that_belongs_to_no_parameter_is_restored():
+    """As torch does."""
+
+    class CountingStep(Step):
+        name = "step"
+
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.optimizer = Counting(loop.model.parameters(), lr=0.01, momentum=0.9)
+            loop.scheduler = None
+
+    state = take_state(step=CountingStep)
+    resumed = resume(state, step=CountingStep)
+    assert resumed.optimizer.state["n_steps"] == 6

@@ -341,3 +341,24 @@ def test_a_checkpointed_state_after_rewinding_resumes():
     loop.load_state_dict(keep.states[6])
     loop.train(n_epochs=3)
     assert_same_runs(loop, plain)
+
+
+@pytest.mark.parametrize("take_at", [0, 2], ids=["inside an epoch", "between epochs"])
+def test_after_a_rewind_that_fails_no_state_waits(take_at):
+    """The next train() begins where this one has failed, not from the state."""
+
+    class Fails(LoopComponent):
+        def state_dict(self):
+            return {"n": 1}
+
+        def load_state_dict(self, state):
+            raise StateError("it does not fit")
+
+    loop = tiny_loop(Step(), Rewind(take_at, 4), Fails())
+    with pytest.raises(StateError, match="it does not fit"):
+        loop.train(n_epochs=3)
+    assert not loop.has_loaded_state
+    n_epochs = loop.epoch_num
+    loop.components.remove("fails")
+    loop.train(n_epochs=1)
+    assert n_epochs + 1 == loop.epoch_num

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import pytest
 import torch
 from loops import make_component, make_loop
 from recording import Recorder
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl
+from ttl_core import LoopComponent, RunError, TrainTestLoop, hookimpl
 
 IN_TRAINING = [
     *("on_train_begin", "on_epoch_begin", "on_grads_reset", "on_batch_begin", "on_forward_pass"),
@@ -209,3 +212,43 @@ def test_what_has_stopped_a_run_is_known_with_its_reason(how):
     loop.components.clear()
     loop.train(1)
     assert loop.stopped_by is None
+
+
+def test_a_stop_that_does_not_reach_the_run_does_not_stop_it():
+    """Where something swallows it, the run continues, and its states are no ends of a run."""
+    states = []
+
+    class Swallow(LoopComponent):
+        def on_batch_begin(self, loop):
+            with contextlib.suppress(BaseException):
+                loop.stop()
+
+        def on_safe_point(self, loop):
+            states.append(loop.state_dict())
+
+    loop = make_loop(Swallow())
+    loop.train(n_epochs=2)
+    assert (2, False, None) == (loop.epoch_num, loop.is_stopped, loop.stopped_by)
+    assert not any(state["position"]["is_stopped"] for state in states)
+
+
+def test_another_thread_cannot_stop_the_run():
+    """The error says what to write instead; the run continues."""
+    errors = []
+
+    def call(loop):
+        try:
+            loop.stop()
+        except RunError as error:
+            errors.append(str(error))
+
+    class StopInThread(LoopComponent):
+        def on_epoch_begin(self, loop):
+            thread = threading.Thread(target=call, args=[loop], name="button")
+            thread.start()
+            thread.join()
+
+    loop = make_loop(StopInThread())
+    loop.train(n_epochs=1)
+    assert (1, False) == (loop.epoch_num, loop.is_stopped)
+    assert errors[0].startswith("stop() was called in the thread 'button', which is not the one of")

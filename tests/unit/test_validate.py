@@ -7,6 +7,7 @@ import torch
 from loops import make_component, make_loop
 
 from ttl_core import LoopComponent, RunError
+from ttl_core.testing import Step, tiny_loop
 
 
 def state(loop):
@@ -108,3 +109,69 @@ def test_validating_inside_validation_or_test_is_refused(run, phase):
     loop = make_loop(make_component(on_batch_end=lambda loop: loop.is_training or loop.validate()))
     with pytest.raises(RunError, match=f"inside a {phase} epoch"):
         run(loop)
+
+
+class Loaded(list):
+    """Batches with state of their own, of which one iterator at a time can be used."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class Wrapped:
+    """Data that wrap others."""
+
+    def __init__(self, wrapped_data):
+        self.wrapped_data = wrapped_data
+
+    def __iter__(self):
+        return iter(self.wrapped_data)
+
+    def iterate_rest(self, batches, n_batches):
+        return iter(batches)
+
+
+@pytest.mark.parametrize("wrap", [(True, False), (False, True), (True, True)])
+def test_data_that_training_uses_are_found_in_wrappers(wrap):
+    """A second iterator of them would take batches from training."""
+    data = Loaded([1, 2, 3])
+    train_data, valid_data = (Wrapped(data) if is_wrapped else data for is_wrapped in wrap)
+    loop = make_loop(make_component(on_batch_begin=lambda loop: loop.validate(valid_data)))
+    loop.train_data = train_data
+    with pytest.raises(RunError, match="that the training epoch is using"):
+        loop.train(n_epochs=1)
+
+
+@pytest.mark.parametrize("point", ["on_train_begin", "on_epoch_begin"])
+def test_validating_before_a_state_is_restored_uses_its_model(point):
+    """Not the weights with which the script begins."""
+
+    class Keep(LoopComponent):
+        state = None
+
+        def on_safe_point(self, loop):
+            if loop.global_step == 2:
+                self.state = loop.state_dict()
+
+    torch.manual_seed(0)
+    trained = tiny_loop(Step(), Keep())
+    trained.train(n_epochs=1)
+    state, used = trained.components["keep"].state, []
+
+    class Validate(LoopComponent):
+        def on_forward_pass(self, loop):
+            if loop.is_validating:
+                used.append(next(loop.model.parameters()).detach().clone())
+
+    def validate(self, loop):
+        if not loop.is_validating:
+            loop.validate()
+
+    setattr(Validate, point, validate)
+    loop = tiny_loop(Step(), Validate())
+    loop.load_state_dict(state, ignore=["keep"])
+    loop.train(n_epochs=1)
+    assert torch.equal(next(iter(state["model"].values())), used[0])

@@ -250,7 +250,6 @@ def warn_of_order(members: Sequence[Member], warned: set[tuple[str, str]]) -> No
         first, then = members[constraint.first], members[constraint.then]
         pair = (first.name, then.name)
         if constraint.then < constraint.first and pair not in warned:
-            warned.add(pair)
             author, other = (then, first) if constraint.hint == "after" else (first, then)
             warnings.warn(
                 f"{then.name!r} is before {first.name!r} in the list, but {author} declares "
@@ -260,3 +259,4 @@ def warn_of_order(members: Sequence[Member], warned: set[tuple[str, str]]) -> No
                 OrderWarning,
                 stacklevel=user_stacklevel(),
             )
+            warned.add(pair)  # not before: where warnings are errors, the edit was refused

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 
 class StopRun(BaseException):
-    """The exception that travels from stop() to the run that it ends."""
+    """The exception that travels from stop() to the run that it ends.
+
+    Args:
+        cause: who has called it, and why.
+    """
+
+    def __init__(self, cause: object = None) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 class EpochPosition(NamedTuple):

@@ -32,11 +32,16 @@ def hook_methods(component: object, owner: object) -> HookMethods:
         ComponentRejectedError: one of them could never be called as its author meant.
     """
     found: dict[str, tuple[Callable[..., Any], pluggy.HookimplOpts]] = {}
-    for name, function, options in _hooks(_attributes(component)):
+    for name, function, options in _hooks(_attributes(component), type(component)):
         point = str(options["specname"])
         if not inspect.isroutine(function):
             if name in POINTS or callable(function):
-                problem = f"is a {type(function).__name__}, not a function or method"
+                problem = (
+                    f"is a {type(function).__name__}, not a function or method. To disable one of "
+                    f"a base class, write {name} = LoopComponent.{name}"
+                    if function is None and name in POINTS
+                    else f"is a {type(function).__name__}, not a function or method"
+                )
                 raise _rejected(owner, name, function, problem)
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:
@@ -66,7 +71,7 @@ _METHODS_OF_OTHERS = ("training_step", "validation_step", "test_step", "configur
 def implemented_points(cls: type) -> list[str]:
     """Return the callback points that a component class implements, the core's first."""
     attributes = {n: value for c in reversed(cls.__mro__) for n, value in vars(c).items()}
-    points = {str(options["specname"]) for _, _, options in _hooks(attributes)}
+    points = {str(options["specname"]) for _, _, options in _hooks(attributes, cls)}
     return [*(p for p in POINTS if p in points), *sorted(points - set(POINTS))]
 
 
@@ -86,17 +91,29 @@ def _function_of(attribute: Any) -> Any:
     return attribute.__func__ if is_inside else attribute
 
 
-def _hooks(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy.HookimplOpts]]:
+def _hooks(
+    attributes: Mapping[str, Any], cls: type
+) -> Iterator[tuple[str, Any, pluggy.HookimplOpts]]:
     """Yield what is, or looks like, a hook method: its name, function and options."""
     for name, static in attributes.items():
         function = _function_of(static)
-        marked = find_mark(static, "ttl_impl") if inspect.isroutine(function) else None
+        is_routine = inspect.isroutine(function)
+        marked = find_mark(static, "ttl_impl") if is_routine else None
+        if marked is None and is_routine:
+            marked = _inherited_mark(cls, name)
         looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
         is_noop = getattr(function, "__func__", function) is vars(CallbackPoints).get(name)
         if (marked or looks_like_one) and not is_noop:
             options = cast(pluggy.HookimplOpts, dict(marked or NO_OPTIONS))
             options["specname"] = options["specname"] or name
             yield name, function, options
+
+
+def _inherited_mark(cls: type, name: str) -> Any:
+    """Return the mark of the method that one without a mark overrides, unless it is a wrapper."""
+    marks = (find_mark(vars(c)[name], "ttl_impl") for c in cls.__mro__ if name in vars(c))
+    mark = next(filter(None, marks), None)
+    return None if mark is None or mark["wrapper"] else mark
 
 
 def check_method(

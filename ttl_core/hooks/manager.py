@@ -14,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from ttl_core.errors import TTLError, UnknownPointError
+from ttl_core.errors import RunError, TTLError, UnknownPointError
 from ttl_core.hooks.around import Scope
 from ttl_core.hooks.compilation import (
     Results,
@@ -240,6 +240,22 @@ class HookManager(Registry):
         return super().unregister(plugin, name)
 
     # -- runs and epochs under way ----------------------------------------------------------
+
+    def check_thread(self, method: str) -> None:
+        """Check that this is the thread of the run under way, where a method ends it.
+
+        Args:
+            method: the name of the method of the loop.
+
+        Raises:
+            RunError: it is another one.
+        """
+        if self._thread != threading.get_ident():
+            raise RunError(
+                f"{method}() was called in the thread {threading.current_thread().name!r}, which "
+                "is not the one of the run. Set a flag there, and call it in a hook of a "
+                "component that reads the flag, such as on_safe_point"
+            )
 
     def _surround(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ttl_core.hookspecs import POINTS
+
 
 class LoopHooks:
     """The core hooks as attributes: called with positional arguments, they return nothing."""
@@ -24,3 +26,6 @@ class HookNamespace:
         if name.startswith("_"):
             raise AttributeError(name)
         return self.__compile_hook(name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *POINTS]

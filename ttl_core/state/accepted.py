@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from ttl_core.errors import StateError
 from ttl_core.shards import is_sharded
-from ttl_core.state.snapshot import is_plain
+from ttl_core.state.snapshot import is_dense
 
 _PLAIN = {type(None), bool, float, complex, str}
 _TENSORS = {torch.Tensor, torch.nn.Parameter}
@@ -54,23 +54,25 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not _is_plain(key):
+            if not _is_plain_leaf(key):
                 yield f"the key {key!r} of {path}", key
             yield from _leaves(item, f"{path}.{key}")
     else:
         for i, item in enumerate(value):
-            if not _is_plain(item):
+            if not _is_plain_leaf(item):
                 yield from _leaves(item, f"{path}.{i}")
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain_leaf(value: Any) -> bool:
     if type(value) in _TENSORS:
-        return is_plain(value) or value.layout in _loadable_layouts()
+        return is_dense(value) or value.layout in _loadable_layouts()
     return type(value) in _PLAIN or (type(value) is int and value.bit_length() < 1024)
 
 
 def _is_accepted(value: Any) -> bool:
-    if _is_plain(value) or is_sharded(value):  # the latter are whole ones in the state of a group
+    if _is_plain_leaf(value) or is_sharded(
+        value
+    ):  # the latter are whole ones in the state of a group
         return True
     if isinstance(value, torch.Tensor) and (is_lazy(value) or value.is_meta):
         return False  # the latter could be saved, but has no values

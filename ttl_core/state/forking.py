@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import copyreg
 import dataclasses
 import types
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +20,7 @@ from ttl_core.components.members import spec_of
 from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.generators import generator_states_of_data, restore_generator_states
-from ttl_core.state.position import Stage
+from ttl_core.state.position import Stage, is_between_steps
 from ttl_core.state.protocol import DataWrapper, State, has_state
 from ttl_core.state.random_numbers import random_state, restore_random
 from ttl_core.state.snapshot import snapshot
@@ -30,11 +32,12 @@ _IMMUTABLE = (
     *(type(None), bool, int, float, complex, str, bytes, PurePath, type, torch.dtype),
     *(torch.device, types.FunctionType, types.BuiltinFunctionType),
 )
+_OF_BATCH = ("batch", "batch_num", "scores", "loss")
 
 
 def fork(loop: TrainTestLoop, without: Collection[str]) -> TrainTestLoop:
     """Return a second loop in the state of a loop. See `TrainTestLoop.fork`."""
-    members = loop._resumption._list_members()
+    members = loop._resumption.members()
     names = [member.name for member in members]
     for name in without:
         if name not in names:
@@ -55,7 +58,8 @@ def fork(loop: TrainTestLoop, without: Collection[str]) -> TrainTestLoop:
     data = [_copy_of_data(one, memo) for one in (loop.train_data, loop.valid_data)]
     made = [(member, _made_again(member, memo)) for member in members if member.name not in without]
     there = [(member, item) for member, item in made if item is not None]
-    other = type(loop)(model, [item for _, item in there], *data)
+    other = _new_loop(loop, model, [item for _, item in there], *data)
+    _copy_variables(loop, other, memo)
     for i, (member, _) in enumerate(there):
         if not member.is_enabled:
             other.components.disable(other.components.names()[i])
@@ -66,9 +70,34 @@ def fork(loop: TrainTestLoop, without: Collection[str]) -> TrainTestLoop:
     return other
 
 
+def _new_loop(loop: TrainTestLoop, *arguments: Any) -> TrainTestLoop:
+    try:
+        return type(loop)(*arguments)
+    except TypeError as error:
+        raise StateError(
+            f"the loop cannot be forked, as a {type(loop).__qualname__} is not created from "
+            f"(model, components, train_data, valid_data): {error}. Let its __init__ take these"
+        ) from error
+
+
+def _copy_variables(loop: TrainTestLoop, other: TrainTestLoop, memo: dict[int, Any]) -> None:
+    """Give a fork what a script or a component has set as a variable of its loop.
+
+    What belongs to the batch is left out, and what components create again because it has state,
+    such as schedulers.
+    """
+    for name, value in vars(loop).items():
+        if name.startswith("_") or name in vars(other) or name in _OF_BATCH:
+            continue
+        if has_state(value) and not isinstance(value, torch.nn.Module | torch.optim.Optimizer):
+            continue
+        # a component that sets one which cannot be copied will set it again
+        with contextlib.suppress(Exception):
+            setattr(other, name, value if _is_immutable(value) else copy.deepcopy(value, memo))
+
+
 def _check_can_fork(loop: TrainTestLoop) -> None:
-    at_safe_point = loop._stage is Stage.SAFE_POINT and not loop._interrupted
-    if not (at_safe_point or loop._stage in (Stage.IDLE, Stage.STARTING)):
+    if not (is_between_steps(loop) or loop._stage in (Stage.IDLE, Stage.STARTING)):
         raise RunError(
             "fork() was called inside an epoch, where components may be halfway through a batch. "
             "Call it in on_safe_point, in on_train_begin, or outside of runs"
@@ -81,7 +110,7 @@ def _set_state(
     """Give a fork the state of its loop."""
     own, its = loop._resumption, other._resumption
     its.progress.train_num = own.progress.train_num
-    if loop._stage is not Stage.IDLE:  # its train() is the one under way
+    if loop.run_desc == "train":  # its train() is the one under way
         its.progress.train_num -= 1
     for name in ("epoch_num", "global_step", "optim_step_num"):
         setattr(other, name, getattr(loop, name))
@@ -93,8 +122,7 @@ def _set_state(
         if has_state(member.component):
             state = snapshot(member.component.state_dict())
             component.load_state_dict(state)  # type: ignore[attr-defined]
-    if own._loaded is not None:
-        its.load(snapshot(own._loaded), {*own._ignored, *left_out}, own._choice)
+    own.copy_loaded(its, left_out)
 
 
 class RandomNumbers:
@@ -145,17 +173,23 @@ def _made_again(member: Member, memo: dict[int, Any]) -> Item | None:
             config = copy.deepcopy(dict(spec.config), memo)
         except Exception as error:
             raise _not_forkable(member, f"its configuration cannot be copied ({error})") from error
-        return dataclasses.replace(spec, name=member.name, config=config, is_enabled=True)
-    for name, value in vars(component).items():
-        if not _is_immutable(value):
+        return dataclasses.replace(spec, name=_base(member), config=config, is_enabled=True)
+    attributes = [*vars(component), *copyreg._slotnames(type(component))]  # type: ignore[attr-defined]
+    for name in attributes:
+        if not _is_immutable(getattr(component, name, None)):
             problem = f"it was created by hand, and its attribute {name!r} may change"
             raise _not_forkable(member, problem)
     return _named(copy.copy(component), member)
 
 
+def _base(member: Member) -> str:
+    """Return the name of a member without the number that its list adds."""
+    return member.name.partition("#")[0]
+
+
 def _named(component: Any, member: Member) -> LoopComponent:
-    if own_name(component) != member.name:
-        component.name = member.name
+    if own_name(component) != _base(member):
+        component.name = _base(member)
     made: LoopComponent = component
     return made
 

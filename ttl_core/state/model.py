@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from ttl_core.errors import StateError
 from ttl_core.shards import distributed_like, is_sharded
 from ttl_core.state.protocol import State
-from ttl_core.state.snapshot import is_plain, snapshot
+from ttl_core.state.snapshot import is_dense, snapshot
 
 
 def check_model(model: torch.nn.Module, saved: State) -> None:
@@ -84,7 +84,7 @@ def _replace_unusual_buffers(model: torch.nn.Module, saved: State) -> None:
             value = saved.get(f"{path}.{name}" if path else name)
             if is_lazy(own) or not isinstance(value, torch.Tensor):
                 continue
-            if not (is_plain(own) and is_plain(value)) or 0 in own.stride():
+            if not (is_dense(own) and is_dense(value)) or 0 in own.stride():
                 module._buffers[name] = snapshot(value).to(own.device)
 
 

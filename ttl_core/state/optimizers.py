@@ -205,8 +205,8 @@ def _distributed_as(optimizer: Optimizer, saved: State) -> State:
 
 def _check_usable(optimizer: Optimizer) -> None:
     """Check what torch takes from a state as it is, and would find out in the first step."""
-    for its_state in optimizer.state.values():
-        if not isinstance(its_state, dict):
+    for key, its_state in optimizer.state.items():  # some keep more under other keys
+        if isinstance(key, torch.Tensor) and not isinstance(its_state, dict):
             raise TypeError(f"the state of a parameter is {describe(its_state)}")
     for group in optimizer.param_groups:
         for name, default in optimizer.defaults.items():

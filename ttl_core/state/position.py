@@ -111,6 +111,11 @@ def position_of(loop: TrainTestLoop, progress: TrainingProgress, order: Order | 
     return position
 
 
+def is_between_steps(loop: TrainTestLoop) -> bool:
+    """Return whether a loop is at a safe point, and not in a validate() that is called there."""
+    return loop._stage is Stage.SAFE_POINT and not loop._interrupted
+
+
 def training_data(loop: ResumableLoop) -> Any:
     """Return the data of the training epoch under way, also during validate(); None outside one."""
     training = loop._interrupted or vars(loop)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-State = dict[str, Any]
+from ttl_core.state.protocol import State
 
 _DEVICES = ("cuda", "xpu", "mps")
 

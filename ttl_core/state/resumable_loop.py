@@ -223,6 +223,7 @@ class ResumableLoop:
         is made. One that was created by hand has a method `fork()`, which returns a new one with
         the same configuration, or None to be left out, as components do that write files or to a
         terminal; without that method, all its attributes have to be values that do not change.
+        Other variables that were set on the loop are copied, where `copy.deepcopy` can.
 
         Args:
             without: names of components to leave out.

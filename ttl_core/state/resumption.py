@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ttl_core.errors import ArgumentError, StateError
+from ttl_core.hooks.failures import StopRun
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import Order, iterate_from, order_of
 from ttl_core.state.gather import gather, stateful_variables, warn_of_half_pairs
@@ -47,6 +48,7 @@ from ttl_core.state.settings import (
     differences,
     settings_of,
 )
+from ttl_core.state.snapshot import snapshot
 
 if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
@@ -58,20 +60,21 @@ class Resumption:
 
     Args:
         loop: the loop.
-        list_members: returns the members of its list.
+        members: returns the members of its list.
 
     Attributes:
         progress: the progress of the current train() call, or of the last one.
         stopped_by: what has stopped it, and why.
         random_numbers: those of a fork, which are not the global ones; None for other loops.
+        members: as given.
     """
 
-    def __init__(self, loop: TrainTestLoop, list_members: Callable[[], Sequence[Member]]) -> None:
+    def __init__(self, loop: TrainTestLoop, members: Callable[[], Sequence[Member]]) -> None:
         self.progress = TrainingProgress()
         self.stopped_by: StopCause | None = None
         self.random_numbers: RandomNumbers | None = None
         self._loop = loop
-        self._list_members = list_members
+        self.members = members
         self._before = self.progress, 0, 0  # this train() call: the progress and the counters
         self._earlier: list[State] = []
         self._has_warned = False
@@ -82,7 +85,7 @@ class Resumption:
         self._settings: State = {}  # of the script, as on_train_begin has left them
         self._structure: State = {}
         self._changed: list[Difference] = []  # settings in place of those of the loaded state
-        self._is_kept = False  # whether the loaded state is used again, and so must not change
+        self._is_rewinding = False  # then the loaded state is used again, and must not change
         self._rest: State | None = None  # the position in an epoch, where a state has none
 
     # -- taking and loading a state ---------------------------------------------------------
@@ -96,7 +99,7 @@ class Resumption:
         position = None
         if is_resumable:
             position = position_of(self._loop, self.progress, self._order)
-        members = self._list_members()
+        members = self.members()
         if not self._has_warned:
             self._has_warned = True
             warn_of_other_random_numbers(self._loop)
@@ -123,7 +126,17 @@ class Resumption:
         self._loaded = with_current_names(state)
         self._ignored = ignored
         self._choice = settings
-        self._is_kept = False
+        self._is_rewinding = False
+
+    def copy_loaded(self, other: Resumption, left_out: Collection[str]) -> None:
+        """Let another loop resume from a copy of the state that was loaded here, if one was.
+
+        Args:
+            other: the resumption of the other loop.
+            left_out: names of components that it does not have.
+        """
+        if self._loaded is not None:
+            other.load(snapshot(self._loaded), {*self._ignored, *left_out}, self._choice)
 
     def drop(self) -> None:
         """Forget the state that was loaded, unless it is restored already."""
@@ -136,7 +149,7 @@ class Resumption:
 
     def loaded_state_of(self, component: object) -> State | None:
         """Return the state of a component in the loaded one; None if there is none."""
-        members, state = self._list_members(), self._loaded
+        members, state = self.members(), self._loaded
         return state and state_of_component(members, state, self._ignored, component)
 
     @property
@@ -153,6 +166,17 @@ class Resumption:
         )
 
     # -- in a run ---------------------------------------------------------------------------
+
+    def end_by(self, stop: StopRun) -> None:
+        """Note what has ended the run.
+
+        It is noted here, not in stop(), as what does not reach the run does not end it.
+
+        Args:
+            stop: what has reached the run.
+        """
+        self.progress.is_stopped = True
+        self.stopped_by = cast(StopCause | None, stop.cause)
 
     def exchange_random_numbers(self) -> None:
         """Let a run of a fork use its own random numbers, when it begins and when it has ended."""
@@ -183,7 +207,7 @@ class Resumption:
         if self._loaded is None or not self.is_ahead:
             self._earlier.append(end_of_train(self._loop, self.progress))
             return
-        restore_skipped(self._loop, self._list_members(), self._loaded, self.progress.train_num)
+        restore_skipped(self._loop, self.members(), self._loaded, self.progress.train_num)
 
     def resume(self, n_epochs: int | None, n_optim_steps: int | None) -> None:
         """Go to the position of the loaded state, and restore it if that is between epochs.
@@ -197,29 +221,35 @@ class Resumption:
             ArgumentError: the state was taken after more epochs or steps than that.
             StateError: the script has other settings than the state.
         """
-        variables = stateful_variables(self._loop, self._list_members())
+        variables = stateful_variables(self._loop, self.members())
         self._settings = settings_of(variables, self._loop.train_data)
         self._structure = structure_of(variables)
         if self._loaded is None:
             return
         position = self._loaded["position"]
-        with self._repeatable():
+        with self._recovering():
             with reading("position"):
                 check_reachable(position, self.progress.train_num, n_epochs, n_optim_steps)
             with reading("settings"):
                 self._choose_settings(self._loaded)
-        with reading("position"):
-            restore_position(self._loop, self.progress, position)
-        if position["epoch"] is None:
-            self._restore()
+            with reading("position"):
+                restore_position(self._loop, self.progress, position)
+            if position["epoch"] is None:
+                self._restore()
 
     @contextlib.contextmanager
-    def _repeatable(self) -> Iterator[None]:
-        """Let train() be called again, as if it had not been before, after an error in a block."""
+    def _recovering(self) -> Iterator[None]:
+        """Let train() be called again after an error in a block, as if it had not been before.
+
+        After a rewind that cannot be: then the next train() begins where this one has failed.
+        """
         try:
             yield
-        except (ArgumentError, StateError):
-            self.progress, self._loop.epoch_num, self._loop.global_step = self._before
+        except BaseException as error:
+            if self._is_rewinding:
+                self._loaded = self._rest = None
+            elif isinstance(error, ArgumentError | StateError):
+                self.progress, self._loop.epoch_num, self._loop.global_step = self._before
             raise
 
     def _choose_settings(self, state: State) -> None:
@@ -239,16 +269,18 @@ class Resumption:
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Return the numbered batches of a training epoch, or those left of it."""
         data = self._loop.data
-        position, self._rest = self._rest, None
-        if self._loaded is not None:
-            position = converted_position(self._loaded["position"]["epoch"], self._changed, data)
-        if position is None:
-            self._order = order_of(data)
-            return enumerate(data)
-        self._order = position["order"]
-        batches = iterate_from(data, position)
-        self._loop.batch_num = position["n_batches"] - 1
-        self._restore()
+        with self._recovering():
+            position, self._rest = self._rest, None
+            if self._loaded is not None:
+                saved = self._loaded["position"]["epoch"]
+                position = converted_position(saved, self._changed, data)
+            if position is None:
+                self._order = order_of(data)
+                return enumerate(data)
+            self._order = position["order"]
+            batches = iterate_from(data, position)
+            self._loop.batch_num = position["n_batches"] - 1
+            self._restore()
         return enumerate(batches, position["n_batches"])
 
     # -- rewinding --------------------------------------------------------------------------
@@ -264,7 +296,7 @@ class Resumption:
         Raises:
             StateError: it was not taken in this train() call, or does not fit.
         """
-        loop, members = self._loop, self._list_members()
+        loop, members = self._loop, self.members()
         check_same_run(state["position"], self.progress)
         state = with_current_names(state)
         matched(loop, members, state, ignored)
@@ -285,29 +317,28 @@ class Resumption:
         if not position["has_stepped"]:  # what is pending comes from the state
             self._loop.model.zero_grad(set_to_none=True)
         self._loaded, self._rest, self._ignored = target
-        self._changed, self._is_kept = [], True
-        restore_position(self._loop, self.progress, position)
-        if position["epoch"] is None:
-            self._restore()
+        self._changed, self._is_rewinding = [], True
+        with self._recovering():
+            restore_position(self._loop, self.progress, position)
+            if position["epoch"] is None:
+                self._restore()
 
     def _restore(self) -> None:
         if self._loaded is not None:
-            members, new = self._list_members(), self._settings
-            with self._repeatable():
-                restore(
-                    self._loop,
-                    members,
-                    self._loaded,
-                    self._ignored,
-                    self._changed,
-                    new,
-                    keep=self._is_kept,
-                )
-                with reading("position"):
-                    self._earlier = list(self._loaded.get("earlier", ()))
+            restore(
+                self._loop,
+                self.members(),
+                self._loaded,
+                self._ignored,
+                self._changed,
+                self._settings,
+                keep=self._is_rewinding,
+            )
+            with reading("position"):
+                self._earlier = list(self._loaded.get("earlier", ()))
             self._loaded = None
 
     def restore_for_testing(self) -> None:
         """Give an evaluation the model of a state that waits for train()."""
         if self._loaded is not None:
-            restore_for_testing(self._loop, self._list_members(), self._loaded, self._ignored)
+            restore_for_testing(self._loop, self.members(), self._loaded, self._ignored)

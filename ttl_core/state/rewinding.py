@@ -10,7 +10,7 @@ from ttl_core.errors import RunError, StateError
 from ttl_core.hooks.failures import StopRun
 from ttl_core.state.data_order import states_between_epochs
 from ttl_core.state.generators import generator_states_of_data
-from ttl_core.state.position import Stage, TrainingProgress
+from ttl_core.state.position import TrainingProgress, is_between_steps
 from ttl_core.state.protocol import State
 
 if TYPE_CHECKING:
@@ -51,12 +51,15 @@ class RewindRun(StopRun):
 
 
 def check_rewindable(loop: TrainTestLoop) -> None:
-    """Check that a loop is at a safe point, and not in a validate() that is called there.
+    """Check that a loop can rewind, as it can at a safe point.
+
+    Args:
+        loop: the loop.
 
     Raises:
         RunError: it is not.
     """
-    if loop._stage is not Stage.SAFE_POINT or loop._interrupted:
+    if not is_between_steps(loop):
         raise RunError(
             "rewind() was called outside of a safe point, where components may be halfway through "
             "a batch. Call it in on_safe_point; to start a train() from a state, call "

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ttl_core.arguments import whole_number
-from ttl_core.errors import ArgumentError
+from ttl_core.arguments import describe, whole_number
+from ttl_core.errors import ArgumentError, ConfigurationError
 
 
 class SeededIndex(int):
@@ -53,7 +53,7 @@ class SeededSampler(Sampler[int]):
 
     Raises:
         ArgumentError: `seed` is out of range.
-        TypeError: `dataset` has no length.
+        ConfigurationError: `dataset` has no length.
 
     Example:
         >>> sampler = SeededSampler(range(5), seed=1)
@@ -67,7 +67,10 @@ class SeededSampler(Sampler[int]):
 
     def __init__(self, dataset: Sized, seed: int = 0, *, shuffle: bool = True) -> None:
         if not hasattr(dataset, "__len__"):
-            raise TypeError(f"dataset is {dataset!r}, which has no length to shuffle")
+            raise ConfigurationError(
+                f"dataset is {describe(dataset)}, which has no length to shuffle. Give one with "
+                "__len__ and __getitem__; a stream needs no sampler"
+            )
         self.dataset = dataset
         self.seed = whole_number("seed", seed)
         if self.seed >= 2**63:
@@ -106,7 +109,7 @@ def sample_generator(index: int) -> torch.Generator:
         index: what a dataset's `__getitem__` was given by a SeededSampler.
 
     Raises:
-        TypeError: it was given by another sampler.
+        ConfigurationError: it was given by another sampler.
 
     Example:
         >>> index = next(iter(SeededSampler(range(5))))
@@ -115,7 +118,7 @@ def sample_generator(index: int) -> torch.Generator:
         True
     """
     if not isinstance(index, SeededIndex):
-        raise TypeError(
+        raise ConfigurationError(
             f"{index!r} is a {type(index).__name__}, which knows no seed: this dataset is not "
             "sampled by a SeededSampler. Write DataLoader(dataset, ..., "
             "sampler=SeededSampler(dataset))"

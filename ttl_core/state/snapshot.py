@@ -32,7 +32,7 @@ def snapshot(state: Any, out: Any = None) -> Any:
             if is_lazy(value):
                 return value  # it has no values yet
             key: Any = id(value)
-            if is_plain(value) and not (value.is_conj() or value.is_neg()) and value.numel():
+            if is_dense(value) and not (value.is_conj() or value.is_neg()) and value.numel():
                 pointer = value.data_ptr()
                 key = pointer, value.shape, value.stride(), value.dtype, value.device
             if key not in copies:
@@ -59,7 +59,7 @@ def snapshot(state: Any, out: Any = None) -> Any:
     return result
 
 
-def is_plain(tensor: torch.Tensor) -> bool:
+def is_dense(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is one block of memory with strides."""
     is_dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
     return is_dense and not (tensor.is_meta or is_sharded(tensor))
@@ -72,7 +72,7 @@ def _copy_of(tensor: torch.Tensor, out: object) -> torch.Tensor:
         stream.seek(0)
         copy: torch.Tensor = torch.load(stream, weights_only=True)
         return copy
-    if not is_plain(tensor) or type(tensor) is not torch.Tensor:
+    if not is_dense(tensor) or type(tensor) is not torch.Tensor:
         return tensor.to("cpu", copy=True)
     if not _fits(out, tensor):
         out = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
@@ -85,7 +85,7 @@ def _fits(out: object, tensor: torch.Tensor) -> bool:
     """Return whether memory can be reused for the copy of a tensor."""
     return (
         isinstance(out, torch.Tensor)
-        and is_plain(out)
+        and is_dense(out)
         and (out.shape, out.stride(), out.dtype) == (tensor.shape, tensor.stride(), tensor.dtype)
         # one number may not stand for several, as in a tensor that was expanded
         and (out.is_contiguous() or out.stride() == torch.empty_like(out, device="meta").stride())

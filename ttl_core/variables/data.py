@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_core.arguments import describe
 from ttl_core.errors import ArgumentError, RunError
+from ttl_core.state.protocol import unwrapped
 
 if TYPE_CHECKING:
     from ttl_core.variables.loop_variables import LoopVariables
@@ -33,6 +34,12 @@ def check_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:
                     "become part of names of metrics"
                 )
             require_data(f"{name}[{key!r}]", one)
+    elif isinstance(data, Mapping):
+        raise ArgumentError(
+            f"{name} is a mapping, {describe(data)}, of which only the keys would be iterated "
+            "over. Only validation takes several sets by name; give one of them: its values are "
+            "batches"
+        )
     elif data is not None and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise ArgumentError(f"{name} is {describe(data)}, which cannot be iterated over")
     return data
@@ -64,8 +71,10 @@ def check_not_in_use(data: Any, in_use: Collection[Any]) -> None:
     Raises:
         RunError: they are the same object, of which a second iterator disturbs the first.
     """
+    used = [unwrapped(other) for other in in_use]
     for _, one in named_sets(data):
-        if _has_one_iterator(one) and any(one is other for other in in_use):
+        one = unwrapped(one)
+        if _has_one_iterator(one) and any(one is other for other in used):
             raise RunError(
                 f"validate() was given the {type(one).__name__} that the training epoch is using, "
                 "which can be iterated over only once at a time: training would miss batches. Give "

@@ -613,20 +613,6 @@ def test_a_forked_process_does_not_keep_the_lock(directory):
         lock.release()
 
 
-def test_a_kernel_without_locks_of_open_files_has_the_others(directory, monkeypatch):
-    """C7: where the kernel refuses them, the lock of the process is taken."""
-
-    def refuse(*args):
-        raise OSError(errno.EINVAL, "Invalid argument")
-
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
-    lock = DirectoryLock(directory)
-    lock.acquire()
-    assert locked_from_outside(directory)
-    lock.release()
-    assert not locked_from_outside(directory)
-
-
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_a_warning(directory, reference, monkeypatch, number):
     """C12: one warning, and the run continues; a second saver in the process is still refused."""
@@ -634,8 +620,7 @@ def test_a_file_system_without_locks_is_a_warning(directory, reference, monkeypa
     def refuse(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="has no locks") as warned:
         results = [trained(Checkpoint(directory, resume="never")) for _ in range(2)]
     assert ([reference] * 2, 1) == (results, len(warned))
