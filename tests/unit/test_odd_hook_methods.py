@@ -383,7 +383,5 @@ def test_none_in_place_of_a_method_is_refused_with_what_to_write():
     class Without(Base):
         on_batch_end = None
 
-    with pytest.raises(
-        ComponentRejectedError, match=r"write on_batch_end = LoopComponent\.on_batch_end"
-    ):
+    with pytest.raises(ComponentRejectedError, match=r"on_batch_end = LoopComponent\.on_batch_end"):
         train(Without())
