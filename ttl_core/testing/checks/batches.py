@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.cost import Stopwatch, Waits
+from ttl_core.testing.observer import Observer
 from ttl_core.testing.outcome import as_text, check_same, random_facts
 from ttl_core.testing.surroundings import changes
 from ttl_core.testing.under_test import ComponentUnderTest, once, seeded, under_test
@@ -15,16 +17,28 @@ _OF_OTHERS = ("loss", "scores", "loss_func", "optimizer", "scheduler")
 _SPECIAL = ("batch", "logged", "random numbers", "modes", "torch", "result")
 
 
+class _Names(Observer):
+    """A component that collects the names of the loop variables that are set in batches."""
+
+    def __init__(self) -> None:
+        self.set: set[str] = set()
+
+    def on_batch_end(self, loop: TrainTestLoop) -> None:
+        """Collect them."""
+        self.set |= vars(loop).keys()
+
+
 class BatchChecks(ComponentUnderTest):
     """Checks of what a component does in each batch."""
 
     @once
     def _watched(self) -> Watcher:
         """Watch every hook of the component in runs of all kinds."""
-        control = self._control()
+        control, names = self._control(), _Names()
+        control.components.append(names)
         self._run_all(control)
         loop = self._loop()
-        of_others = [name for name in _OF_OTHERS if name in vars(control)]
+        of_others = [name for name in _OF_OTHERS if name in names.set]
         watcher = Watcher(loop, under_test(loop), of_others, self.writes)
         loop.components.insert(0, watcher)
         loop.components.insert(0, watcher.growth)
