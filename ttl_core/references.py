@@ -156,9 +156,12 @@ def from_data(value: Any, where: str) -> Any:
             f"{where} was an object of {given}, which data cannot hold. Replace it, as with "
             '{"$ref": "module:object"}, or write use(...) in the script'
         )
+    hint = ""
+    if mark == "$ref" and isinstance(given, str) and "." in given and ":" not in given:
+        hint = f'Did you mean "{":".join(given.rsplit(".", 1))}"? '
     raise ConfigurationError(
-        f'{where} is {describe(value)}. A reference is written as {{"$ref": "module:object"}}, '
-        "with further keys for functools.partial"
+        f'{where} is {describe(value)}. {hint}A reference is written as {{"$ref": '
+        '"module:object"}, with further keys for functools.partial'
     )
 
 

@@ -16,10 +16,10 @@ def test_plugins_lists_what_is_installed(sound):
     """The listing has a row for each component, cut at 80 columns, without escape codes."""
     result = sound.ttl("plugins")
     assert result.success == (
-        "NAME        DISTRIBUTION     VERSION  STATUS     SUMMARY\n"
-        "documented  acme-documented  2.1      available  Write what is measured into a…\n"
-        "good        acme-good        1.0      available  Try it out.\n"
-        "made        acme-documented  2.1      available  Write what is measured into a…\n"
+        "NAME        DISTRIBUTION     VERSION  SUMMARY\n"
+        "documented  acme-documented  2.1      Write what is measured into a file, in an…\n"
+        "good        acme-good        1.0      Try it out.\n"
+        "made        acme-documented  2.1      Write what is measured into a file, in an…\n"
     )
 
 

@@ -1,5 +1,7 @@
 """Components by name: which package they come from, and what an error says."""
 
+import json
+
 import pytest
 
 NOT_LOADABLE = ("needy", "angry", "quitting", "lost", "moved", "garbled", "constant", "fruitless")
@@ -150,7 +152,8 @@ def test_a_requirement_for_another_python_is_ignored(wheel, make_environment):
     old = wheel("acme-old", {"old": "acme_old:Old"}, "class Old: ...", requires=requires)
     environment = make_environment(old)
     assert environment.program("from ttl_core import arrange; print(arrange(['old']))").success
-    assert environment.ttl("plugins").success.splitlines()[1].split()[3] == "available"
+    (row,) = json.loads(environment.ttl("plugins", "--json").success)
+    assert row["status"] == "available"
 
 
 def test_a_name_of_two_distributions_is_an_error_with_the_choices(error_of):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from ttl_core.discovery.first_party import DISTRIBUTIONS
+
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "pyproject.toml"
 PLUGINS = sorted(ROOT.glob("ttl_plugins/*/pyproject.toml"))
@@ -80,3 +82,13 @@ def test_fragments_of_the_changelog_are_named_by_their_type():
     fragments = {path.name for path in ROOT.glob("changes/*")} - {"README.md"}
     name = re.compile(r"[+\w-]+\.(feature|bugfix|doc|removal)\.md")
     assert set() == {each for each in fragments if not name.fullmatch(each)}
+
+
+def test_the_core_knows_which_distribution_offers_which_component():
+    """An error names the one to install."""
+    offered = {
+        component: project(path)["name"]
+        for path in PLUGINS
+        for component in project(path)["entry-points"]["ttl.components"]
+    }
+    assert offered == DISTRIBUTIONS

@@ -113,7 +113,9 @@ def loader(**options):
         [1, 2, 3],
         (1, 2),
         range(3),
-        torch.zeros(3, 2),
+        pytest.param(
+            torch.zeros(3, 2), marks=pytest.mark.filterwarnings("ignore:train_data is a tensor")
+        ),
         loader(batch_size=2),
         loader(batch_size=None, sampler=SequentialSampler(DATASET)),
         loader(sampler=SequentialSampler(DATASET)),

@@ -8,8 +8,9 @@ import pytest
 import torch
 from failures import Failure, Harmless, attribution, bare, fail, failure_of
 from loops import make_component, make_loop
+from recording import StateRecorder
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl
 
 
 def wrapping(function):
@@ -267,3 +268,38 @@ def test_a_component_that_removes_itself_and_fails_is_named():
 
     loop = make_loop(make_component(name="failing", on_batch_end=leaving))
     assert ("failing", "on_batch_end") == attribution(failure_of(lambda: loop.train(n_epochs=1)))
+
+
+def test_an_error_of_the_loop_is_not_attributed_to_a_wrapper_around_it():
+    """One that an exception only passes through has not raised it."""
+    keep = StateRecorder()
+    make_loop(keep).train(n_epochs=2)
+
+    @hookimpl(wrapper=True)
+    def passing(loop):
+        return (yield)
+
+    loop = make_loop(make_component(around_run=passing))
+    loop.load_state_dict(keep.states[-1])
+    with pytest.raises(ArgumentError, match="n_epochs is 1") as caught:
+        loop.train(n_epochs=1)
+    assert not getattr(caught.value, "__notes__", None)
+
+
+@pytest.mark.parametrize("delegates", [False, True])
+def test_an_error_of_a_wrapper_itself_is_attributed_to_it(delegates):
+    """Before its yield, and after it."""
+
+    @hookimpl(wrapper=True)
+    def around_run(loop):
+        yield
+        raise ValueError("afterwards")
+
+    @hookimpl(wrapper=True)
+    def delegating(loop):
+        return (yield from around_run(loop))
+
+    loop = make_loop(make_component(around_run=delegating if delegates else around_run))
+    with pytest.raises(ValueError, match="afterwards") as caught:
+        loop.train(n_epochs=1)
+    assert "in around_run" in caught.value.__notes__[0]

@@ -156,13 +156,21 @@ WRONG = {
     "a wrong name": ([{"Ema": {}}], r"from_config\(\)\[0\]: 'Ema' cannot be .* mean 'ema'"),
     "two names": (
         [{"ema": {}, "metrics": {}}],
-        r"from_config\(\)\[0\] has the key '(ema|metrics)'.* one name to its configuration",
+        r"from_config\(\)\[0\] has 2 keys, 'ema', 'metrics'\. Write an item for each name",
     ),
     "a misspelled key": (
         [{"plugin": "ema", "confg": {}}],
         r"from_config\(\)\[0\] has the key 'confg'. Did you mean 'config'",
     ),
-    "no plugin": ([{"name": "a", "config": {}}], r"component 'a' .* was created in a script"),
+    "no plugin": ([{"name": "a", "config": {}}], r"has no key 'plugin'.* {'plugin': 'a', \.\.\.}"),
+    "one that a script has created": (
+        [{"name": "a", "class": "b.A", "config": {}}],
+        r"component 'a' .* was created in a script",
+    ),
+    "a reference without a colon": (
+        [{"ema": {"f": {"$ref": "torch.nn.Linear"}}}],
+        r'Did you mean "torch\.nn:Linear"\? A reference is written',
+    ),
     "no configuration": ([{"ema": 3}], r"from_config\(\)\[0\]: the configuration of 'ema' is 3"),
     "no boolean": (
         [{"plugin": "ema", "enabled": "no"}],

@@ -10,7 +10,14 @@ import torch
 from loops import make_component, make_loop
 from recording import Recorder
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop
+from ttl_core import (
+    ArgumentError,
+    ComponentRejectedError,
+    LoopComponent,
+    RunError,
+    TrainTestLoop,
+    UnsetVariableError,
+)
 
 
 @pytest.mark.parametrize("model", [None, torch.nn.Linear, lambda batch: batch, "model"])
@@ -264,3 +271,60 @@ def test_an_epoch_begins_without_a_batch():
 
     make_loop(Look()).train(n_epochs=2)
     assert [] == found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [torch.ones(4, 3), torch.utils.data.TensorDataset(torch.ones(4, 3))],
+    ids=["a tensor", "a data set"],
+)
+def test_samples_in_place_of_batches_are_warned_of(data):
+    """Each would be taken for a batch."""
+    with pytest.warns(UserWarning, match=r"is taken for a batch. Write DataLoader\(...") as warned:
+        TrainTestLoop(torch.nn.Identity(), [], data)
+    assert __file__ == warned[0].filename
+
+
+def test_inputs_and_targets_in_place_of_batches_are_refused():
+    """Two tensors of one length, unlike each other, are no two batches."""
+    with pytest.raises(ArgumentError, match="looks like inputs and targets"):
+        make_loop().test((torch.ones(4, 3), torch.ones(4)))
+    make_loop().test((torch.ones(4, 3), torch.ones(4, 3)))  # are two batches
+
+
+def test_a_mapping_in_place_of_a_list_of_components_is_refused():
+    """Its configurations would be lost."""
+    with pytest.raises(ComponentRejectedError, match="components are a mapping"):
+        TrainTestLoop(torch.nn.Identity(), {"ema": {"decay": 0.5}})
+
+
+def test_data_in_place_of_components_are_shown_in_short():
+    """With the order of the arguments."""
+    batches = [[torch.ones(100, 100)] * 9]
+    with pytest.raises(ComponentRejectedError) as caught:
+        TrainTestLoop(torch.nn.Identity(), batches)
+    assert str(caught.value).startswith("a list is not a component. A list takes instances of")
+    assert str(caught.value).endswith("TrainTestLoop(model, components, train_data, valid_data)")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("epoch", "Did you mean 'epoch_num'?"),
+        ("batch_idx", "Did you mean 'batch_num'?"),
+        ("global_steps", "Did you mean 'global_step'?"),
+        ("lr", "It is in `optimizer.param_groups`."),
+    ],
+)
+def test_names_of_other_libraries_are_translated(name, hint):
+    """An unset variable is often one that has another name here."""
+    with pytest.raises(UnsetVariableError) as caught:
+        getattr(make_loop(), name)
+    assert hint in str(caught.value)
+
+
+def test_no_private_name_is_suggested():
+    """They are not for users."""
+    with pytest.raises(UnsetVariableError) as caught:
+        _ = make_loop().epochs
+    assert "'_epochs'" not in str(caught.value)

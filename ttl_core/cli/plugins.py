@@ -35,12 +35,11 @@ def _list(given: argparse.Namespace) -> int:
 
         print(json.dumps(rows, indent=2))
     elif rows:
-        shown = [[row[key] for key in ("name", "distribution", "version")] for row in rows]
-        lines = [
-            [*cells, row["status"], row["summary"]] for cells, row in zip(shown, rows, strict=True)
-        ]
-        head = ["NAME", "DISTRIBUTION", "VERSION", "STATUS", "SUMMARY"]
-        print(cut(table([head, *lines])))
+        keys = ["name", "distribution", "version", "status", "summary"]
+        if all(row["status"] == "available" for row in rows):
+            keys.remove("status")  # leaves room for summaries
+        lines = [[row[key] for key in keys] for row in rows]
+        print(cut(table([[key.upper() for key in keys], *lines])))
         for row in rows:
             if row["problem"]:
                 problem = indent(row["problem"], break_long=True)

@@ -126,9 +126,12 @@ def check_is_component(item: object) -> None:
             "makes one"
         )
     if not issubclass(type(item), LoopComponent):  # a proxy answers isinstance, and has no hooks
+        shown, cls = describe(item), type(item).__name__
+        what = "not a component" if shown == f"a {cls}" else f"a {cls}, not a component"
         raise ComponentRejectedError(
-            f"{item!r} is a {type(item).__name__}, not a component. A list takes instances of "
-            "LoopComponent, names of installed components, and use(...)"
+            f"{shown} is {what}. A list takes instances of LoopComponent, names of installed "
+            "components, and use(...). The arguments are TrainTestLoop(model, components, "
+            "train_data, valid_data)"
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ttl_core.arguments import describe
 from ttl_core.components import environment
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.components.members import (
@@ -164,6 +165,11 @@ class ComponentList(NamedList):
         return component
 
     def _enter_all(self, items: Iterable[Item]) -> list[LoopComponent]:
+        if isinstance(items, Mapping):
+            raise ComponentRejectedError(
+                f"components are a mapping, {describe(items)}, not a list. Write "
+                "[use('ema', decay=0.99), ...], or from_config([...]) for what a file holds"
+            )
         if isinstance(items, str | Spec | LoopComponent) or not isinstance(items, Iterable):
             raise ComponentRejectedError(
                 f"{items!r} is not a list of components. Write [{items!r}] to give one"

@@ -91,6 +91,16 @@ def _record(item: Any, where: str) -> tuple[Mapping[str, Any], str]:
         if plugin == "plugin" and isinstance(config, str):
             return item, where
         return {"plugin": plugin, "config": config}, f"{where}[{plugin!r}]"
+    if "plugin" not in item and "config" not in item and not item.keys() & _RECORDED:
+        raise ConfigurationError(
+            f"{where} has {len(item)} keys, {', '.join(map(repr, item))}. Write an item for each "
+            "name: [{" + "}, {".join(f"{key!r}: ..." for key in item) + "}]"
+        )
+    if "plugin" not in item and "class" not in item:
+        raise ConfigurationError(
+            f"{where} has no key 'plugin', the name of the component that is installed; 'name' is "
+            f"the one that it has in the list. Write {{'plugin': {item.get('name')!r}, ...}}"
+        )
     for key in item.keys() - _RECORD - _RECORDED:
         raise ConfigurationError(
             f"{where} has the key {key!r}. {did_you_mean(str(key), _RECORD)}It is either a mapping "

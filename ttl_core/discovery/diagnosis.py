@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttl_core.arguments import did_you_mean
+from ttl_core.discovery.first_party import DISTRIBUTIONS
 from ttl_core.discovery.scanning import (
     GROUP,
     InstalledComponent,
@@ -50,12 +51,19 @@ def _find_incompatibility(requires: tuple[str, ...], core_version: str | None) -
 _IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 
+_MANY = 20  # names, which are too many to list where one is suggested
+
+
 def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
     """Return the error text for a name that is not installed, with the most likely reason."""
     known = scan().entries[kind]
     others = {"component": installed_bundles(), "bundle": installed_components()}.get(kind, {})
     installed = sorted(known)
-    text = f"no {kind} {plugin!r} is installed. {did_you_mean(name, installed)}"
+    hint = did_you_mean(name, installed)
+    if kind == "component" and name in DISTRIBUTIONS:
+        package = DISTRIBUTIONS[name]
+        hint = f"It is in {package}: run `pip install {package}`. "
+    text = f"no {kind} {plugin!r} is installed. {hint}"
     if name in known:
         text += f"{name!r} is offered by {', '.join(each.distribution for each in known[name])}. "
     elif name in others:
@@ -67,7 +75,11 @@ def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
                 f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
                 f"it, but was installed before it did. Run: {checkout.fix}"
             )
-    text += f"Installed: {', '.join(installed) or 'none'}. Searched: {sys.executable}"
+    if len(installed) > _MANY and hint:
+        text += f"`ttl plugins` lists the {len(installed)} that are. "
+    else:
+        text += f"Installed: {', '.join(installed) or 'none'}. "
+    text += f"Searched: {sys.executable}"
     for place, reason in scan().broken.items():
         text += f"\nA distribution in {place} could not be read: {reason}"
     return text

@@ -191,9 +191,12 @@ def check_configuration(
             if parameter.kind is not parameter.POSITIONAL_ONLY
         ]
         unknown = [key for key in config if key not in signature.parameters]
-        hint = did_you_mean(unknown[0], signature.parameters) if unknown else ""
+        problem, hint = str(error), ""
+        if unknown:  # first, as a misspelled argument is missing too
+            problem = f"it has no argument {unknown[0]!r}"
+            hint = did_you_mean(unknown[0], signature.parameters)
         raise ConfigurationError(
-            f"{origin.kind} {origin} does not accept {written}: {error}. {hint}"
+            f"{origin.kind} {origin} does not accept {written}: {problem}. {hint}"
             f"It accepts: {', '.join(accepted) or 'nothing'}"
         ) from None
 

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ttl_core.arguments import did_you_mean
 from ttl_core.errors import TTLError, UnknownPointError
+from ttl_core.hooks.hook_methods import suggest_point
 
 if TYPE_CHECKING:
     import pluggy
@@ -88,7 +88,7 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
         return "\n\n".join(texts) or nothing
     if point not in known:
         raise UnknownPointError(
-            f"{point!r} is not a callback point. {did_you_mean(point, known)}"
+            f"{point!r} is not a callback point. {suggest_point(point, known)}"
             f"The points are: {', '.join(known)}"
         )
     position = {id(member.component): i for i, member in enumerate(members)}

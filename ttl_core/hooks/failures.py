@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dis
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pluggy
@@ -79,7 +81,7 @@ class Attribution:
     def _attribute(self, exception: BaseException, position: EpochPosition | None) -> None:
         if _find_note(exception) is not None or _is_explained(exception):
             return
-        impl = self._find_deepest(traceback.walk_tb(exception.__traceback__))
+        impl = self._find_deepest(_raising(exception.__traceback__))
         if impl is not None:
             note = f"raised by {_where(impl)}"
         elif isinstance(exception, TTLError):
@@ -162,6 +164,25 @@ def report_failure(manager: HookManager, loop: object, exception: BaseException)
             around = manager.compile_around("on_exception", tuple(given), wrappers)
             around(*given.values(), call_waiting)
     call_waiting()  # where a wrapper failed before its yield
+
+
+def _raising(entry: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of a traceback, without wrappers that the exception only passed through."""
+    while entry is not None:
+        if not _is_passed(entry) and not _is_passed(entry.tb_next):  # the latter is driven by it
+            yield entry.tb_frame, entry.tb_lineno
+        entry = entry.tb_next
+
+
+def _is_passed(entry: TracebackType | None) -> bool:
+    """Return whether an entry is of a generator that was waiting at a yield."""
+    if entry is None or not entry.tb_frame.f_code.co_flags & inspect.CO_GENERATOR:
+        return False
+    return dis.opname[entry.tb_frame.f_code.co_code[entry.tb_lasti]] in _SUSPENDED
+
+
+_SUSPENDED = {"YIELD_VALUE", "YIELD_FROM", "SEND", "RESUME"}
+"""The operations at which a generator is while it waits, as different versions of Python have."""
 
 
 def add_note(exception: BaseException, note: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, cast
 
@@ -46,7 +46,7 @@ def hook_methods(component: object, owner: object) -> HookMethods:
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:
             problem = (
-                f"is not a callback point. {did_you_mean(point, POINTS)}"
+                f"is not a callback point. {suggest_point(point, POINTS)}"
                 f"The points are: {', '.join(POINTS)}"
             )
             raise _rejected(owner, name, function, problem)
@@ -63,6 +63,34 @@ def hook_methods(component: object, owner: object) -> HookMethods:
             raise _rejected(owner, name, getattr(component, name), problem)
     return found
 
+
+def suggest_point(wrong: str, points: Iterable[str]) -> str:
+    """Return a question that suggests the callback point that is meant, or "" if none is near.
+
+    Args:
+        wrong: what was given; it may be what other libraries call a point.
+        points: the points that there are.
+
+    Example:
+        >>> suggest_point("on_train_epoch_start", ["on_epoch_begin", "on_epoch_end"])
+        "Did you mean 'on_epoch_begin'? "
+    """
+    for theirs, ours in _WORDS_OF_OTHERS.items():
+        wrong = wrong.replace(theirs, ours)
+    return did_you_mean(wrong, points)
+
+
+_WORDS_OF_OTHERS = {
+    "start": "begin",
+    "train_batch": "batch",
+    "train_epoch": "epoch",
+    "validation_": "",
+    "optimizer": "optim",
+    "fit": "train",
+    "before_": "",
+    "after_": "",
+}
+"""Words in the names of callback points of other libraries, and those in ours."""
 
 _METHODS_OF_OTHERS = ("training_step", "validation_step", "test_step", "configure_optimizers")
 """The names of methods that other libraries call."""

@@ -10,7 +10,12 @@ from typing import Any
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ComponentRejectedError
-from ttl_core.hooks.hook_methods import check_method, find_mark, spec_arguments
+from ttl_core.hooks.hook_methods import (
+    check_method,
+    find_mark,
+    spec_arguments,
+    suggest_point,
+)
 from ttl_core.hooks.member import Member
 from ttl_core.hookspecs import POINTS
 
@@ -88,7 +93,7 @@ def explain_missing(
         find_provider: says which installed component, if any, provides a callback point.
     """
     provided = [name for member in members for name in member.points]
-    hint = did_you_mean(point, [*POINTS, *provided])
+    hint = suggest_point(point, [*POINTS, *provided])
     owner = _owner_of(point, members)
     if owner is None:
         return f"{hint}{find_provider(point)}".rstrip()

@@ -197,7 +197,8 @@ def check_reachable(
         if given is not None and given < done and not position["is_stopped"]:
             raise ArgumentError(
                 f"{name} is {given}, but the state was taken after {done} {what} of this train() "
-                "had begun, and they count from its beginning"
+                f"had begun, and they count from its beginning. Give {name}={done} or more, or "
+                "start a new run: with 'checkpoint', in another directory or with resume='never'"
             )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ttl_core.arguments import describe
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from ttl_core.arguments import describe, user_stacklevel
 from ttl_core.errors import ArgumentError, RunError
 from ttl_core.state.protocol import unwrapped
 
@@ -40,9 +44,36 @@ def check_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:
             "over. Only validation takes several sets by name; give one of them: its values are "
             "batches"
         )
+    elif _is_one_batch(data):
+        raise ArgumentError(
+            f"{name} is a tuple of tensors, which looks like inputs and targets, but has to be an "
+            f"iterable of batches. Write [{name}] if it is one batch, or "
+            "DataLoader(TensorDataset(*data), batch_size=...) if it holds samples"
+        )
+    elif isinstance(data, torch.Tensor):
+        _warn_of_samples(name, f"a tensor of shape {(*data.shape,)}", "each row")
+    elif isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        _warn_of_samples(name, f"a {type(data).__name__}, a data set", "each sample")
     elif data is not None and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise ArgumentError(f"{name} is {describe(data)}, which cannot be iterated over")
     return data
+
+
+def _warn_of_samples(name: str, what: str, part: str) -> None:
+    warnings.warn(
+        f"{name} is {what}, of which {part} is taken for a batch. Write DataLoader(..., "
+        "batch_size=...) if they are samples, or list(...) if they are batches",
+        UserWarning,
+        stacklevel=user_stacklevel(),
+    )
+
+
+def _is_one_batch(data: Any) -> bool:
+    """Return whether data look like inputs and targets: two tensors of one length, unlike ones."""
+    if type(data) is not tuple or len(data) != 2 or not all(map(torch.is_tensor, data)):
+        return False
+    one, other = data
+    return bool(one.dim() != other.dim() and one.shape[:1] == other.shape[:1])
 
 
 def require_data(name: str, data: Any, *, may_be_named: bool = False) -> Any:

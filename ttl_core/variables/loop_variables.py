@@ -33,12 +33,22 @@ _RESTORED = frozenset(
 """What validate() restores."""
 
 
-_METHODS_OF_OTHERS = {
+_NAMES_OF_OTHERS = {
     "fit": "To train, call train(n_epochs=...). ",
     "evaluate": "To evaluate, call validate() or test(data). ",
     "eval": "To evaluate, call validate() or test(data). ",
+    "epoch": "Did you mean 'epoch_num'? ",
+    "current_epoch": "Did you mean 'epoch_num'? ",
+    "step": "Did you mean 'global_step'? ",
+    "batch_idx": "Did you mean 'batch_num'? ",
+    "outputs": "Did you mean 'scores'? ",
+    "logits": "Did you mean 'scores'? ",
+    "inputs": "They are part of `batch`. ",
+    "targets": "They are part of `batch`. ",
+    "lr": "It is in `optimizer.param_groups`. ",
+    "device": "The model's is that of its parameters. ",
 }
-"""Hints for the names of methods that other libraries have."""
+"""Hints for names of variables and methods that other libraries have."""
 
 _TRAINING_POINTS = ("on_forward_pass", "on_loss_compute", "on_backward_pass", "on_optim_step")
 
@@ -238,8 +248,9 @@ class LoopVariables:
         variable = next((v for v in VARIABLES if v.name == name), None)
         known = f" ({variable.meaning}; set by {variable.set_by})" if variable else ""
         enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
-        others = [v.name for v in VARIABLES if v.name != name] + [*vars(self), *vars(type(self))]
-        hint = _METHODS_OF_OTHERS.get(name) or did_you_mean(name, others, cutoff=0.75)
+        others = {v.name for v in VARIABLES} | vars(self).keys() | set(dir(type(self)))
+        others = {other for other in others if not other.startswith("_")} - {name}
+        hint = _NAMES_OF_OTHERS.get(name) or did_you_mean(name, others, cutoff=0.75)
         return (
             f"no component has set the loop variable {name!r}{known}. {hint}"
             f"Enabled components: {', '.join(enabled) or 'none'}"
