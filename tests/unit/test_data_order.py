@@ -114,7 +114,7 @@ def loader(**options):
         (1, 2),
         range(3),
         pytest.param(
-            torch.zeros(3, 2), marks=pytest.mark.filterwarnings("ignore:train_data is a tensor")
+            torch.zeros(3, 2), marks=pytest.mark.filterwarnings("ignore:.*_data is a tensor")
         ),
         loader(batch_size=2),
         loader(batch_size=None, sampler=SequentialSampler(DATASET)),

@@ -175,10 +175,14 @@ def _raising(entry: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
 
 
 def _is_passed(entry: TracebackType | None) -> bool:
-    """Return whether an entry is of a generator that was waiting at a yield."""
+    """Return whether an entry is of a generator that was waiting at its own yield."""
     if entry is None or not entry.tb_frame.f_code.co_flags & inspect.CO_GENERATOR:
         return False
-    return dis.opname[entry.tb_frame.f_code.co_code[entry.tb_lasti]] in _SUSPENDED
+    if dis.opname[entry.tb_frame.f_code.co_code[entry.tb_lasti]] not in _SUSPENDED:
+        return False
+    further = entry.tb_next  # of what it delegates to, if it does
+    is_delegate = further and further.tb_frame.f_code.co_flags & inspect.CO_GENERATOR
+    return _is_passed(further) if is_delegate else True
 
 
 _SUSPENDED = {"YIELD_VALUE", "YIELD_FROM", "SEND", "RESUME"}
