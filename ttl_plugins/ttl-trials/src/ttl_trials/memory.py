@@ -103,6 +103,7 @@ def resident_growth(prepare: Callable[[], T], call: Callable[[T], object]) -> in
 
 def _measure(sending: Connection, prepare: Callable[[], T], call: Callable[[T], object]) -> None:
     growth, failure = None, None
+    gc.freeze()  # looking at what the parent has would copy it, which takes time and counts
     try:
         torch.set_num_threads(1)
         prepared = prepare()
