@@ -140,30 +140,39 @@ PACKAGE = """
 """
 
 
-def report_of(opted_out, folder, check="test_leaves_random_streams_alone"):
-    """Return what pytest reports of one check."""
-    (folder / "test_draws.py").write_text(dedent(PACKAGE).replace("{opted_out}", opted_out))
-    options = ["-q", "-rs", "-p", "no:cacheprovider", "-k", check]
-    command = [sys.executable, "-m", "pytest", *options, folder / "test_draws.py"]
+OPTED_OUT = {
+    "plain": "{}",
+    "with_reason": "{'test_leaves_random_streams_alone': 'it draws'}",
+    "misspelled": "{'test_random': 'it draws'}",
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Return what pytest reports of a package with a component in three classes of tests."""
+    folder = tmp_path_factory.mktemp("package")
+    for name, opted_out in OPTED_OUT.items():
+        text = dedent(PACKAGE).replace("{opted_out}", opted_out)
+        (folder / f"test_{name}.py").write_text(text)
+    chosen = "test_leaves_random_streams_alone or (test_misspelled and test_trains_twice)"
+    options = ["-q", "-rs", "-p", "no:cacheprovider", "-k", chosen]
+    command = [sys.executable, "-m", "pytest", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
 
 
-def test_the_report_shows_why_a_check_is_opted_out_of(tmp_path):
+def test_the_report_shows_why_a_check_is_opted_out_of(report):
     """A check that is opted out of is skipped, with the reason."""
-    report = report_of("{'test_leaves_random_streams_alone': 'it draws'}", tmp_path)
     assert "1 skipped" in report
     assert "opted out: it draws" in report
 
 
-def test_a_misspelled_name_cannot_be_opted_out(tmp_path):
+def test_a_misspelled_name_cannot_be_opted_out(report):
     """A name that is none of a check is an error, as the check would run."""
-    report = report_of("{'test_random': 'it draws'}", tmp_path, check="test_trains_twice")
     assert "opted_out has 'test_random': 'it draws'" in report
 
 
-def test_messages_need_no_rewriting_of_assertions(tmp_path):
+def test_messages_need_no_rewriting_of_assertions(report):
     """In a package of its own, a failure says in words what differs and where."""
-    report = report_of("{}", tmp_path)
     assert "on_epoch_begin, in train epoch 0: the global random stream of torch was" in report
 
 
