@@ -30,6 +30,32 @@ def length_of_batch(batch: Any) -> int | None:
     return None if first is None else first.size(0)
 
 
+def describe_batch(value: Any, depth: int = 3) -> str:
+    """Return types and shapes of the tensors in a batch, as text.
+
+    Args:
+        value: a tensor, or a nested structure of lists, tuples and mappings.
+        depth: how many levels of it are shown.
+
+    Example:
+        >>> describe_batch((torch.ones(4, 2), {"ids": torch.tensor(3), "name": "a"}))
+        "(float32[4, 2], {'ids': int64[], 'name': str})"
+    """
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{[*value.shape]}"
+    if depth and isinstance(value, Mapping):
+        shown = [f"{k!r}: {describe_batch(value[k], depth - 1)}" for k in [*value][:_MAX_SHOWN]]
+        return f"{{{', '.join([*shown, *['...'] * (len(value) > _MAX_SHOWN)])}}}"
+    if depth and isinstance(value, list | tuple):
+        shown = [describe_batch(item, depth - 1) for item in value[:_MAX_SHOWN]]
+        text = ", ".join([*shown, *["..."] * (len(value) > _MAX_SHOWN)])
+        return f"[{text}]" if isinstance(value, list) else f"({text})"
+    return type(value).__name__
+
+
+_MAX_SHOWN = 6  # items of a level of a batch
+
+
 def to_cpu(value: Any) -> Any:
     """Return a nested structure with its tensors on the CPU, without their graphs.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Never
 import torch
 
 from ttl_core import discovery
-from ttl_core.batches import prefixed, to_cpu
+from ttl_core.batches import describe_batch, prefixed, to_cpu
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
 from ttl_core.errors import RunError
@@ -105,7 +105,11 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         self._hooks = self._manager.hooks
         self.hook = self._manager.namespace
         self._resumption = Resumption(self, lambda: self._components.members())
-        self._components = ComponentList(components, self._manager)
+        try:
+            self._components = ComponentList(components, self._manager)
+        except Exception as error:
+            shorten_traceback(error)
+            raise
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -355,7 +359,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             epoch()
         except BaseException as exception:
             batch_num = vars(self).get("batch_num")
-            position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num)
+            batch = describe_batch(vars(self).get("batch"))
+            position = EpochPosition(self.epoch_desc, self.epoch_num, batch_num, batch)
             self._manager.attribution.attribute(exception, position)
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from failures import Failure, Harmless, attribution, fail, failure_of
 from loops import make_component, make_loop
 
@@ -163,3 +164,18 @@ def test_a_failure_that_a_component_catches_is_none(recorder):
     loop = make_loop(make_component(on_train_begin=trying, on_epoch_begin=fail), recorder)
     loop.train(n_epochs=1)
     assert ["on_train_end"] == recorder.points
+
+
+@pytest.mark.parametrize("point", ["on_forward_pass", "on_loss_compute"])
+def test_a_failure_with_a_batch_shows_what_it_is(point):
+    """Shapes and types are what such an error is most often about."""
+
+    def multiply(loop):
+        torch.ones(3) @ loop.batch["x"]
+
+    loop = make_loop(make_component(**{point: multiply}))
+    loop.train_data = [{"x": torch.ones(2, 4), "y": (torch.tensor([1]), "a")}]
+    with pytest.raises(RuntimeError) as caught:
+        loop.train(n_epochs=1)
+    expected = "ttl: the batch is {'x': float32[2, 4], 'y': (int64[1], str)}"
+    assert expected == caught.value.__notes__[1]

@@ -6,7 +6,7 @@ import pytest
 from loops import make_component, make_loop
 from recording import AroundRecorder
 
-from ttl_core import RunError
+from ttl_core import RunError, UnknownNameError, hookimpl
 
 
 def frames_of(exception):
@@ -79,3 +79,25 @@ def test_an_interruption_that_a_component_explains_is_not_attributed():
     with pytest.raises(KeyboardInterrupt) as caught:
         make_loop(make_component(on_batch_end=preempt)).train(1)
     assert ["saved; start the script again to resume"] == caught.value.__notes__
+
+
+def test_wrappers_that_an_exception_passes_through_are_left_out():
+    """They have no part in it."""
+
+    @hookimpl(wrapper=True)
+    def passing(loop):
+        return (yield)
+
+    around = make_component(around_epoch=passing, on_batch_end=passing)
+    loop = make_loop(around, make_component(on_batch_end=fail))
+    with pytest.raises(ValueError, match="second") as caught:
+        loop.train(1)
+    assert "passing" not in [name for name, _ in frames_of(caught.value)]
+
+
+def test_a_loop_that_cannot_be_created_shows_the_line_of_the_script():
+    """And one frame of ttl."""
+    with pytest.raises(UnknownNameError) as caught:
+        make_loop("metrcis")
+    modules = [module.partition(".")[0] for _, module in frames_of(caught.value)]
+    assert ["ttl_core"] == [module for module in modules if module in ("ttl_core", "pluggy")]

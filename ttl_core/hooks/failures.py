@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dis
-import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +14,7 @@ import pluggy
 from ttl_core.errors import TTLError
 from ttl_core.hooks.compilation import find_running
 from ttl_core.hooks.member import Member, Plugin
+from ttl_core.hooks.tracebacks import is_passed
 
 if TYPE_CHECKING:
     from ttl_core.hooks.manager import HookManager
@@ -40,11 +39,17 @@ class EpochPosition(NamedTuple):
         epoch_desc: its phase.
         epoch_num: its number.
         batch_num: the number of the batch under way; None before the first.
+        batch: what it is, as text.
     """
 
     epoch_desc: str
     epoch_num: int
     batch_num: int | None
+    batch: str
+
+
+_POINTS_OF_MODEL = ("on_forward_pass", "on_loss_compute")
+"""Where an error is most often about the shapes and types of a batch."""
 
 
 class Attribution:
@@ -95,6 +100,9 @@ class Attribution:
             if position.batch_num is not None:
                 note += f", {'' if impl else 'after '}batch_num={position.batch_num}"
         add_note(exception, note)
+        is_of_batch = impl is not None and impl.opts["specname"] in _POINTS_OF_MODEL
+        if position is not None and is_of_batch and not isinstance(exception, TTLError):
+            add_note(exception, f"the batch is {position.batch}")
 
     def find_caller(self) -> Member | None:
         """Return the component that calls what calls this; None if none does."""
@@ -169,24 +177,9 @@ def report_failure(manager: HookManager, loop: object, exception: BaseException)
 def _raising(entry: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     """Yield the frames of a traceback, without wrappers that the exception only passed through."""
     while entry is not None:
-        if not _is_passed(entry) and not _is_passed(entry.tb_next):  # the latter is driven by it
+        if not is_passed(entry) and not is_passed(entry.tb_next):  # the latter is driven by it
             yield entry.tb_frame, entry.tb_lineno
         entry = entry.tb_next
-
-
-def _is_passed(entry: TracebackType | None) -> bool:
-    """Return whether an entry is of a generator that was waiting at its own yield."""
-    if entry is None or not entry.tb_frame.f_code.co_flags & inspect.CO_GENERATOR:
-        return False
-    if dis.opname[entry.tb_frame.f_code.co_code[entry.tb_lasti]] not in _SUSPENDED:
-        return False
-    further = entry.tb_next  # of what it delegates to, if it does
-    is_delegate = further and further.tb_frame.f_code.co_flags & inspect.CO_GENERATOR
-    return _is_passed(further) if is_delegate else True
-
-
-_SUSPENDED = {"YIELD_VALUE", "YIELD_FROM", "SEND", "RESUME"}
-"""The operations at which a generator is while it waits, as different versions of Python have."""
 
 
 def add_note(exception: BaseException, note: str) -> None:
