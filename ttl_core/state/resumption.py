@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ttl_core.errors import ArgumentError, StateError
 from ttl_core.hooks.failures import StopRun
 from ttl_core.hooks.member import Member
+from ttl_core.state.configuration import log_changes
 from ttl_core.state.data_order import Order, iterate_from, order_of
 from ttl_core.state.gather import gather, stateful_variables, warn_of_half_pairs
 from ttl_core.state.generators import warn_of_other_random_numbers
@@ -336,6 +337,8 @@ class Resumption:
             )
             with reading("position"):
                 self._earlier = list(self._loaded.get("earlier", ()))
+            if not self._is_rewinding and self._loop.group.is_main:
+                log_changes(self.members(), self._loaded)
             self._loaded = None
 
     def restore_for_testing(self) -> None:
