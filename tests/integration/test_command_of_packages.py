@@ -2,7 +2,7 @@
 
 import pytest
 
-TOOLS = """
+TOOLS = '''
     def greet(parser):
         parser.description = "Print a greeting."
         parser.add_argument("name")
@@ -13,14 +13,15 @@ TOOLS = """
         print("hello", given.name)
         return given.status
 
-    def idle(parser): ...
+    def idle(parser):
+        """Do nothing at all."""
 
     def fussy(parser):
         raise ValueError("not this parser")
 
     def failing(parser):
         parser.set_defaults(run=lambda given: 1 / 0)
-"""
+'''
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,14 @@ def tools(wheel, make_environment):
 
 
 def test_help_lists_the_commands_of_packages_without_importing_them(tools):
-    """Each is listed by the name to call it by, with its distribution and that one's summary."""
+    """Each is listed by the name to call it by, with its distribution and what its docstring says.
+
+    Without one, it has the summary of its distribution.
+    """
     result = tools.ttl("--help")
-    assert "greet (acme-tools) Try it out. " in " ".join(result.success.split())
+    text = " ".join(result.success.split())
+    assert "greet (acme-tools) Try it out. " in text
+    assert "idle (acme-tools) Do nothing at all. " in text
     words = set(result.out.split())
     assert {"acme-tools/plugins", "acme-tools/twin", "acme-other/twin"} < words
     assert "twin" not in words

@@ -13,13 +13,13 @@ def statuses_in(result):
 
 
 def test_plugins_lists_what_is_installed(sound):
-    """The listing has a row for each component, cut at 80 columns, without escape codes."""
+    """The listing has a row for each component, with what its docstring says."""
     result = sound.ttl("plugins")
     assert result.success == (
         "NAME        DISTRIBUTION     VERSION  SUMMARY\n"
-        "documented  acme-documented  2.1      Write what is measured into a file, in an…\n"
+        "documented  acme-documented  2.1      Write what is measured into a file.\n"
         "good        acme-good        1.0      Try it out.\n"
-        "made        acme-documented  2.1      Write what is measured into a file, in an…\n"
+        "made        acme-documented  2.1      Make one of the size.\n"
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ttl_core.cli.commands import CORE, find_command, packaged_commands
+from ttl_core.discovery.summaries import summary_of
 from ttl_core.errors import TTLError, UnknownNameError
 
 _EXIT = """\
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     parsers = {name: subparsers.add_parser(name, help=text) for name, text in CORE.items()}
     for name, origin in packaged_commands().items():
-        text = f"({origin.distribution}) {origin.summary}".replace("%", "%%")
+        text = f"({origin.distribution}) {summary_of(origin)}".replace("%", "%%")
         parsers[name] = subparsers.add_parser(name, help=text)
     called = next((argument for argument in arguments if not argument.startswith("-")), "")
     for name in parsers:

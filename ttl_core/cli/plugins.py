@@ -12,6 +12,7 @@ from ttl_core.arguments import is_component_name
 from ttl_core.cli.commands import add_time_limit
 from ttl_core.cli.text import cut, indent
 from ttl_core.discovery import InstalledComponent
+from ttl_core.discovery.summaries import summary_of
 from ttl_core.hooks.explain import table
 
 Failures = Mapping[InstalledComponent, str | None]
@@ -55,7 +56,7 @@ def _print_bundles() -> None:
     """Print the installed bundles, if there are any."""
     bundles = discovery.installed_bundles()
     found = [each for name in sorted(bundles) for each in bundles[name]]
-    lines = [[each.name, each.distribution, each.version, each.summary] for each in found]
+    lines = [[each.name, each.distribution, each.version, summary_of(each)] for each in found]
     if lines:
         print("\n" + cut(table([["BUNDLE", "DISTRIBUTION", "VERSION", "SUMMARY"], *lines])))
 
@@ -91,7 +92,7 @@ def _row(component: InstalledComponent, failures: Failures) -> dict[str, Any]:
         "distribution": component.distribution,
         "version": component.version,
         "status": status,
-        "summary": component.summary,
+        "summary": summary_of(component),
         "problem": problem,
     }
 

@@ -20,7 +20,7 @@ _INDENT = "    "
 
 
 def command(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ttl checkpoints` to its parser, and what runs it.
+    """List, verify and export the checkpoints in a directory.
 
     Its exit status is 0, 1 if a checkpoint is corrupt or cannot be read or exported, 2 if there
     is none.

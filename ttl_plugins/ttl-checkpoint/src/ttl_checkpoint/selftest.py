@@ -29,7 +29,7 @@ Place = tuple[int, int, int, str]
 
 
 def command(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ttl selftest` to its parser, and what runs it.
+    """Kill and resume a script at random points, and name what then differs.
 
     Its exit status is 0, 1 if a resumed run differs, 2 if the script cannot be tested.
 

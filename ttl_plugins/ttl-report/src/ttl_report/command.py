@@ -12,7 +12,7 @@ from ttl_report.page import PageError, read, write
 
 
 def command(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ttl report` to its parser, and what runs it.
+    """Write reports of runs, and comparisons of several.
 
     Its exit status is 0, 1 if the page cannot be written, 2 if there is no report to compare.
 

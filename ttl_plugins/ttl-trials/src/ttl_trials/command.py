@@ -15,7 +15,7 @@ from ttl_trials.plots import check_can_plot
 
 
 def command(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ttl compare` to its parser, and what runs it.
+    """Compare variants of a run that differ by one component each.
 
     Args:
         parser: the parser.
