@@ -24,7 +24,7 @@ class StopRun(BaseException):
     """The exception that travels from stop() to the run that it ends.
 
     Args:
-        cause: who has called it, and why.
+        cause: what has called it, and why.
     """
 
     def __init__(self, cause: object = None) -> None:
