@@ -70,9 +70,7 @@ def _is_plain_leaf(value: Any) -> bool:
 
 
 def _is_accepted(value: Any) -> bool:
-    if _is_plain_leaf(value) or is_sharded(
-        value
-    ):  # the latter are whole ones in the state of a group
+    if _is_plain_leaf(value) or is_sharded(value):  # the latter are whole in states of groups
         return True
     if isinstance(value, torch.Tensor) and (is_lazy(value) or value.is_meta):
         return False  # the latter could be saved, but has no values

@@ -270,14 +270,15 @@ class Resumption:
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Return the numbered batches of a training epoch, or those left of it."""
         data = self._loop.data
+        if not self.is_inside_epoch:
+            self._order = order_of(data)
+            return enumerate(data)
         with self._recovering():
             position, self._rest = self._rest, None
             if self._loaded is not None:
                 saved = self._loaded["position"]["epoch"]
                 position = converted_position(saved, self._changed, data)
-            if position is None:
-                self._order = order_of(data)
-                return enumerate(data)
+            assert position is not None
             self._order = position["order"]
             batches = iterate_from(data, position)
             self._loop.batch_num = position["n_batches"] - 1
