@@ -95,20 +95,24 @@ def convert(records: Iterable[LogRecord]) -> None:
         others: dict[str, Any] = {}
         found.append((record, values, others))
         for name, value in logged.items():
+            number = value
             # most are of this type; asking whether it is an instance of it takes torch longer
             if type(value) is torch.Tensor or isinstance(value, torch.Tensor):
-                if value.numel() != 1 or value.is_complex():
-                    others[name] = value
-                elif value.is_cpu:  # reading each costs less than stacking them
-                    values[name] = +value.item()
-                else:
+                if value.is_cpu:  # reading each costs less than stacking them
+                    try:
+                        number = value.item()
+                    except RuntimeError:  # it has several
+                        others[name] = value
+                        continue
+                elif value.numel() == 1 and not value.is_complex():
                     values[name] = 0  # keeps the order of names
                     waiting[value.device, value.dtype].append((values, name, value))
-                continue
-            number = value
-            if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
-                number = value.item()
-            if isinstance(number, _NUMBERS):
+                    continue
+            elif type(value) is not float and getattr(value, "size", None) == 1:  # of NumPy
+                number = value.item() if hasattr(value, "item") else value
+            if type(number) is float:
+                values[name] = number
+            elif isinstance(number, _NUMBERS):
                 values[name] = +number  # a bool as 0 or 1
             else:
                 others[name] = value

@@ -174,10 +174,10 @@ def test_a_record_that_another_thread_converts_is_never_half_converted():
 
 def test_what_is_logged_outside_a_run_is_written_in_the_next_one(store, caplog):
     """Until then it is kept, and no thread is started."""
-    loop = make_step_loop(store, step=LoopComponent)
+    loop, n_threads = make_step_loop(store, step=LoopComponent), threading.active_count()
     loop.log({"before": 1}, level="epoch")
     store.flush()
-    assert [] == store.records
+    assert ([], n_threads) == (store.records, threading.active_count())
     loop.train(1)
     loop.log({"after": torch.tensor(2)}, level="epoch")
     store.flush()
