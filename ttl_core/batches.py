@@ -169,10 +169,13 @@ def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, A
                 f"loop.log({{'loss': value}}), or with level='epoch'"
             )
         one_of("level", level, ("batch", "epoch"))
+    names = _full_names.get(prefix)
+    if names is None:
+        names = _full_names[prefix] = _FullNames(prefix)
     try:
         return {
             # detaching one that has no graph would take longer than all else here
-            prefix + name: value.detach() if getattr(value, "requires_grad", False) else value
+            names[name]: value.detach() if getattr(value, "requires_grad", False) else value
             for name, value in metrics.items()
         }
     except TypeError:
@@ -183,6 +186,26 @@ def prefixed(prefix: str, metrics: Mapping[str, Any], level: str) -> dict[str, A
             f"log() was given a value named {describe(wrong[0])}, but names are text. Write "
             "loop.log({'loss': value})"
         ) from None
+
+
+class _FullNames(dict[str, str]):
+    """Full names by what was logged.
+
+    One text for all steps costs all that look it up, compare it or write it less than a new one.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def __missing__(self, name: str) -> str:
+        full = self._prefix + name
+        if len(self) < _MAX_NAMES:
+            self[name] = full
+        return full
+
+
+_MAX_NAMES = 1000  # of one prefix: names may be made up for each step
+_full_names: dict[str, _FullNames] = {}
 
 
 def _iterate_tensors(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
 
 _NUMBERS = (int, float)  # a tuple: `int | float` would be created for each value
 
@@ -46,35 +51,77 @@ class LogRecord:
         self._logged: Mapping[str, Any] | None = logged  # until it is converted
 
 
+class _Newest(threading.local):
+    """What a thread has logged last, and its record."""
+
+    logged: Mapping[str, Any] | None = None
+    record: LogRecord
+
+
+_newest = _Newest()
+
+
+def shared_record(loop: TrainTestLoop, logged: Mapping[str, Any], level: str) -> LogRecord:
+    """Return the record of a call of `loop.log`, the same one to all loggers.
+
+    Args:
+        loop: the loop.
+        logged: the values by name, the very object that `on_log` was given.
+        level: "batch" or "epoch".
+    """
+    newest, step = _newest, loop.global_step
+    if newest.logged is not logged or newest.record.step != step or newest.record.level != level:
+        newest.logged = logged
+        newest.record = LogRecord(logged, level, step, loop.epoch_num, time.time())
+    return newest.record
+
+
 def convert(records: Iterable[LogRecord]) -> None:
     """Convert the values of records to Python numbers, waiting for each device once.
+
+    Loggers in several threads may convert a record at the same time: each sets all of its values at
+    once, the same ones, and then says that it is converted.
 
     Args:
         records: the records; those that are converted already stay as they are.
     """
-    waiting: dict[Any, list[tuple[LogRecord, str, torch.Tensor]]] = defaultdict(list)
+    waiting: dict[Any, list[tuple[dict[str, Any], str, torch.Tensor]]] = defaultdict(list)
+    found: list[tuple[LogRecord, dict[str, Any], dict[str, Any]]] = []
     for record in records:
-        logged, record._logged = record._logged, None
-        values = record.values
-        for name, value in (logged or {}).items():
+        logged = record._logged
+        if logged is None:
+            continue
+        values: dict[str, int | float] = {}
+        others: dict[str, Any] = {}
+        found.append((record, values, others))
+        for name, value in logged.items():
+            number = value
             # most are of this type; asking whether it is an instance of it takes torch longer
             if type(value) is torch.Tensor or isinstance(value, torch.Tensor):
-                if value.numel() != 1 or value.is_complex():
-                    record.others[name] = value
-                elif value.is_cpu:  # reading each costs less than stacking them
-                    values[name] = +value.item()
-                else:
+                if value.is_cpu:  # reading each costs less than stacking them
+                    try:
+                        number = value.item()
+                    except RuntimeError:  # it has several
+                        others[name] = value
+                        continue
+                elif value.numel() == 1 and not value.is_complex():
                     values[name] = 0  # keeps the order of names
-                    waiting[value.device, value.dtype].append((record, name, value))
-                continue
-            number = value
-            if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # of NumPy
-                number = value.item()
-            if isinstance(number, _NUMBERS):
+                    waiting[value.device, value.dtype].append((values, name, value))
+                    continue
+            elif type(value) is not float and getattr(value, "size", None) == 1:  # of NumPy
+                number = value.item() if hasattr(value, "item") else value
+            if type(number) is float:
+                values[name] = number
+            elif isinstance(number, _NUMBERS):
                 values[name] = +number  # a bool as 0 or 1
             else:
-                record.others[name] = value
-    for found in waiting.values():
-        numbers = torch.stack([value.reshape(()) for _, _, value in found]).tolist()
-        for (record, name, _), number in zip(found, numbers, strict=True):
-            record.values[name] = +number
+                others[name] = value
+    for items in waiting.values():
+        numbers = torch.stack([value.reshape(()) for _, _, value in items]).tolist()
+        for (values, name, _), number in zip(items, numbers, strict=True):
+            values[name] = +number
+    for record, values, others in found:
+        record.values = values
+        if others:
+            record.others = {**record.others, **others}
+        record._logged = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ttl_core.arguments import one_of, whole_number
 from ttl_core.components.component import LoopComponent, own_name
+from ttl_core.errors import StateError
 from ttl_core.hookspecs import hookimpl
-from ttl_core.log_record import LogRecord, convert
+from ttl_core.log_record import LogRecord, convert, shared_record
 from ttl_core.references import MARKS
+from ttl_core.state.accepted import check_accepted
 from ttl_core.write_queue import WriteQueue
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class Logger(LoopComponent, ABC):
 
     It collects what is logged in training, and what is logged for whole epochs, converts it to
     Python numbers a few times a second, and hands it to `write()`. If that fails, training
-    continues, and what was not written is written later. When a run is resumed, `seek()` removes
-    what was written after the state was taken, as it will be logged again.
+    continues, and what was not written is written later. What is logged while no run is under way
+    is written in the next run. When a run is resumed, `seek()` removes what was written after the
+    state was taken, as it will be logged again.
 
     A subclass implements `write()`, and `position()` and `seek()` if its store can be shortened;
     `open()` and `close()` where it has something to open or close.
@@ -116,6 +118,7 @@ class Logger(LoopComponent, ABC):
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Write what is left when the run ends, and close the store."""
         self._loop = loop
+        self._queue.begin_run()
         status: Status = "complete"
         try:
             return (yield)
@@ -123,7 +126,7 @@ class Logger(LoopComponent, ABC):
             status = "failed" if isinstance(exception, Exception) else "interrupted"
             raise
         finally:
-            self._queue.flush()
+            self._queue.end_run()
             if self._is_open:
                 self._is_open = False
                 self._close(status)
@@ -136,11 +139,7 @@ class Logger(LoopComponent, ABC):
             return
         if level == "batch" and (not loop.is_training or loop.global_step % self.every):
             return
-        logged, record = loop._newest_record
-        if logged is not metrics or record.step != loop.global_step:
-            record = LogRecord(metrics, level, loop.global_step, loop.epoch_num, time.time())
-            loop._newest_record = metrics, record
-        self.collect(record)
+        self.collect(shared_record(loop, metrics, level))
 
     def collect(self, record: LogRecord) -> None:
         """Keep a record for the next `write()`; for subclasses with values of their own.
@@ -157,11 +156,15 @@ class Logger(LoopComponent, ABC):
     # -- writing ----------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what is pending, if the store takes it, and wait until it has."""
+        """Write what is pending, if the store takes it, and wait until it has.
+
+        While no run is under way nothing is written.
+        """
         self._queue.flush()
 
     def _open_and_write(self, records: Sequence[LogRecord]) -> None:
-        if not self._is_open and self._loop is not None:
+        if not self._is_open:
+            assert self._loop is not None  # records are written while a run is under way
             self.open(self._loop)
             self._is_open = True
         self.write(records)
@@ -215,16 +218,29 @@ class Logger(LoopComponent, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return how much has been written, after writing what is pending, and what is not."""
-        self._queue.settle()
-        if self._queue.is_failing:  # trying again might take long
-            convert(self._queue.records)
-        else:
-            self.flush()
-        kept = [
-            {"level": r.level, "step": r.step, "epoch": r.epoch, "time": r.time, "values": r.values}
-            for r in self._queue.records
-        ]
-        return {"position": self.position(), "pending": kept}
+        queue = self._queue
+        queue.settle()
+        if not queue.is_failing:  # else trying again might take long
+            queue.flush()
+        with queue.turn:  # so that no thread writes meanwhile
+            pending = list(queue.records)
+            convert(pending)
+            return {"position": self.position(), "pending": [self._saved(r) for r in pending]}
+
+    def _saved(self, record: LogRecord) -> dict[str, Any]:
+        """Return a record as a state holds it, without values of types that none can hold."""
+        others = {}
+        for name, value in record.others.items():
+            try:
+                check_accepted(value, name, own_name(self))
+            except StateError:
+                kind = type(value).__name__
+                reason = f"it waits for the store, and a state cannot hold a {kind}"
+                self.skip(name, f"{reason}: a run that resumes from it lacks it")
+            else:
+                others[name] = value
+        kept = {key: getattr(record, key) for key in ("level", "step", "epoch", "time", "values")}
+        return {**kept, "others": others}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remove what was written after the state was taken.
@@ -232,12 +248,20 @@ class Logger(LoopComponent, ABC):
         Args:
             state: what `state_dict()` returned.
         """
-        self._queue.settle()  # in the run that rewinds, a thread may be writing
-        self.seek(state["position"])
-        self._queue.records = [
-            LogRecord(r["values"], r["level"], r["step"], r["epoch"], r["time"])
-            for r in state["pending"]
-        ]
+        queue = self._queue
+        queue.settle()  # in the run that rewinds, a thread may be writing
+        with queue.turn:
+            self.seek(state["position"])
+            queue.records = [
+                LogRecord(
+                    {**r["values"], **r.get("others", {})},  # older states have no others
+                    r["level"],
+                    r["step"],
+                    r["epoch"],
+                    r["time"],
+                )
+                for r in state["pending"]
+            ]
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

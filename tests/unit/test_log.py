@@ -7,7 +7,7 @@ import torch
 from loops import make_component, make_loop
 from recording import LogRecorder
 
-from ttl_core import ArgumentError
+from ttl_core import ArgumentError, batches
 
 
 def test_names_get_the_prefix_of_their_epoch():
@@ -18,6 +18,17 @@ def test_names_get_the_prefix_of_their_epoch():
     loop.test([])
     names = [name for metrics, _ in logger.logged for name in metrics]
     assert ["train/loss", "valid/loss", "test/loss"] == names
+
+
+def test_names_that_are_made_up_for_each_step_get_the_prefix_too(monkeypatch):
+    """Only some full names are kept."""
+    monkeypatch.setattr(batches, "_MAX_NAMES", 3)
+    monkeypatch.setattr(batches, "_full_names", {})
+    logger = LogRecorder()
+    log = make_component(on_epoch_end=lambda loop: loop.log({f"a{i}": i for i in range(9)}))
+    make_loop(log, logger).test([])
+    assert {f"test/a{i}": i for i in range(9)} == logger.logged[0][0]
+    assert 3 == len(batches._full_names["test/"])
 
 
 @pytest.mark.parametrize("point", ["on_train_begin", "on_safe_point", "on_train_end"])

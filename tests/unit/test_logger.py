@@ -207,6 +207,48 @@ def test_what_a_failing_store_has_not_taken_is_part_of_the_state():
     assert [1, 2, 3, 3] == [step for step, *_ in again.rows]
 
 
+def test_texts_and_tensors_that_wait_for_a_failing_store_are_part_of_the_state(tmp_path, caplog):
+    """What no state can hold is named; a file with the state is loaded again."""
+    image = torch.rand(3, 2, 2)
+    values = {"text": "a", "image": image, "none": None, "array": np.zeros(2), "number": 1}
+    log = act_at("on_batch_end", lambda loop: loop.log(values))
+    logger = Rows()
+    logger.fails = True
+    make_step_loop(log, logger, act_at("on_train_end", save(tmp_path)), step=LoopComponent).train(1)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    logger = Rows()
+    logger.load_state_dict(state)
+    make_step_loop(logger, step=LoopComponent).test([0])
+    assert 3 == len(logger.rows)
+    restored = logger.rows[0][2]
+    assert torch.equal(image, restored.pop("train/image"))
+    assert {"train/text": "a", "train/none": None, "train/number": 1} == restored
+    said = [message for message in caplog.messages if "is not written" in message]
+    assert [
+        "rows: 'train/array' is not written: it waits for the store, and a state cannot hold a "
+        "ndarray: a run that resumes from it lacks it"
+    ] == said
+
+
+def save(directory):
+    """Return a function that saves the state of the logger of a loop."""
+
+    def function(loop):
+        logger = next(c for c in loop.components if isinstance(c, Rows))
+        torch.save(logger.state_dict(), directory / "state.pt")
+
+    return function
+
+
+def test_a_state_of_a_version_that_saved_single_numbers_only_is_loaded():
+    """It has no other values."""
+    pending = {"level": "epoch", "step": 2, "epoch": 1, "time": 0.0, "values": {"a": 1.5}}
+    logger = Rows()
+    logger.load_state_dict({"position": 0, "pending": [pending]})
+    make_step_loop(logger, step=LoopComponent).test([0])
+    assert [(2, "epoch", {"a": 1.5})] == logger.rows
+
+
 class Slow(Rows):
     """A logger whose store answers when it is told to, in a thread."""
 

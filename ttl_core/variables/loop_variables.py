@@ -116,7 +116,6 @@ class LoopVariables:
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._metrics: dict[str, Any] = {}
         self._unread_metrics: dict[str, Any] = {}
-        self._newest_record: tuple[Any, Any] = None, None  # what was logged, as loggers share it
         self._interrupted = {}  # variables from before a validate(), inside it
         self._group: Group | None = None  # until it is used
 

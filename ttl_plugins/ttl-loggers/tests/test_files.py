@@ -79,7 +79,7 @@ def test_jsonl_is_strict_json(files, log_these):
 
 def test_odd_names_are_quoted(files, log_these):
     """They are read back as they were logged."""
-    names = ['a,"b"', "c\nd", "é", " ", "\t'\\"]
+    names = ['a,"b"', "c\nd", "é", " ", "\t'\\", '},{"level":', "],[", "null"]
     files.make_loop(log_these(lambda loop: loop.log(dict.fromkeys(names, 1)))).train(1)
     assert [f"train/{name}" for name in names] == list(files.rows()[0])[3:]
     assert len(files.rows()) == 3

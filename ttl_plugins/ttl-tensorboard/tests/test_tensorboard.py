@@ -84,13 +84,35 @@ def test_all_numbers_of_a_record_are_one_event(tmp_path):
 
 
 def test_values_that_are_not_finite_stay(tmp_path):
-    """NaN and infinity are values of TensorBoard too; integers beyond float are infinite."""
-    values = {"nan": math.nan, "inf": math.inf, "big": -(10**400)}
+    """NaN and infinity are values of TensorBoard too; what is beyond single precision is infinite.
+
+    Other values of the same call stay as they are.
+    """
+    values = {"nan": math.nan, "inf": math.inf, "big": -(10**400), "large": 1e300, "half": 0.5}
     train(tmp_path, log=lambda: Log(**values))
-    found = scalars(tmp_path, "train/nan", "train/inf", "train/big")
-    assert {math.inf} == {value for _, value in found["train/inf"]}
+    found = scalars(tmp_path, *(f"train/{name}" for name in values))
+    assert {math.inf} == {value for _, value in found["train/inf"] + found["train/large"]}
+    assert {0.5} == {value for _, value in found["train/half"]}
     assert {-math.inf} == {value for _, value in found["train/big"]}
     assert all(math.isnan(value) for _, value in found["train/nan"])
+
+
+def test_calls_with_other_names_in_turn_are_written(tmp_path, monkeypatch):
+    """Each has its own values, also where more names come than are kept."""
+    monkeypatch.setattr("ttl_tensorboard.events._MAX_ENCODERS", 2)
+
+    def log(loop):
+        loop.log({"a": loop.batch_num / 2})
+        loop.log({f"b{loop.batch_num % 3}": loop.batch_num, "c": -1})
+
+    loop = TrainTestLoop(torch.nn.Identity(), [act_at("on_batch_end", log)], range(300))
+    loop.components.append(Tensorboard(tmp_path))
+    loop.train(1)
+    found = scalars(tmp_path)
+    assert [i / 2 for i in range(300)] == [value for _, value in found["train/a"]]
+    assert [-1] * 300 == [value for _, value in found["train/c"]]
+    for i in range(3):
+        assert [*range(i, 300, 3)] == [value for _, value in found[f"train/b{i}"]]
 
 
 @pytest.mark.parametrize("name", ["", "ü €", "a b/c", "\ud800"])

@@ -50,13 +50,19 @@ class Jsonl(RowLogger):
 
     def encode(self, rows: Sequence[Row]) -> bytes:
         """Return rows as they are in the file."""
+        with contextlib.suppress(TypeError):  # of a large integer, or a name that is no valid text
+            # all at once, as each call of orjson allocates memory
+            lines = orjson.dumps(rows)
+            if b"null" not in lines:  # which orjson has for what is not finite
+                # in a text a quotation mark has a backslash before it
+                return lines[1:-1].replace(b'},{"level":', b'}\n{"level":') + b"\n"
         return b"".join(map(_encode_row, rows))
 
 
 def _encode_row(row: Row) -> bytes:
-    with contextlib.suppress(TypeError):  # of a large integer, or a name that is no valid text
+    with contextlib.suppress(TypeError):
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-        if b"null" not in line:  # which orjson has for what is not finite
+        if b"null" not in line:
             return line
     # json is an order of magnitude slower
     text = _encode({name: _finite(value) for name, value in row.items()})

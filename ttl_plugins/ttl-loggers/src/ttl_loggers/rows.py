@@ -30,28 +30,26 @@ def add_records(
         skip: is called with the name of each value that no row can hold, and the reason.
         keys: the columns that each row begins with, attributes of records.
     """
+    reserved = set(keys)
+    row = rows[-1] if rows else None
+    place = None if row is None else (row["step"], row["epoch"], row.get("level"))
+    has_level = "level" in reserved
     for record in records:
         for name, value in record.others.items():
             skip(name, f"it is a {type(value).__name__}, and a row holds single numbers")
         values = record.values
-        if not values.keys().isdisjoint(keys):
+        if not reserved.isdisjoint(values):
             values = dict(values)
-            for name in values.keys() & set(keys):
+            for name in values.keys() & reserved:
                 del values[name]
                 skip(name, "each row has a column of that name. Log it under another one")
         if not values:
             continue
-        row: Row = {key: getattr(record, key) for key in keys}
-        if rows and _is_same_place(rows[-1], row) and rows[-1].keys().isdisjoint(values):
-            rows[-1].update(values)
+        here = (record.step, record.epoch, record.level if has_level else None)
+        if row is not None and here == place and row.keys().isdisjoint(values):
+            row.update(values)
         else:
+            row = {key: getattr(record, key) for key in keys}
             row.update(values)
             rows.append(row)
-
-
-def _is_same_place(one: Row, other: Row) -> bool:
-    return (one["step"], one["epoch"], one.get("level")) == (
-        other["step"],
-        other["epoch"],
-        other.get("level"),
-    )
+            place = here

@@ -9,7 +9,7 @@ import torch
 
 from ttl_core import LoopComponent, hookimpl, whole_tensor
 from ttl_core.arguments import whole_number
-from ttl_monitors.step_hooks import before_each_step
+from ttl_monitors.step_hooks import BeforeEachStep
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -59,7 +59,7 @@ class GradMonitor(LoopComponent):
             return (yield)
         steps: list[_Step] = []
         names = {id(parameter): name for name, parameter in loop.model.named_parameters()}
-        with before_each_step(loop.optimizers, lambda each: steps.append(_Step(each, names))):
+        with BeforeEachStep(loop.optimizers, lambda each: steps.append(_Step(each, names))):
             result = yield
         if any(step.parameters for step in steps):
             loop.log(self._values(steps))

@@ -9,7 +9,7 @@ import torch
 
 from ttl_core import LoopComponent, hookimpl
 from ttl_core.arguments import whole_number
-from ttl_monitors.step_hooks import before_each_step
+from ttl_monitors.step_hooks import BeforeEachStep
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -59,7 +59,7 @@ class LrMonitor(LoopComponent):
             used[optimizer] = [_fixed(group["lr"]) for group in optimizer.param_groups]
 
         optimizers = loop.optimizers
-        with before_each_step(optimizers, read):
+        with BeforeEachStep(optimizers, read):
             result = yield
         is_single = len(optimizers) == 1 and len(optimizers[0].param_groups) == 1
         named = {

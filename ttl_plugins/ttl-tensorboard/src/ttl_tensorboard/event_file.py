@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,14 @@ def framed(event: bytes) -> bytes:
     Args:
         event: the serialized event.
     """
-    length = struct.pack("<Q", len(event))
-    return b"".join((length, _check_sum(length), event, _check_sum(event)))
+    return b"".join((_framed_length(len(event)), event, _check_sum(event)))
+
+
+@lru_cache
+def _framed_length(size: int) -> bytes:
+    """Return the length of an event and its check sum; most events have that of another one."""
+    length = struct.pack("<Q", size)
+    return length + _check_sum(length)
 
 
 def _check_sum(data: bytes) -> bytes:

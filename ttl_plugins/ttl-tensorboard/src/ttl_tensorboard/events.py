@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import struct
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,11 +32,12 @@ _STATUS = {
     "failed": api_pb2.STATUS_FAILURE,
     "interrupted": api_pb2.STATUS_UNKNOWN,
 }
+_MAX_ENCODERS = 100
 Skip = Callable[[str, str], None]
 
 
 class Encoder:
-    """An encoder of records, which uses its message again for the next record with the same names.
+    """An encoder of records.
 
     Args:
         skip: is called with the name of a value that has no event, and the reason.
@@ -42,8 +45,8 @@ class Encoder:
 
     def __init__(self, skip: Skip) -> None:
         self._skip = skip
-        self._names: list[str] | None = None
-        self._event = Event()
+        self._numbers: dict[tuple[str, ...], _NumbersEncoder] = {}  # by the names of values
+        self._place = Event()  # the time and step of an event
 
     def encode(self, record: LogRecord) -> bytes:
         """Return a record as it is in the file: an event with all its numbers, one for the others.
@@ -51,7 +54,7 @@ class Encoder:
         Args:
             record: the record.
         """
-        numbers = self._scalars(record) if record.values else b""
+        numbers = self._encode_numbers(record) if record.values else b""
         if not record.others:
             return numbers
         shown = Summary()
@@ -59,22 +62,63 @@ class Encoder:
             shown.value.extend(_summary_of(_valid(name), value, self._skip).value)
         return numbers + (_event(shown, record.step, record.time) if shown.value else b"")
 
-    def _scalars(self, record: LogRecord) -> bytes:
-        names = list(record.values)
-        event = self._event
-        if names != self._names:
-            values = [Summary.Value(tag=_valid(name)) for name in names]
-            self._event = event = Event(summary=Summary(value=values))
-            self._names = names
-        event.wall_time = record.time
-        event.step = record.step
-        for value, (name, number) in zip(event.summary.value, record.values.items(), strict=True):
-            try:
-                value.simple_value = number
-            except OverflowError:
+    def _encode_numbers(self, record: LogRecord) -> bytes:
+        names = tuple(record.values)
+        encoder = self._numbers.get(names)
+        if encoder is None:
+            if len(self._numbers) >= _MAX_ENCODERS:  # of names that do not come again
+                self._numbers.clear()
+            self._numbers[names] = encoder = _NumbersEncoder(names)
+        self._place.wall_time, self._place.step = record.time, record.step
+        place = self._place.SerializeToString()
+        try:
+            return framed(place + encoder.encode(record.values.values()))
+        except (OverflowError, struct.error):  # the latter for an integer
+            numbers = [self._single(name, number) for name, number in record.values.items()]
+            return framed(place + encoder.encode(numbers))
+
+    def _single(self, name: str, number: float) -> float:
+        """Return a number that single precision can hold, or infinity."""
+        try:
+            struct.pack("<f", float(number))
+        except OverflowError:
+            if isinstance(number, int):
                 self._skip(name, "an integer is beyond the range of float")
-                value.simple_value = float("inf") if number > 0 else float("-inf")
-        return framed(event.SerializeToString())
+            return math.inf if number > 0 else -math.inf
+        return number
+
+
+class _NumbersEncoder:
+    """An encoder of numbers with the same names.
+
+    All bytes but those of the numbers are always the same, so that protobuf, which takes several
+    times as long, is asked for them once.
+
+    Args:
+        names: the names.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        values = [Summary.Value(tag=_valid(name), simple_value=0.0) for name in names]
+        # the message of a value ends in the four bytes of its number
+        parts = [Summary(value=[value]).SerializeToString()[:-4] for value in values]
+        event = Event(summary=Summary(value=values)).SerializeToString()
+        parts[0] = event[: len(event) - sum(len(part) + 4 for part in parts[1:]) - 4]
+        self._cells: list[Any] = [cell for part in parts for cell in (part, 0.0)]
+        self._pack = struct.Struct("<" + "".join(f"{len(part)}sf" for part in parts)).pack
+
+    def encode(self, numbers: Iterable[float]) -> bytes:
+        """Return the part of an event that holds its numbers.
+
+        Args:
+            numbers: one for each name.
+
+        Raises:
+            OverflowError: single precision cannot hold one.
+            struct.error: it cannot hold an integer.
+        """
+        self._cells[1::2] = numbers
+        return self._pack(*self._cells)
 
 
 def begin(step: int | None) -> bytes:
