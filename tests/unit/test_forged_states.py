@@ -6,6 +6,7 @@ import copy
 import warnings
 
 import pytest
+import torch
 from states import Holder, make_step_loop, take_state
 
 from ttl_core import LoopComponent, StateError, TTLError
@@ -95,3 +96,18 @@ def test_the_position_is_checked_when_a_state_is_loaded():
         "position['train_num'] of the state is '1', but has to be of type int. It is not as "
         "state_dict() returned it"
     ) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"position": -1}, {"position": 10**9}, {"keys": torch.zeros(3, dtype=torch.int64)}],
+    ids=lambda forged: next(iter(forged)),
+)
+def test_numpy_is_given_no_state_that_it_has_not(forged):
+    """It takes any, and reads memory that is not its own when it draws."""
+    state = take_state()
+    state["random"]["numpy"].update(forged)
+    loop = make_step_loop()
+    loop.load_state_dict(state)
+    with pytest.raises(StateError, match="NumPy has no state of"):
+        loop.train(2)

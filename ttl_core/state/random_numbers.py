@@ -11,6 +11,7 @@ import torch
 from ttl_core.state.protocol import State
 
 _DEVICES = ("cuda", "xpu", "mps")
+_N_KEYS = 624  # of a Mersenne Twister
 
 
 def random_state() -> State:
@@ -77,7 +78,12 @@ def _set_numpy_state(saved: State) -> None:
         import numpy
     except ImportError:  # then nothing draws from it here
         return
-    numpy.random.set_state(tuple({**saved, "keys": _numbers(saved["keys"])}.values()))
+    keys, position = _numbers(saved["keys"]), saved["position"]
+    # NumPy takes any, and reads memory that is not its own when it draws
+    is_sound = len(keys) == _N_KEYS and type(position) is int and 0 <= position <= _N_KEYS
+    if saved["kind"] != "MT19937" or not is_sound:
+        raise ValueError(f"NumPy has no state of {len(keys)} keys at position {position!r}")
+    numpy.random.set_state((saved["kind"], keys, position, saved["has_gauss"], saved["gauss"]))
 
 
 def _numbers(values: Any) -> Any:
