@@ -339,7 +339,8 @@ class Resumption:
             with reading("position"):
                 self._earlier = list(self._loaded.get("earlier", ()))
             if not self._is_rewinding and self._loop.group.is_main:
-                log_changes(self.members(), self._loaded)
+                with reading("manifest"):
+                    log_changes(self.members(), self._loaded)
             self._loaded = None
 
     def restore_for_testing(self) -> None:
