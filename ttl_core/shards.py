@@ -77,6 +77,14 @@ class StoredTensor(torch.Tensor):
                 result[tuple(target)] = part[tuple(source)]
         return result
 
+    def tolist(self) -> Any:
+        """Return its numbers, as torch does not for tensors of a class of their own."""
+        return self.read().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Return an array of its numbers, for the same reason."""
+        return self.read().numpy(force=force)
+
     def __deepcopy__(self, memo: object) -> Self:
         """Return it, as it never changes."""
         return self

@@ -183,12 +183,18 @@ class Writer:
             loop: the loop.
             alone: whether others may not call it, as this process has failed.
         """
-        together, self._together = self._together, None
-        if together is None or alone:
-            if together is not None:
-                together.hurry()
-            self._settle(loop)
+        together = self._together
+        if together is not None and not alone:
+            loop.group.barrier()  # which fails at once where a process has ended
+            self._finish_together(loop)
             return
+        if together is not None:
+            together.hurry()
+        self._together = None
+        self._settle(loop)
+
+    def _finish_together(self, loop: TrainTestLoop) -> None:
+        """Wait for what all processes are writing, and tell each where that has failed."""
         error = self._pending.exception() if self._pending is not None else None
         if error is None:
             self._settle(loop)
@@ -196,6 +202,7 @@ class Writer:
             raise error
         self._pending = None
         errors = [each for each in loop.group.gather(error and str(error)) if each]
+        self._together = None
         if errors:  # that of the main process first, which knows of all others
             self._fail(CheckpointError(errors[0]))
 
