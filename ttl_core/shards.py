@@ -214,17 +214,14 @@ def distributed_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         mesh = target.device_mesh
         own = own_slice(other)
         if isinstance(tensor, StoredTensor) and tensor.shape == other.shape and own is not None:
-            return DTensor.from_local(
-                tensor.read(own[0]).to(local_part(other).device),
-                mesh,
-                target.placements,
-                run_check=False,
-                shape=other.shape,
-                stride=torch.empty(other.shape, device="meta").stride(),
+            stride = torch.empty(other.shape, device="meta").stride()
+            part = tensor.read(own[0]).to(mesh.device_type)
+            value = DTensor.from_local(
+                part, mesh, target.placements, run_check=False, shape=other.shape, stride=stride
             )
-        tensor = whole_tensor(tensor)
-        here = tensor.to(mesh.device_type)
-        value = DTensor.from_local(here, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    # nothing is sent for it where each process has all of the tensor
+        else:
+            here = whole_tensor(tensor).to(mesh.device_type)
+            value = DTensor.from_local(here, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    # nothing is sent for it where each process has all of the tensor, or its part of it
     placed: torch.Tensor = value.redistribute(target.device_mesh, target.placements)
     return placed.to(target.device)

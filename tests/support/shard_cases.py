@@ -16,6 +16,7 @@ from ttl_checkpoint.store import Store
 from ttl_checkpoint.writer import Writer
 
 from ttl_core import LoopComponent, use
+from ttl_core.shards import StoredTensor
 from ttl_core.state import parts, ranks
 
 RICH = {"every": 3, "noise": False, "metrics": False, "rich": True}
@@ -28,14 +29,20 @@ def saved(directory, **options):
 
 
 def saved_without_gathering(directory, options):
-    """Return the same; a tensor that is put together while it saves is an error."""
+    """Return the same; a tensor that is put together while it saves or resumes is an error."""
 
     def refuse(*_):
         raise AssertionError("a whole tensor")
 
+    read = StoredTensor.read
+
+    def read_part(self, where=None):
+        return read(self, where) if where is not None else refuse()
+
     with contextlib.ExitStack() as stack:
         for module in (parts, ranks):
             stack.enter_context(mock.patch.object(module, "whole_tensor", refuse))
+        stack.enter_context(mock.patch.object(StoredTensor, "read", read_part))
         return saved(directory, **options)
 
 

@@ -104,12 +104,12 @@ def _own_parts(state: State) -> dict[str, Any]:
     }
 
 
-_KINDS = ("components.", "variables.")
+_KINDS = ("components.", "variables.", "hidden.")
 """What begins the names of parts of a state that have several by name."""
 
 
 def _without_kind(name: str) -> str:
-    return name.removeprefix(_KINDS[0]).removeprefix(_KINDS[1])
+    return name.partition(".")[2] or name
 
 
 def _replaced(state: State, parts: Mapping[str, Any]) -> State:

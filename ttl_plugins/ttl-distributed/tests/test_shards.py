@@ -118,13 +118,14 @@ def test_resharding_changes_no_bit(tmp_path):
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_a_group_resumes_to_the_same_bits(tmp_path, two, asynchronous):
-    """From what the processes have written, at once or by threads."""
+    """From what the processes have written, at once or by threads, each reading its parts alone."""
     options = {"asynchronous": asynchronous, "metrics": True, "best": "valid/loss"}
     stopped = saved(2, tmp_path, stop=(1, "on_batch_begin", 1), **options)
     assert [(True, None)] * 2 == [(facts["stopped"], facts["error"]) for facts in stopped]
     assert FILES == sorted(file.name for file in newest(tmp_path).iterdir())
     forget_the_stop(tmp_path)
-    resumed = saved(2, tmp_path, **options)
+    resumed = under_fsdp(2, shard_cases.saved_without_gathering, tmp_path, options)
+    assert [None, None] == [facts["error"] for facts in resumed]
     for before, after in zip(two[1], resumed, strict=True):
         for name in ("weights", "metrics", "optimizer", "averages", "rate"):
             assert before[name] == after[name]

@@ -101,10 +101,10 @@ class GroupSave:
         """Return the state of a model with the parts that this process writes."""
         found = {}
         for name, value in model.items():
-            if isinstance(value, dict):
-                parts = value.get("distributed tensor", {}).get("parts", ())
-                value = [self._parts[at] for rank, at, *_ in parts if rank == self._rank]
             found[name] = value
+            if isinstance(value, dict) and "distributed tensor" in value:
+                parts = value["distributed tensor"]["parts"]
+                found[name] = [self._parts[at] for rank, at, *_ in parts if rank == self._rank]
         return found
 
     def _fill(self, file: Any) -> None:
@@ -124,7 +124,8 @@ class GroupSave:
             record: that of this process.
 
         Returns:
-            The records of all processes in the main one, in others their own.
+            The records of all processes in the main one, up to the first error; in others their
+            own.
 
         Raises:
             CheckpointError: a process does not finish.
@@ -134,7 +135,11 @@ class GroupSave:
             with contextlib.suppress(OSError):  # the main process then waits in vain
                 write_atomically(self.path / _record_file(self._rank), content)
             return [record]
-        return [record, *self._others()]
+        records = [record]
+        others = self._others()
+        while not records[-1]["error"] and len(records) < self._size:
+            records.append(next(others))
+        return records
 
     def _others(self) -> Iterator[Record]:
         missing = set(range(1, self._size))
