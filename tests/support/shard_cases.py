@@ -15,7 +15,7 @@ from ttl_checkpoint import shard_files
 from ttl_checkpoint.store import Store
 from ttl_checkpoint.writer import Writer
 
-from ttl_core import LoopComponent, use
+from ttl_core import LoopComponent, local_part, use
 from ttl_core.shards import StoredTensor
 from ttl_core.state import parts, ranks
 
@@ -130,6 +130,7 @@ def killed(directory, victim, at, options):
     """Return what a run comes to of which one process is killed, if anything, and its calls."""
     kill = Kill(at if int(os.environ["RANK"]) == victim else None)
     kill.install()
+    shard_files._PATIENCE_AFTER_FAILURE = 0.5  # the process is killed, and not slow
     facts = None
     with contextlib.suppress(RuntimeError):  # of tensors that are put together without the victim
         facts = saved(directory, **options)
@@ -167,6 +168,20 @@ def own_variable(directory, n_epochs):
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return loop.own.number
+
+
+class Poison(LoopComponent):
+    """A number that is none, in the part of rank 1."""
+
+    def on_epoch_end(self, loop):
+        if loop.group.rank == 1:
+            with torch.no_grad():
+                local_part(next(loop.model.parameters())).fill_(torch.nan)
+
+
+def poisoned(directory):
+    """Train with it for an epoch."""
+    group_cases.make_loop(Poison(), use("checkpoint", directory=directory), valid=False).train(1)
 
 
 def best_weights(directory):

@@ -67,6 +67,7 @@ def test_each_process_writes_its_parts_and_no_whole_tensor_is_made(two):
     """While it saves; what the main process writes besides has no tensor of the model."""
     directory, _ = two
     for path in directory.glob("0*"):
+        assert verify(path)["finite"]
         assert FILES == sorted(file.name for file in path.iterdir())
         assert FILES[1:] == sorted(verify(path)["files"])
         state = torch.load(path / "state.pt", weights_only=True)
@@ -92,6 +93,12 @@ def test_checkpoints_without_distributed_tensors_stay_as_they_are(tmp_path):
     in_group(2, group_cases.saved_with, tmp_path, {**RICH, "n_epochs": 1})
     assert ["manifest.json", "state.pt"] == sorted(file.name for file in newest(tmp_path).iterdir())
     assert "parts" not in torch.load(newest(tmp_path) / "state.pt", weights_only=True)
+
+
+def test_a_part_that_is_not_finite_is_in_the_manifest(tmp_path):
+    """Whichever process has it."""
+    under_fsdp(2, shard_cases.poisoned, tmp_path)
+    assert verify(newest(tmp_path))["finite"] is False
 
 
 def test_a_variable_that_differs_by_process_is_not_dropped(tmp_path):
