@@ -184,6 +184,27 @@ def poisoned(directory):
     group_cases.make_loop(Poison(), use("checkpoint", directory=directory), valid=False).train(1)
 
 
+class Sums(LoopComponent):
+    """A tensor that is the sum of those of processes, which have no slices of it."""
+
+    def on_train_begin(self, loop):
+        from torch.distributed.tensor import DTensor, Partial
+
+        mesh = next(loop.model.parameters()).device_mesh
+        self.tensor = DTensor.from_local(torch.ones(3), mesh, [Partial()], run_check=False)
+
+    def state_dict(self):
+        return {"tensor": self.tensor}
+
+    def load_state_dict(self, state):
+        """Keep nothing."""
+
+
+def summed(directory):
+    """Train with it for an epoch."""
+    group_cases.make_loop(Sums(), use("checkpoint", directory=directory), valid=False).train(1)
+
+
 def best_weights(directory):
     """Return the best weights of a directory of checkpoints, whole."""
     loop = group_cases.make_loop(use("ema", decay=0.6), use("checkpoint", directory=directory))

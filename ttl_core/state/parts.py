@@ -73,14 +73,13 @@ def in_parts(state: State, group: Group) -> State:
     own, layout = _own_parts(state)
     if not layout:
         return state
-    several = [dict(enumerate(parts)) for parts in group.gather(layout)]
-    numbers = iter(range(len(layout)))
+    by_tensor = zip(*group.gather(layout), strict=True)
 
     def described(tensor: torch.Tensor) -> Any:
-        i = next(numbers)
-        if layout[i] is None:
+        several = next(by_tensor)  # the parts of all processes
+        if None in several:
             return whole_tensor(tensor.detach()).to("cpu")
-        parts = [[rank, *parts[i]] for rank, parts in enumerate(several) if parts[i]]
+        parts = [[rank, *part] for rank, part in enumerate(several) if part]
         dtype = str(tensor.dtype).removeprefix("torch.")
         return {DESCRIPTION: {"shape": [*tensor.shape], "dtype": dtype, "parts": parts}}
 

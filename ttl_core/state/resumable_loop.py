@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
-from ttl_core.errors import RunError
+from ttl_core.errors import ArgumentError, RunError
 from ttl_core.group import Group
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.forking import fork
@@ -80,6 +80,7 @@ class ResumableLoop:
             RunError: the loop is not at a safe point.
             StateError: something in the state could not be saved, or the order of the data could
                 not be repeated.
+            ArgumentError: `sharded` is given without `of_group`.
 
         Example:
             >>> from ttl_core import LoopComponent, TrainTestLoop
@@ -104,6 +105,8 @@ class ResumableLoop:
         if anywhere is not None:
             warn_of_renamed_keyword("anywhere", "allow_unsafe")
             allow_unsafe = anywhere
+        if sharded and not of_group:
+            raise ArgumentError("sharded=True is for the state of a group: give of_group=True too")
         if self.can_take_state:
             self.check_resumable()
         elif not allow_unsafe:

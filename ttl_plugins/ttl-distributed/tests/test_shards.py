@@ -101,6 +101,14 @@ def test_a_part_that_is_not_finite_is_in_the_manifest(tmp_path):
     assert verify(newest(tmp_path))["finite"] is False
 
 
+def test_a_tensor_that_is_not_in_slices_is_written_whole(tmp_path):
+    """By the main process, beside the parts of others."""
+    under_fsdp(2, shard_cases.summed, tmp_path)
+    state = torch.load(newest(tmp_path) / "state.pt", weights_only=True)
+    assert [2.0, 2.0, 2.0] == state["components"]["sums"]["tensor"].tolist()
+    assert 2 == len(bytes_of_parts(newest(tmp_path)))
+
+
 def test_a_variable_that_differs_by_process_is_not_dropped(tmp_path):
     """Each process gets its own; another number of processes is refused by name."""
     assert [0, 1] == under_fsdp(2, shard_cases.own_variable, tmp_path, 1)

@@ -168,7 +168,7 @@ class GroupSave:
             if record.pop("token") != self._token:  # of a process of another run
                 return None
             path.unlink()
-        except OSError:
+        except (OSError, ValueError):  # not there, or not as a whole
             return None
         return record
 

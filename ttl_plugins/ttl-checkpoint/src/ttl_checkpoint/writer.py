@@ -256,9 +256,8 @@ class Writer:
             collect: returns the records of all processes for that of this one.
         """
         is_main = together.is_main
-        record = together.write(state["model"], buffers)
         try:
-            records = collect(record)
+            records = collect(together.write(state["model"], buffers))
             together.check(records)
             if not is_main:
                 return None
