@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
     from ttl_core.shards import distributed_like, local_part, whole_tensor
     from ttl_core.state.format import check_state
+    from ttl_core.state.parts import attach_parts
     from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.rank_batches import RankBatches
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
@@ -70,6 +71,7 @@ __all__ = [
     "UnknownPointError",
     "UnsetVariableError",
     "arrange",
+    "attach_parts",
     "bundle",
     "check_state",
     "distributed_like",
@@ -100,6 +102,7 @@ _HOMES = {
     "Stateful": "state.protocol",
     "TrainTestLoop": "loop",
     "arrange": "components.arrange",
+    "attach_parts": "state.parts",
     "bundle": "components.bundles",
     "check_state": "state.format",
     "distributed_like": "shards",

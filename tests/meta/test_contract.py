@@ -42,6 +42,7 @@ def test_the_public_names_are_these():
         "UnknownPointError",
         "UnsetVariableError",
         "arrange",
+        "attach_parts",
         "bundle",
         "check_state",
         "distributed_like",

@@ -81,6 +81,17 @@ def ends_in_group(size, function, *arguments):
     return [value for _, value in outcomes]
 
 
+def what_is_left_of_group(size, function, *arguments):
+    """Return the same, but None for processes that are killed meanwhile."""
+    workers = _Workers(size, is_ending=True)
+    outcomes = workers.call(function, arguments)
+    statuses = workers.kill()
+    pairs = zip(outcomes, statuses, strict=True)
+    failures = [text for (text, _), status in pairs if text and status != -signal.SIGKILL]
+    assert not failures, "\n".join(failures)
+    return [value for _, value in outcomes]
+
+
 def free_port():
     """Return a port that no process listens on."""
     with socket.socket() as listening:
@@ -174,9 +185,14 @@ class _Workers:
         return outcomes
 
     def kill(self):
+        """End what is left, and return the exit statuses of those that had ended by themselves."""
+        statuses = []
         for process in self.processes:
+            process.join(0.1)
+            statuses.append(process.exitcode)
             process.kill()
             process.join()
+        return statuses
 
 
 @atexit.register

@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from ttl_core.errors import StateError
-from ttl_core.shards import distributed_like, is_sharded
+from ttl_core.shards import distributed_like, is_sharded, is_stored
+from ttl_core.state.parts import with_whole_tensors
 from ttl_core.state.protocol import State
 from ttl_core.state.snapshot import is_dense, snapshot
 
@@ -54,23 +55,28 @@ def load_model(model: torch.nn.Module, saved: State) -> None:
     Raises:
         StateError: torch refuses it.
     """
+    saved = _distributed_as(model, saved)
     _replace_unusual_buffers(model, saved)
     try:
-        model.load_state_dict(_distributed_as(model, saved))
+        model.load_state_dict(saved)
     except RuntimeError as error:
         raise StateError(f"the model does not fit the state: {error}") from error
 
 
 def _distributed_as(model: torch.nn.Module, saved: State) -> State:
     """Return the state of a model, distributed over processes where the model is."""
-    if not any(map(is_sharded, (*saved.values(), *model.parameters(), *model.buffers()))):
+    if not any(map(_is_shared_out, (*saved.values(), *model.parameters(), *model.buffers()))):
         return saved  # without a state of the model, which may have hooks of its own
     own = model.state_dict()
-    sharded = [name for name in saved if is_sharded(own.get(name)) or is_sharded(saved[name])]
     placed = copy.copy(saved)  # with the versions of modules
-    for name in sharded:
-        placed[name] = distributed_like(saved[name], own[name])
-    return placed
+    for name, value in saved.items():
+        if name in own and (_is_shared_out(own[name]) or _is_shared_out(value)):
+            placed[name] = distributed_like(value, own[name])
+    return with_whole_tensors(placed)  # type: ignore[no-any-return]
+
+
+def _is_shared_out(value: object) -> bool:
+    return is_sharded(value) or is_stored(value)
 
 
 def _replace_unusual_buffers(model: torch.nn.Module, saved: State) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ttl_core.arguments import describe
 from ttl_core.errors import StateError
 from ttl_core.shards import distributed_like, is_sharded
+from ttl_core.state.parts import with_whole_tensors
 from ttl_core.state.protocol import State
 
 # -- when a state is taken ------------------------------------------------------------------
@@ -165,7 +166,7 @@ def load_optimizer(
         for parameter, requires_grad in zip(members, group["requires_grad"], strict=True):
             parameter.requires_grad_(requires_grad)
         optimizer.add_param_group({"params": members})
-    saved = _distributed_as(optimizer, saved)
+    saved = with_whole_tensors(_distributed_as(optimizer, saved))
     optimizer.load_state_dict(saved)
     _check_usable(optimizer)
     _restore_types(optimizer, saved, model, weights)

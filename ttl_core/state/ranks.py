@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import itertools
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,10 +15,11 @@ from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.group import Group
 from ttl_core.shards import is_sharded, whole_tensor
+from ttl_core.state.parts import in_parts, map_tensors
 from ttl_core.state.protocol import State
 
 
-def state_of_group(state: State, group: Group) -> State:
+def state_of_group(state: State, group: Group, *, sharded: bool = False) -> State:
     """Return the state of the main process with what differs in the others.
 
     Model, optimizers and schedulers are the same in all of them, but for tensors of which each
@@ -30,14 +29,18 @@ def state_of_group(state: State, group: Group) -> State:
     Args:
         state: the state of this process.
         group: the processes.
+        sharded: whether to have descriptions in place of such tensors: see `in_parts`.
     """
     if group.size == 1:
         return state
     _check_same_shards(state, group)
+    if sharded:
+        state = in_parts(state, group)
     digests = {name: _digest(part) for name, part in _own_parts(state).items()}
     main = group.broadcast(digests)
     differing = {name for name, digest in digests.items() if digest != main.get(name)}
-    state = _with_whole_tensors(state, None if group.is_main else differing)
+    if "parts" not in state:
+        state = _with_whole_tensors(state, None if group.is_main else differing)
     parts = {name: part for name, part in _own_parts(state).items() if name in differing}
     ranks = group.gather({} if group.is_main else parts)
     return {**state, "group": {"size": group.size, "ranks": ranks}}
@@ -60,9 +63,9 @@ def state_of_rank(state: Mapping[str, Any], group: Group, ignored: Collection[st
     if saved["size"] == group.size:
         return _replaced(state, saved["ranks"][group.rank])
     differing = {name for parts in saved["ranks"] for name in parts} - {"random"}
-    differing -= {f"components.{name}" for name in ignored}
+    differing -= {f"{kind}{name}" for kind in _KINDS for name in ignored}
     if differing:
-        names = ", ".join(sorted(repr(n.removeprefix("components.")) for n in differing))
+        names = ", ".join(sorted(repr(_without_kind(name)) for name in differing))
         raise StateError(
             f"the state was taken in {_processes(saved['size'])}, and is to be loaded in "
             f"{_processes(group.size)}, but the state of {names} was another one in each. Resume "
@@ -89,34 +92,48 @@ def _processes(n: int) -> str:
 def _own_parts(state: State) -> dict[str, Any]:
     """Return the parts of a state that may differ between processes, by name."""
     position = state["position"] or {}
-    components = {f"components.{name}": part for name, part in state["components"].items()}
+    # variables only where their large tensors are elsewhere: comparing those takes long
+    kinds = _KINDS if "parts" in state else _KINDS[:1]
+    named = {f"{kind}{name}": part for kind in kinds for name, part in state[kind[:-1]].items()}
     return {
         "random": state["random"],
         "generators": state["generators"],
         "data": state["data"],
         "epoch": position.get("epoch"),
-        **components,
+        **named,
     }
+
+
+_KINDS = ("components.", "variables.", "hidden.")
+"""What begins the names of parts of a state that have several by name."""
+
+
+def _without_kind(name: str) -> str:
+    return name.partition(".")[2] or name
 
 
 def _replaced(state: State, parts: Mapping[str, Any]) -> State:
     """Return a state with those parts that differ in a process."""
-    components = dict(state["components"])
     for name, part in parts.items():
+        kind, dot, rest = name.partition(".")
         if name == "epoch":
             state = {**state, "position": {**state["position"], "epoch": part}}
-        elif name.startswith("components."):
-            components[name.removeprefix("components.")] = part
+        elif dot:
+            state = {**state, kind: {**state[kind], rest: part}}
         else:
             state = {**state, name: part}
-    return {**state, "components": components}
+    return state
 
 
 def _digest(part: Any) -> bytes:
     stream = io.BytesIO()
     # what of a tensor another process has is no difference
-    torch.save(_with_shards(part, lambda tensor: (tensor.shape, str(tensor.dtype))), stream)
+    torch.save(map_tensors(part, _shape_and_type, is_sharded), stream)
     return hashlib.blake2b(stream.getbuffer()).digest()
+
+
+def _shape_and_type(tensor: torch.Tensor) -> object:
+    return tensor.shape, str(tensor.dtype)
 
 
 # -- tensors of which each process has a part -----------------------------------------------
@@ -128,7 +145,7 @@ def _check_same_shards(state: State, group: Group) -> None:
     Raises:
         StateError: they have not.
     """
-    own = [(path, tuple(tensor.shape)) for path, tensor in _shards(state, "")]
+    own = [(path, tuple(tensor.shape), _placed(tensor)) for path, tensor in _shards(state, "")]
     several = group.gather(own)
     for rank, others in enumerate(several):
         if others != several[0]:
@@ -139,6 +156,10 @@ def _check_same_shards(state: State, group: Group) -> None:
                 f"are not the same in all: the main process has {first}, and rank {rank} has "
                 f"{other}. A component keeps such a tensor in some of the processes only"
             )
+
+
+def _placed(tensor: Any) -> str:
+    return str(tensor.placements)
 
 
 def _shards(value: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -160,24 +181,10 @@ def _with_whole_tensors(state: State, kept: Collection[str] | None) -> State:
             result = whole_tensor(tensor.detach())  # also where it is not kept: others need it
             return result.to("cpu") if kept is None or name in kept else tensor
 
-        return _with_shards(part, function)
+        return map_tensors(part, function, is_sharded)
 
     components = {n: whole(part, f"components.{n}") for n, part in state["components"].items()}
     return {
         **{name: whole(part, name) for name, part in state.items() if name != "components"},
         "components": components,
     }
-
-
-def _with_shards(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
-    """Return a nested value with a function applied to each tensor of which there are parts."""
-    if is_sharded(value):
-        return function(value)
-    if type(value) in (dict, OrderedDict):
-        result = copy.copy(value)  # with the versions of modules, in the state of a model
-        for key, item in value.items():
-            result[key] = _with_shards(item, function)
-        return result
-    if type(value) in (list, tuple):
-        return type(value)([_with_shards(item, function) for item in value])
-    return value

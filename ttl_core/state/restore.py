@@ -31,6 +31,7 @@ from ttl_core.state.optimizers import (
     load_optimizer,
     memory_of,
 )
+from ttl_core.state.parts import with_fitting_tensors, with_whole_tensors
 from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state, reading
 from ttl_core.state.random_numbers import restore_random
@@ -69,7 +70,7 @@ def restore(
     variables, components = matched(loop, members, state, ignore)
     if keep:
         state = _copy_for(variables, state)
-    component_states = upgraded_states(components, state)
+    component_states = _states_for(loop, components, state)
     with reading("model"):
         load_model(loop.model, state["model"])
     _load_variables(loop, variables, state, NewSettings(variables, changed, new_settings or {}))
@@ -141,19 +142,24 @@ def restore_for_testing(
     """Restore the model and the components, for a test before training resumes."""
     check_model(loop.model, state["model"])
     components = _called(loop, match_components(members, state, ignore))
-    component_states = upgraded_states(components, state)
+    component_states = _states_for(loop, components, state)
     load_model(loop.model, state["model"])
     # a copy, as it is loaded again after the components may have changed it
     _load_components(components, snapshot(component_states))
 
 
 def state_of_component(
-    members: Sequence[Member], state: State, ignore: Collection[str], component: object
+    loop: TrainTestLoop,
+    members: Sequence[Member],
+    state: State,
+    ignore: Collection[str],
+    component: object,
 ) -> State | None:
     """Return a copy of the state that a component will be given; None if there is none.
 
     Args:
-        members: the members of a list.
+        loop: the loop.
+        members: the members of its list.
         state: what `gather` returned.
         ignore: names of components and loop variables whose state may be missing or unused.
         component: the component.
@@ -163,7 +169,7 @@ def state_of_component(
         name = names.get(member.name, "")
         is_it = member.component is component and name in state["components"]
         if is_it and is_readable(member, version_in(state, name)):
-            found: State = snapshot(upgraded_states({name: member}, state)[name])
+            found: State = snapshot(_states_for(loop, {name: member}, state)[name])
             return found
     return None
 
@@ -201,7 +207,7 @@ def restore_skipped(
         and classes[names[member.name]] == member.record()["class"]
         and is_readable(member, version_in(state, names[member.name]))
     }
-    _load_components(there, snapshot(upgraded_states(there, state)))
+    _load_components(there, snapshot(_states_for(loop, there, state)))
     restore_end_of_train(loop, state, train_num)
 
 
@@ -214,13 +220,19 @@ def _load_variables(
             if isinstance(value, Optimizer) and "param_groups" in saved[name]:
                 load_optimizer(value, saved[name], structure.get(name), loop.model, state["model"])
             elif name not in new.replayed:
-                value.load_state_dict(saved[name])
+                value.load_state_dict(with_whole_tensors(saved[name]))
     new.apply(saved)
     named = public_variables(loop)
     for name, hidden in state.get("hidden", {}).items():
         if has_state(named.get(name)):
             with reading(f"loop variable {name!r}"):
-                load_hidden_state(named[name], hidden)
+                load_hidden_state(named[name], with_whole_tensors(hidden))
+
+
+def _states_for(loop: TrainTestLoop, components: Mapping[str, Member], state: State) -> State:
+    """Return the states of components in the versions and with the tensors that these read."""
+    fitting = {n: with_fitting_tensors(state["components"][n], loop.model) for n in components}
+    return upgraded_states(components, {**state, "components": fitting})
 
 
 def _called(loop: TrainTestLoop, members: Mapping[str, Member]) -> dict[str, Member]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from ttl_core.arguments import one_of, warn_of_renamed_keyword
-from ttl_core.errors import RunError
+from ttl_core.errors import ArgumentError, RunError
 from ttl_core.group import Group
 from ttl_core.state.data_order import not_resumable_error, order_of
 from ttl_core.state.forking import fork
@@ -46,6 +46,7 @@ class ResumableLoop:
         out: Mapping[str, Any] | None = None,
         allow_unsafe: bool = False,
         of_group: bool = False,
+        sharded: bool = False,
         into: Mapping[str, Any] | None = None,
         anywhere: bool | None = None,
     ) -> dict[str, Any]:
@@ -64,6 +65,11 @@ class ResumableLoop:
                 refuses it.
             of_group: whether to include what differs in the other processes of `loop.group`, such
                 as random numbers. Then all of them have to call this at the same safe point.
+            sharded: whether, with `of_group`, no distributed tensor is gathered, for callers that
+                let each process write its part: in place of each is a description for
+                `attach_parts`, and an entry "parts" has the tensors that this process has to
+                write into its file, by the byte at which each begins. Where there are no
+                distributed tensors, there is no such entry.
             into: the old name of `out`.
             anywhere: the old name of `allow_unsafe`.
 
@@ -74,6 +80,7 @@ class ResumableLoop:
             RunError: the loop is not at a safe point.
             StateError: something in the state could not be saved, or the order of the data could
                 not be repeated.
+            ArgumentError: `sharded` is given without `of_group`.
 
         Example:
             >>> from ttl_core import LoopComponent, TrainTestLoop
@@ -98,6 +105,8 @@ class ResumableLoop:
         if anywhere is not None:
             warn_of_renamed_keyword("anywhere", "allow_unsafe")
             allow_unsafe = anywhere
+        if sharded and not of_group:
+            raise ArgumentError("sharded=True is for the state of a group: give of_group=True too")
         if self.can_take_state:
             self.check_resumable()
         elif not allow_unsafe:
@@ -108,7 +117,7 @@ class ResumableLoop:
         is_behind_safe_point = self._stage is Stage.ENDING_SAFELY and not self.is_validating
         taken = self._resumption.take(is_resumable=self.can_take_state or is_behind_safe_point)
         if of_group:
-            taken = state_of_group(taken, self.group)
+            taken = state_of_group(taken, self.group, sharded=sharded)
         return snapshot(taken, out) if copy else taken
 
     def load_state_dict(

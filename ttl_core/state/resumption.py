@@ -151,7 +151,7 @@ class Resumption:
     def loaded_state_of(self, component: object) -> State | None:
         """Return the state of a component in the loaded one; None if there is none."""
         members, state = self.members(), self._loaded
-        return state and state_of_component(members, state, self._ignored, component)
+        return state and state_of_component(self._loop, members, state, self._ignored, component)
 
     @property
     def is_inside_epoch(self) -> bool:

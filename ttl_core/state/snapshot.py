@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from ttl_core.shards import is_sharded
+from ttl_core.shards import is_sharded, is_stored
 
 
 def snapshot(state: Any, out: Any = None) -> Any:
@@ -29,8 +29,8 @@ def snapshot(state: Any, out: Any = None) -> Any:
 
     def copied(value: Any, out: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            if is_lazy(value):
-                return value  # it has no values yet
+            if is_lazy(value) or is_stored(value):
+                return value  # it has no values yet, or never changes
             key: Any = id(value)
             if is_dense(value) and not (value.is_conj() or value.is_neg()) and value.numel():
                 pointer = value.data_ptr()
@@ -62,7 +62,7 @@ def snapshot(state: Any, out: Any = None) -> Any:
 def is_dense(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is one block of memory with strides."""
     is_dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
-    return is_dense and not (tensor.is_meta or is_sharded(tensor))
+    return is_dense and not (tensor.is_meta or is_sharded(tensor) or is_stored(tensor))
 
 
 def _copy_of(tensor: torch.Tensor, out: object) -> torch.Tensor:

@@ -183,9 +183,9 @@ def test_says_which_one_has_another_format(tmp_path, capsys):
     train(tmp_path, n_epochs=1)
     path = Store(tmp_path).checkpoints()[0]
     about = verify(path)
-    record = about.pop("files")["state.pt"]
+    files = about.pop("files")
     del about["sha256"]
-    (path / "manifest.json").write_bytes(encode({**about, "format": 99}, record))
+    (path / "manifest.json").write_bytes(encode({**about, "format": 99}, files))
     assert 1 == main([str(tmp_path)])
     ((title, *why),) = entries(capsys.readouterr().out)
     assert "000001-epoch-1-step-3  UNREADABLE" == title

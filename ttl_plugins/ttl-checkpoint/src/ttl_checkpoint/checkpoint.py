@@ -256,14 +256,13 @@ class Checkpoint(LoopComponent):
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
-        self._begin_train()
+        self._begin_train(loop)
         if not uninitialized_names(loop.model):  # else there is nothing yet that could be saved
             loop.state_dict(copy=False, allow_unsafe=True)
         return result
 
-    def _begin_train(self) -> None:
-        if self._group is None or self._group.is_main:
-            self._writer.open()
+    def _begin_train(self, loop: TrainTestLoop) -> None:
+        self._writer.open(loop)
         self._is_in_train = True
         if self.signals:
             self._preemption.start()
@@ -321,7 +320,7 @@ class Checkpoint(LoopComponent):
             return
         self._needs_check = self._group is not None  # which decides together at each safe point
         if not self._is_in_train:  # this component was enabled in the middle of the run
-            self._begin_train()
+            self._begin_train(loop)
             self._schedule.restart(loop.global_step)
         self._writer.poll(loop)
         received = self._received()  # once: a later one waits for the next safe point
@@ -436,7 +435,7 @@ class Checkpoint(LoopComponent):
         if not self._is_in_train:
             return
         try:
-            self._writer.finish(loop)
+            self._writer.finish(loop, alone=True)
             if exception is self._exit:
                 if self._held.state is not None:
                     state = self._held.state

@@ -131,17 +131,18 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_free_space(directory: Path, state: Any) -> None:
+def check_free_space(directory: Path, state: Any, n_more_bytes: int = 0) -> None:
     """Check that a disk has room for a state.
 
     Args:
         directory: a directory on the disk.
         state: a nested value with tensors.
+        n_more_bytes: how many bytes are written besides.
 
     Raises:
         OSError: it has not.
     """
-    needed = sum(_storage_sizes(state).values()) + _OVERHEAD
+    needed = sum(_storage_sizes(state).values()) + n_more_bytes + _OVERHEAD
     free = shutil.disk_usage(directory).free
     if free < needed:
         for digits in range(7):  # as many as it takes to see the difference

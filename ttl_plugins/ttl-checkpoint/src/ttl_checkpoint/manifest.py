@@ -30,6 +30,8 @@ NAME = re.compile(
     r"-step-(?P<step>[0-9]{1,18})(?:-rank-(?P<rank>[0-9]{1,9}))?"
 )
 """What a checkpoint's directory is called."""
+PART_FILE = re.compile(r"rank-(?P<rank>[0-9]{5,9})\.bin")
+"""What the file of a process is called, with its parts of distributed tensors."""
 MAX_BYTES = 16 << 20
 _TYPES: Mapping[str, Any] = {
     "format": int,
@@ -91,17 +93,22 @@ def _single_numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
     return found
 
 
-def encode(about: Mapping[str, Any], state_record: Mapping[str, Any]) -> bytes:
+def part_file(rank: int) -> str:
+    """Return the name of the file with the parts of a process."""
+    return f"rank-{rank:05}.bin"
+
+
+def encode(about: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Return the content of a manifest file.
 
     Args:
         about: what `describe` returned.
-        state_record: size and digest of the state's file.
+        files: size and digest of each file of the checkpoint, by name.
 
     Raises:
         CheckpointError: it would be too long to be read.
     """
-    content = _encode({"format": FORMAT, **about, "files": {STATE_FILE: state_record}})
+    content = _encode({"format": FORMAT, **about, "files": files})
     if len(content) > MAX_BYTES:
         raise CheckpointError(
             f"a manifest would have {len(content) / 1e6:.0f} MB, and more than "
@@ -167,9 +174,13 @@ def _is_valid(manifest: Mapping[str, Any], content: bytes) -> bool:
             for item in manifest["components"]
         )
         and manifest.get("mode") in (None, "min", "max")
-        and list(manifest["files"]) == [STATE_FILE]
-        and isinstance(manifest["files"][STATE_FILE]["bytes"], int)
-        and isinstance(manifest["files"][STATE_FILE]["sha256"], str)
+        and STATE_FILE in manifest["files"]
+        and all(
+            (name == STATE_FILE or PART_FILE.fullmatch(name))
+            and isinstance(file["bytes"], int)
+            and isinstance(file["sha256"], str)
+            for name, file in manifest["files"].items()
+        )
     )
 
 

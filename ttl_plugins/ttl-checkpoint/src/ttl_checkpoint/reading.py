@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
 import zipfile
@@ -16,8 +17,8 @@ import torch
 
 from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
-from ttl_checkpoint.manifest import MANIFEST_FILE, STATE_FILE, read_manifest
-from ttl_core import StateError, check_state
+from ttl_checkpoint.manifest import MANIFEST_FILE, PART_FILE, STATE_FILE, read_manifest
+from ttl_core import StateError, attach_parts, check_state
 
 # files that file systems and file managers add by themselves
 _OF_SYSTEMS = re.compile(
@@ -39,7 +40,7 @@ def verify(path: Path) -> dict[str, Any]:
         CorruptError: it is not what was written.
         CheckpointError: it cannot be read.
     """
-    with _verified(path) as (manifest, _):
+    with _verified(path) as (manifest, _, _):
         return manifest
 
 
@@ -48,20 +49,27 @@ def read_state(path: Path) -> dict[str, Any]:
     return read_checkpoint(path)[1]
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_checkpoint(
+    path: Path, *, are_parts_verified: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest and the state of a checkpoint, which are checked.
+
+    Tensors that several processes have written together are read when they are needed.
 
     Args:
         path: the directory of the checkpoint.
+        are_parts_verified: whether another process has just compared the digests of those.
 
     Raises:
         CorruptError: it is not what was written.
         CheckpointError: it cannot be read or loaded, for another reason.
     """
-    with _verified(path) as (manifest, stream):
+    with _verified(path, are_parts_verified) as (manifest, stream, parts):
         try:
             _check_archive(stream)
             state = torch.load(stream, map_location="cpu", weights_only=True)
+            if parts:
+                state = attach_parts(state, {rank: _mapped(file) for rank, file in parts.items()})
         except Exception as error:  # a hostile file can make torch raise anything
             text = printable(next(iter(str(error).splitlines()), type(error).__name__))
             raise CheckpointError(
@@ -77,6 +85,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"Start the same script again with {_OTHERWISE}"
         ) from None
     return manifest, state
+
+
+def _mapped(stream: BufferedReader) -> mmap.mmap:
+    """Return what a file holds, of which no more is read than is used; the file is not changed."""
+    return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _check_archive(stream: BufferedReader) -> None:
@@ -95,33 +108,56 @@ def _check_archive(stream: BufferedReader) -> None:
 
 
 @contextlib.contextmanager
-def _verified(path: Path) -> Iterator[tuple[dict[str, Any], BufferedReader]]:
-    """Yield manifest and open state of a checkpoint, checked.
+def _verified(
+    path: Path, are_parts_verified: bool = False
+) -> Iterator[tuple[dict[str, Any], BufferedReader, dict[int, BufferedReader]]]:
+    """Yield manifest and open files of a checkpoint, checked: the state, and parts by rank.
 
-    The file stays open, so that what is loaded is what was checked, even if it is replaced.
+    The files stay open, so that what is loaded is what was checked, even if they are replaced.
     """
     manifest = read_manifest(path)
-    with explaining_os_errors(path):
-        extra = {
-            name
-            for name in os.listdir(path)
-            if name not in (STATE_FILE, MANIFEST_FILE) and not _OF_SYSTEMS.fullmatch(name)
-        }
-        stream = open_regular(path / STATE_FILE)
-    with stream:
-        expected = manifest["files"][STATE_FILE]
-        size = os.fstat(stream.fileno()).st_size
+    files = manifest["files"]
+    with contextlib.ExitStack() as stack:
+        with explaining_os_errors(path):
+            extra = {
+                name
+                for name in os.listdir(path)
+                if name not in (*files, MANIFEST_FILE) and not _OF_SYSTEMS.fullmatch(name)
+            }
+            streams = {name: stack.enter_context(open_regular(path / name)) for name in files}
         if extra:
             names = printable(", ".join(sorted(extra)))
             raise CorruptError(f"{path} is corrupt: {names} was added to it")
-        if size != expected["bytes"]:
-            raise CorruptError(
-                f"{path} is corrupt: {STATE_FILE} has {size} bytes, written were "
-                f"{expected['bytes']}"
-            )
-        with explaining_os_errors(path):
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-        if digest != expected["sha256"]:
-            raise CorruptError(f"{path} is corrupt: {STATE_FILE} has another digest")
-        yield manifest, stream
+        for name, stream in streams.items():
+            is_verified = are_parts_verified and name != STATE_FILE
+            _check_content(path, name, stream, files[name], with_digest=not is_verified)
+        state = streams.pop(STATE_FILE)
+        yield manifest, state, {_rank_of(name): stream for name, stream in streams.items()}
+
+
+def _check_content(
+    path: Path, name: str, stream: BufferedReader, expected: Any, *, with_digest: bool
+) -> None:
+    """Check size and digest of a file of a checkpoint.
+
+    Raises:
+        CorruptError: they are not what was written.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    if size != expected["bytes"]:
+        raise CorruptError(
+            f"{path} is corrupt: {name} has {size} bytes, written were {expected['bytes']}"
+        )
+    if not with_digest:
+        return
+    with explaining_os_errors(path):
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+    if digest != expected["sha256"]:
+        raise CorruptError(f"{path} is corrupt: {name} has another digest")
+
+
+def _rank_of(name: str) -> int:
+    found = PART_FILE.fullmatch(name)
+    assert found is not None  # the manifest was checked
+    return int(found["rank"])

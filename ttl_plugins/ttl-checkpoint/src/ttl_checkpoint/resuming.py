@@ -85,7 +85,7 @@ def find_in_group(
     if chosen is None or found is not None:
         return found
     path, is_named = chosen
-    return Found(path, *read_checkpoint(path), is_named)
+    return Found(path, *read_checkpoint(path, are_parts_verified=True), is_named)
 
 
 def find_checkpoint(

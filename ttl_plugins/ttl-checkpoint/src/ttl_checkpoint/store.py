@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,9 +32,9 @@ _LEFTOVER = re.compile(rf"{_TEMPORARY}(removed-)?({NAME.pattern})|{_TEMPORARY}tr
 class Store:
     """A directory of checkpoints.
 
-    A checkpoint is a directory in it, NUMBER-epoch-E-step-S, with the state and a manifest that
-    has the state's size and digest. It is written under a temporary name, and renamed when all of
-    it is on the disk. Nothing in it is ever changed.
+    A checkpoint is a directory in it, NUMBER-epoch-E-step-S, with the state, maybe in several
+    files, and a manifest that has their sizes and digests. It is written under a temporary name,
+    and renamed when all of it is on the disk. Nothing in it is ever changed.
 
     Args:
         directory: the directory. It is made absolute here, so that a later chdir() changes nothing.
@@ -112,35 +113,89 @@ class Store:
         Raises:
             CheckpointError: it cannot be written. Nothing of it is left, and nothing else changed.
         """
+        return self.commit(self.begin(about, state, crash=crash), state, about)
+
+    def begin(
+        self,
+        about: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        crash: bool = False,
+        n_more_bytes: int = 0,
+    ) -> Path:
+        """Create the temporary directory of a checkpoint, where there is room for it.
+
+        Args:
+            about: as for `write`.
+            state: as for `write`.
+            crash: as for `write`.
+            n_more_bytes: how many bytes are written besides the state.
+
+        Returns:
+            The temporary directory.
+
+        Raises:
+            CheckpointError: it cannot be created.
+        """
         number = 1 + max((int(entry["number"]) for entry in self._entries()), default=0)
         name = f"{number:06}-epoch-{about['epoch']}-step-{about['step']}"
         if "rank" in about:
             name += f"-rank-{about['rank']}"
-        final = self.directory / f"{'crash-' * crash}{name}"
-        temporary = self.directory / f"{_TEMPORARY}{name}"
-        try:
-            check_free_space(self.directory, state)
+        temporary = self.directory / f"{_TEMPORARY}{'crash-' * crash}{name}"
+        with self._discarding(temporary):
+            check_free_space(self.directory, state, n_more_bytes)
             os.mkdir(temporary)
+        return temporary
+
+    def commit(
+        self,
+        temporary: Path,
+        state: Mapping[str, Any],
+        about: Mapping[str, Any],
+        files: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> Path:
+        """Write what is left of a checkpoint, and give it its name. It is then on the disk.
+
+        Args:
+            temporary: what `begin` returned.
+            state: as for `write`.
+            about: as for `write`.
+            files: size and digest of the files that are there already, by name.
+
+        Returns:
+            Its directory.
+
+        Raises:
+            CheckpointError: it cannot be written. Nothing of it is left, and nothing else changed.
+        """
+        final = _final(temporary)
+        with self._discarding(temporary):
             record = write_durably(
                 temporary / STATE_FILE, lambda file: torch.save(dict(state), file)
             )
-            manifest = encode(about, record)
+            manifest = encode(about, {STATE_FILE: record, **files})
             write_durably(temporary / MANIFEST_FILE, lambda file: file.write(manifest))
             sync_directory(temporary)
             os.rename(temporary, final)
             sync_directory(self.directory)
             self._manifests[final] = _file_identity(final), json.loads(manifest)
+        return final
+
+    def discard(self, temporary: Path) -> None:
+        """Remove a checkpoint that was begun."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary)
+
+    @contextlib.contextmanager
+    def _discarding(self, temporary: Path) -> Iterator[None]:
+        """Remove what was begun if a with block fails, and say so of an error of the system."""
+        try:
+            yield
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(temporary)
+            self.discard(temporary)
             if not isinstance(error, OSError):
                 raise
-            raise CheckpointError(
-                f"checkpoint {final} cannot be written: {os_reason(error)}. Earlier checkpoints "
-                "are unharmed. Make room or fix the directory, and start the same script again; "
-                "on_failure='warn' continues training without it"
-            ) from error
-        return final
+            raise writing_error(temporary, os_reason(error)) from error
 
     def remove(self, path: Path) -> None:
         """Remove a checkpoint; no part of it is ever left under its name."""
@@ -210,6 +265,24 @@ class Store:
             raise CheckpointError(f"{self.directory} cannot be read: {os_reason(error)}") from error
         found = [match for name in names if (match := NAME.fullmatch(name))]
         return sorted(found, key=lambda entry: (int(entry["number"]), entry.string))
+
+
+def writing_error(temporary: Path, reason: str) -> CheckpointError:
+    """Return the error of a checkpoint that cannot be written.
+
+    Args:
+        temporary: its temporary directory.
+        reason: why.
+    """
+    return CheckpointError(
+        f"checkpoint {_final(temporary)} cannot be written: {reason}. Earlier checkpoints "
+        "are unharmed. Make room or fix the directory, and start the same script again; "
+        "on_failure='warn' continues training without it"
+    )
+
+
+def _final(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name.removeprefix(_TEMPORARY))
 
 
 def _file_identity(path: Path) -> object:

@@ -12,7 +12,7 @@ import torch
 
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.reading import read_checkpoint
-from ttl_core import RunError, StateError, distributed_like
+from ttl_core import RunError, StateError, distributed_like, whole_tensor
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -127,7 +127,7 @@ def export(path: Path, target: Path) -> None:
                 f"tensors only. torch.load('{path}/state.pt')['model'] has it"
             )
     # tied weights get memory of their own, without which safetensors refuses them
-    tensors = {name: value.contiguous().clone() for name, value in weights.items()}
+    tensors = {name: whole_tensor(value).contiguous().clone() for name, value in weights.items()}
     about = {
         "format": "pt",
         "checkpoint": path.name,

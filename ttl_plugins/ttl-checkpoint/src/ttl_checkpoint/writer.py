@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.finite import is_finite
 from ttl_checkpoint.manifest import describe
 from ttl_checkpoint.retention import outdated
+from ttl_checkpoint.shard_files import GroupSave, Record, problem_of_directory
 from ttl_checkpoint.store import Store
 from ttl_core import local_part, map_nested
 from ttl_core.arguments import user_stacklevel
@@ -59,32 +61,46 @@ class Writer:
         self._on_failure = on_failure
         self._on_written = on_written
         self._thread: ThreadPoolExecutor | None = None
-        self._pending: Future[Path] | None = None  # what the thread is writing
+        self._pending: Future[Path | None] | None = None  # what the thread is writing
+        self._together: GroupSave | None = None  # of which not all processes know the outcome
         self._copy: dict[str, Any] | None = None  # an earlier state, whose memory is reused
 
-    def open(self) -> None:
+    def open(self, loop: TrainTestLoop) -> None:
         """Check that checkpoints can be written.
+
+        All processes of a group have to call this; the main one writes, unless the model is
+        distributed: then each does.
+
+        Args:
+            loop: the loop.
 
         Raises:
             CheckpointError: they cannot, and `on_failure` is "raise".
             RunError: another run writes to the directory.
         """
+        group, error = loop.group, None
         try:
-            self._store.open()
-        except CheckpointError as error:
+            if group.is_main:
+                self._store.open()
+        except CheckpointError as failure:
+            error = failure
+        if group.size > 1 and any(local_part(p) is not p for p in loop.model.parameters()):
+            error = group.broadcast(error) or problem_of_directory(group, self._store.directory)
+        if error is not None:
             self._fail(error)
 
     def close(self) -> None:
         """Wait for the thread, and release the directory and the memory."""
         if self._thread is not None:
             self._thread.shutdown()
-            self._thread = self._pending = self._copy = None
+            self._thread = self._pending = self._copy = self._together = None
         self._store.close()
 
     def save(self, loop: TrainTestLoop, *, reason: str, **about: Any) -> Mapping[str, Any]:
         """Write the state of a loop; no earlier one may be pending, see `finish`.
 
-        All processes of a group have to call this; the main one writes.
+        All processes of a group have to call this; the main one writes, and of distributed tensors
+        each process its parts.
 
         Args:
             loop: the loop.
@@ -99,19 +115,40 @@ class Writer:
             out=self._copy,
             allow_unsafe=reason == "end",
             of_group=True,
+            sharded=True,
         )
-        if not loop.group.is_main:
-            return state["position"]  # type: ignore[no-any-return]
+        position: Mapping[str, Any] = state["position"]
+        is_together = "parts" in state
+        if not (loop.group.is_main or is_together):
+            return position
         manifest = describe(loop, state, reason=reason, **about)
-        buffers = _buffer_names(loop)
+        arguments = state, manifest, _buffer_names(loop)
         if self._asynchronous:
-            self._copy = state
-            self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            self._pending = self._thread.submit(self._write, state, manifest, buffers)
-            self._pending.add_done_callback(lambda _: self._on_written())
+            self._copy = {**state}
+        if not is_together:
+            self._start(loop, partial(self._write, *arguments))
+            return position
+        try:
+            together = GroupSave(loop.group, self._store, manifest, state)
+        except CheckpointError as error:
+            self._fail(error)
+            return position
+        write = partial(self._write_together, together, *arguments)
+        if self._asynchronous:
+            self._together = together
+            self._start(loop, partial(write, collect=together.exchange))
         else:
-            self._announce(loop, lambda: self._write(state, manifest, buffers))
-        return state["position"]  # type: ignore[no-any-return]
+            self._start(loop, partial(write, collect=loop.group.gather))
+        return position
+
+    def _start(self, loop: TrainTestLoop, write: Callable[[], Path | None]) -> None:
+        """Write, in the thread if it is asynchronous."""
+        if not self._asynchronous:
+            self._announce(loop, write)
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending = self._thread.submit(write)
+        self._pending.add_done_callback(lambda _: self._on_written())
 
     def save_held(
         self, loop: TrainTestLoop, state: Mapping[str, Any], *, reason: str, **about: Any
@@ -128,12 +165,48 @@ class Writer:
         self._announce(loop, lambda: self._write(state, manifest, _buffer_names(loop)))
 
     def poll(self, loop: TrainTestLoop) -> None:
-        """Announce what the thread was writing, if that is done."""
-        if self._pending is not None and self._pending.done():
-            self.finish(loop)
+        """Announce what the thread was writing, if that is done.
 
-    def finish(self, loop: TrainTestLoop) -> None:
-        """Wait for what the thread is writing, if anything, and announce it."""
+        Where that has failed, and all processes have written, they are told by `finish`.
+        """
+        if self._pending is None or not self._pending.done():
+            return
+        if self._together is None or self._pending.exception() is None:
+            self._settle(loop)
+
+    def finish(self, loop: TrainTestLoop, *, alone: bool = False) -> None:
+        """Wait for what the thread is writing, if anything, and announce it.
+
+        All processes of a group have to call this at the same point.
+
+        Args:
+            loop: the loop.
+            alone: whether others may not call it, as this process has failed.
+        """
+        together = self._together
+        if together is not None and not alone:
+            loop.group.barrier()  # which fails at once where a process has ended
+            self._finish_together(loop)
+            return
+        if together is not None:
+            together.hurry()
+        self._together = None
+        self._settle(loop)
+
+    def _finish_together(self, loop: TrainTestLoop) -> None:
+        """Wait for what all processes are writing, and tell each where that has failed."""
+        error = self._pending.exception() if self._pending is not None else None
+        if error is None:
+            self._settle(loop)
+        elif not isinstance(error, CheckpointError):
+            raise error
+        self._pending = None
+        errors = [each for each in loop.group.gather(error and str(error)) if each]
+        self._together = None
+        if errors:  # that of the main process first, which knows of all others
+            self._fail(CheckpointError(errors[0]))
+
+    def _settle(self, loop: TrainTestLoop) -> None:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             self._announce(loop, pending.result)
@@ -161,18 +234,57 @@ class Writer:
         self._store.open()  # where that failed before
         about["finite"] = is_finite(state["model"], buffers)  # in the thread, if there is one
         path = self._store.write(state, about, crash=False)
+        self._remove_outdated(about)
+        return path
+
+    def _write_together(
+        self,
+        together: GroupSave,
+        state: Mapping[str, Any],
+        about: dict[str, Any],
+        buffers: Collection[str],
+        *,
+        collect: Callable[[Record], list[Record]],
+    ) -> Path | None:
+        """Write the file of this process; in the main one, commit what all have written.
+
+        Args:
+            together: what this process does for it.
+            state: the state without the parts.
+            about: what the manifest says about it.
+            buffers: the names of the buffers of the model.
+            collect: returns the records of all processes for that of this one.
+        """
+        is_main = together.is_main
+        try:
+            records = collect(together.write(state["model"], buffers))
+            together.check(records)
+            if not is_main:
+                return None
+            files = together.files(records)
+        except BaseException:
+            if is_main:
+                self._store.discard(together.path)
+            raise
+        about["finite"] = all(each["finite"] for each in records)
+        path = self._store.commit(together.path, state, about, files)
+        self._remove_outdated(about)
+        return path
+
+    def _remove_outdated(self, about: Mapping[str, Any]) -> None:
         try:
             for old in outdated(self._store, about["run"], self._keep, self._mode):
                 self._store.remove(old)
         except OSError as error:
             _log.warning("checkpoint: an old one could not be removed: %s", error)
-        return path
 
-    def _announce(self, loop: TrainTestLoop, write: Callable[[], Path]) -> None:
+    def _announce(self, loop: TrainTestLoop, write: Callable[[], Path | None]) -> None:
         try:
             path = write()
         except CheckpointError as error:
             self._fail(error)
+            return
+        if path is None:  # it is for the main process to announce
             return
         self.newest = path
         _log.info("checkpoint: saved %s", path)
