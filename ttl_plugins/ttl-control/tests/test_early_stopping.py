@@ -5,8 +5,9 @@ import math
 import numpy
 import pytest
 import torch
+from ttl_control import EarlyStopping
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, StateError, TrainTestLoop, use
 
 NAN = math.nan
 
@@ -186,7 +187,8 @@ def test_state_includes_the_value_of_its_safe_point(tmp_path):
     make_loop([torch.tensor(5.0), 6], Do("on_safe_point", save)).train(n_epochs=2)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     counts = {"newest_epoch": 1, "longest_gap": 0}
-    assert {"best": 5.0, "n_bad": 1, "reason": None, **counts} == state
+    setting = {"monitor": "valid/loss", "mode": "min"}
+    assert {**setting, "best": 5.0, "n_bad": 1, "reason": None, **counts} == state
 
 
 def resumed(state, values, **config):
@@ -204,6 +206,30 @@ def test_resumes_counting():
     """A resumed run stops when the uninterrupted run would have."""
     state = {"best": 5.0, "n_bad": 1, "reason": None}
     assert 2 == resumed(state, [6, 6, 6, 6], patience=3).epoch_num
+
+
+OTHER = {"monitor": "valid/cost", "mode": "max", "best": 9.0, "n_bad": 1, "reason": None}
+
+
+@pytest.mark.parametrize("change", [{"monitor": "valid/loss"}, {"mode": "min"}])
+def test_a_state_of_another_metric_or_mode_is_refused(change):
+    """Its best value is no measure for the new one: the error names both, and the choices."""
+    config = {"monitor": "valid/cost", "mode": "max", **change}
+    with pytest.raises(StateError, match=r"monitor='valid/cost', mode='max', .*settings='new'"):
+        resumed(OTHER, [6], **config)
+
+
+def test_settings_chooses_the_new_metric_of_a_resumed_run():
+    """It is counted from the start."""
+    loop = resumed(OTHER, [6, 6, 6, 6], patience=2, settings="new")
+    assert (3, 6.0) == (loop.epoch_num, loop.components["early-stopping"].best)
+
+
+def test_settings_chooses_the_saved_metric_of_a_resumed_run():
+    """Its count continues."""
+    component = EarlyStopping(settings="saved")
+    component.load_state_dict(OTHER)
+    assert ("valid/cost", "max", 9.0) == (component.monitor, component.mode, component.best)
 
 
 def test_a_resumed_run_that_was_stopped_does_not_train():
@@ -363,7 +389,8 @@ def test_a7_states_of_earlier_versions_are_loaded():
     component = loop.components["early-stopping"]
     component.load_state_dict({"best": 1.0, "n_bad": 1, "reason": None})
     new = {"newest_epoch": None, "longest_gap": 0}
-    assert {"best": 1.0, "n_bad": 1, "reason": None, **new} == component.state_dict()
+    setting = {"monitor": "valid/f1", "mode": "max"}
+    assert {**setting, "best": 1.0, "n_bad": 1, "reason": None, **new} == component.state_dict()
 
 
 def test_values_of_batches_do_not_count():

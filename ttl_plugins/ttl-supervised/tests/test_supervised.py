@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
+from ttl_core import LoopComponent, RunError, StateError, TrainTestLoop, TTLError, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -464,11 +464,19 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
 
     loop = make_monitoring_loop(Log([5, 7]), Save(), valid_data=make_data(1))
     loop.train(1)
-    due, done = {"is_due": True, "is_new": False}, {"is_due": False, "is_new": False}
-    assert [due, done] == states[-2:]
+    setting = {"is_new": False, "monitor": "valid/loss"}
+    assert [{**setting, "is_due": True}, {**setting, "is_due": False}] == states[-2:]
     loop.components.append(Load())
     loop.validate()
     assert [0.05] == loop.scheduler.get_last_lr()
+
+
+def test_a_state_of_another_monitored_metric_is_refused():
+    """The scheduler's best value is of that one: the error says to give it again."""
+    state = make_monitoring_loop(Log([5])).components["supervised"].state_dict()
+    other = make_monitoring_loop(Log([5]), monitor="valid/cost").components["supervised"]
+    with pytest.raises(StateError, match="Give it monitor='valid/loss' to resume"):
+        other.load_state_dict(state)
 
 
 @pytest.mark.parametrize(
