@@ -225,7 +225,7 @@ CASES = {
         accuracy(),
         use("grad-accumulation", every=2),
         use("grad-clip", max_norm=0.5),
-        use("ema", decay=0.9),
+        use("ema", decay=0.6),
         "nan-guard",
         use("early-stopping", patience=3),
         "history",

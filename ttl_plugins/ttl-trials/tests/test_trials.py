@@ -157,13 +157,27 @@ def test_it_can_be_an_error():
 
 def test_variants_start_from_one_state():
     """What is toggled alone makes the difference: none for ema, one for the noise."""
-    loop = trained(use("ema", decay=0.9))
+    loop = trained(use("ema", decay=0.5))
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
     found = compare(loop, "ema", "noise", steps=6)
     assert found.losses["as it is"] == found.losses["ema"] != found.losses["noise"]
     assert [len(losses) for losses in found.losses.values()] == [6, 6, 6]
     assert str(found).splitlines()[0].split()[0] == "variant"
     assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
+
+
+def test_variants_are_validated_at_their_ends():
+    """What acts in validation alone, as averages do, shows in a column of its own."""
+    ema = use("ema", decay=0.5)
+    loop = tiny_loop(Step(), "metrics", ema, n_batches=8)
+    loop.components.disable("ema")
+    found = compare(loop, "ema", steps=6)
+    assert found.losses["as it is"] == found.losses["ema"]
+    head, plain, averaged = [line.split("  ") for line in str(found).splitlines()]
+    assert "valid/loss" == head[-1]
+    assert float(plain[-1]) != float(averaged[-1])
+    assert float(averaged[-1]) == pytest.approx(found.metrics["ema"]["valid/loss"], rel=1e-5)
+    assert not loop.metrics
 
 
 def test_a_component_is_added_in_mid_run():
