@@ -22,9 +22,9 @@ def command(parser: argparse.ArgumentParser) -> None:
     """
     parser.description = (
         "Train variants of a loop from one state and on the same data, in each of which one "
-        "component is toggled, and print what that changes in the loss, also of a validation at the "
-        "end where the loop has validation data. A component that is "
-        "enabled is disabled, one that is disabled is enabled, and another name is added."
+        "component is toggled, and print what that changes in the loss, and in that of a "
+        "validation at the end, where the loop has validation data. A component that is enabled "
+        "is disabled, one that is disabled is enabled, and another name is added."
     )
     parser.add_argument(
         "loop",
