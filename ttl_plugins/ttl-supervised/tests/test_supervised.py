@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from ttl_core import LoopComponent, RunError, StateError, TrainTestLoop, TTLError, use
+from ttl_core import (
+    ConflictError,
+    LoopComponent,
+    RunError,
+    StateError,
+    TrainTestLoop,
+    TTLError,
+    use,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -469,6 +477,12 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
     loop.components.append(Load())
     loop.validate()
     assert [0.05] == loop.scheduler.get_last_lr()
+
+
+def test_a_second_one_is_refused():
+    """It would compute, and step, twice: as of all components of which one does the work."""
+    with pytest.raises(ConflictError, match="only_once"):
+        make_loop(use("supervised", loss_func=MSE, optimizer=SGD))
 
 
 def test_a_state_of_another_monitored_metric_is_refused():

@@ -63,6 +63,8 @@ class Alternating(LoopComponent):
         ['train/loss/critic', 'train/loss/generator']
     """
 
+    only_once = True
+
     def __init__(
         self,
         losses: Mapping[str, _Loss],

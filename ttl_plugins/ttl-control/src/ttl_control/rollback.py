@@ -72,6 +72,8 @@ class Rollback(LoopComponent):
         (1, 15)
     """
 
+    only_once = True
+
     def __init__(
         self,
         *,

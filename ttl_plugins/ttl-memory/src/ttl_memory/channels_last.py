@@ -37,6 +37,8 @@ class ChannelsLast(LoopComponent):
         True
     """
 
+    only_once = True
+
     def __init__(self) -> None:
         self.n_changed = 0
 

@@ -53,6 +53,8 @@ class Throughput(LoopComponent):
         3 ['train/batches-per-second', 'train/data-wait', 'train/samples-per-second']
     """
 
+    only_once = True
+
     def __init__(
         self,
         *,

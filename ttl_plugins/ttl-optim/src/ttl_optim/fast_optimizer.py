@@ -56,6 +56,8 @@ class FastOptimizer(LoopComponent):
         ['SGD: fused']
     """
 
+    only_once = True
+
     def __init__(self) -> None:
         self.choices: list[str] = []
         self._plans: list[_Plan] = []

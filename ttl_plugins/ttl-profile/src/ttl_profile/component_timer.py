@@ -40,6 +40,8 @@ class ComponentTimer(LoopComponent):
         [6]
     """
 
+    only_once = True
+
     def __init__(self, *, synchronize: bool = False, show: bool = True) -> None:
         self.synchronize = synchronize
         self.show = show

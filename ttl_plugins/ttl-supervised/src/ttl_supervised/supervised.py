@@ -102,6 +102,8 @@ class Supervised(LoopComponent):
         True
     """
 
+    only_once = True
+
     # the model's parameters that no optimizer steps, and the optimizer they were listed with
     _unstepped: Iterable[torch.nn.Parameter] = ()
     _listed_with: object = None

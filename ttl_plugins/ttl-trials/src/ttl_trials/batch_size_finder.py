@@ -63,6 +63,8 @@ class BatchSizeFinder(LoopComponent):
         True
     """
 
+    only_once = True
+
     before = "limit-batches"
 
     def __init__(

@@ -63,6 +63,8 @@ class LrFinder(LoopComponent):
         True
     """
 
+    only_once = True
+
     def __init__(
         self,
         *,
