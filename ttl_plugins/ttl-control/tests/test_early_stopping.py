@@ -269,6 +269,31 @@ def test_a_metric_that_never_appears_is_an_error(monitor, message):
     assert 1 == loop.epoch_num
 
 
+@pytest.mark.parametrize(
+    ("monitor", "valid_data", "message"),
+    [
+        ("valid/loss", None, "monitors 'valid/loss', but there are no valid_data"),
+        ("valid/loss", {"a": [0], "b": [0]}, "Monitor 'valid/a/loss' or 'valid/b/loss'"),
+        ("valid/c/loss", {"a": [0], "b": [0]}, "named sets, and that is of none of them"),
+    ],
+)
+def test_a_metric_that_the_validation_data_cannot_have_is_refused(monitor, valid_data, message):
+    """Before the first batch."""
+    loop = make_loop([5], monitor=monitor)
+    loop.valid_data = valid_data
+    with pytest.raises(ArgumentError, match=message):
+        loop.train(1)
+    assert 0 == loop.global_step
+
+
+def test_data_may_come_from_a_component_behind_it():
+    """What counts is what they are when the run has begun."""
+    loop = make_loop([5], has_valid_data=False)
+    loop.components.append(Do("on_train_begin", lambda loop: setattr(loop, "valid_data", [0])))
+    loop.train(1)
+    assert 5 == loop.components["early-stopping"].best
+
+
 def test_a_metric_that_is_no_longer_logged_is_an_error():
     """A value of an earlier train() does not count as one of this train()."""
     loop = make_loop([5, 4])

@@ -479,6 +479,15 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
     assert [0.05] == loop.scheduler.get_last_lr()
 
 
+@pytest.mark.parametrize("valid_data", [None, {"a": make_data(1)}], ids=["none", "named"])
+def test_a_metric_that_the_validation_data_cannot_have_is_refused(valid_data):
+    """Before the first batch."""
+    loop = make_monitoring_loop(Log([5]), valid_data=valid_data)
+    with pytest.raises(TTLError, match="supervised monitors 'valid/loss', but"):
+        loop.train(1)
+    assert 0 == loop.global_step
+
+
 def test_a_second_one_is_refused():
     """It would compute, and step, twice: as of all components of which one does the work."""
     with pytest.raises(ConflictError, match="only_once"):

@@ -256,6 +256,7 @@ class Checkpoint(LoopComponent):
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
+        self._metric.check_valid_data(loop.valid_data)
         self._begin_train()
         if not uninitialized_names(loop.model):  # else there is nothing yet that could be saved
             loop.state_dict(copy=False, allow_unsafe=True)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core import Monitor, StateError, missing_metric_error
+from ttl_core import ArgumentError, Monitor, StateError, missing_metric_error
 from ttl_core.arguments import user_stacklevel
 
 _COMPONENT = "checkpoint"  # in errors
@@ -76,6 +76,32 @@ class BestMetric:
             return None
         value = self._monitor.to_number(logged, _COMPONENT)
         return value if self._monitor.update(value) else None
+
+    def check_valid_data(self, valid_data: Any) -> None:
+        """Refuse a metric of validation that the validation data of a run cannot have.
+
+        Args:
+            valid_data: those of the loop.
+
+        Raises:
+            ArgumentError: there are none, or several named sets and it is of none of them.
+        """
+        if self._metric is None or not self._metric.startswith("valid/"):
+            return
+        if valid_data is None:
+            raise ArgumentError(
+                f"{_COMPONENT} monitors best={self._metric!r}, but there are no valid_data. Give "
+                "the loop some, or monitor a metric of training, such as 'train/loss'"
+            )
+        if isinstance(valid_data, Mapping):
+            prefixes = [f"valid/{name}/" for name in valid_data]
+            if not self._metric.startswith(tuple(prefixes)):
+                metric = self._metric.rpartition("/")[2]
+                raise ArgumentError(
+                    f"{_COMPONENT} monitors best={self._metric!r}, but valid_data are named sets, "
+                    "and that is of none of them. Monitor "
+                    f"{' or '.join(repr(prefix + metric) for prefix in prefixes)}"
+                )
 
     def check_logged(self, metrics: Mapping[str, Any], n_epochs: int) -> None:
         """Check that the metric was logged by the end of an epoch; warn if it has stopped coming.

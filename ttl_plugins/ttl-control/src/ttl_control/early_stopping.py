@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ttl_core import LoopComponent, Monitor, StateError, hookimpl, missing_metric_error
+from ttl_core import (
+    ArgumentError,
+    LoopComponent,
+    Monitor,
+    StateError,
+    hookimpl,
+    missing_metric_error,
+)
 from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
@@ -99,10 +106,18 @@ class EarlyStopping(LoopComponent):
         """The best value of this train(); infinity of the sign that is worst before the first."""
         return self._monitor.best
 
-    def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Count from the start."""
+    @hookimpl(wrapper=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Count from the start.
+
+        Raises:
+            ArgumentError: the validation data cannot have the metric.
+        """
         self._reset()
         self._was_logged = False
+        result = yield  # in which components may give the loop its data
+        _check_valid_data(self.monitor, loop.valid_data)
+        return result
 
     @hookimpl(tryfirst=True)  # before other components begin an epoch that is not run
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
@@ -206,4 +221,27 @@ class EarlyStopping(LoopComponent):
             self.reason = (
                 f"{self.monitor} was not {than} its best, {self.best:.6g},{by} in {self.n_bad} "
                 f"values; the newest is {value:.6g}"
+            )
+
+
+def _check_valid_data(metric: str, valid_data: Any) -> None:
+    """Refuse a metric of validation that the validation data of a run cannot have.
+
+    Raises:
+        ArgumentError: there are none, or several named sets and it is of none of them.
+    """
+    if not metric.startswith("valid/"):
+        return
+    if valid_data is None:
+        raise ArgumentError(
+            f"early-stopping monitors {metric!r}, but there are no valid_data. Give the loop some, "
+            "or monitor a metric of training, such as 'train/loss'"
+        )
+    if isinstance(valid_data, Mapping):
+        prefixes = [f"valid/{name}/" for name in valid_data]
+        if not metric.startswith(tuple(prefixes)):
+            choices = " or ".join(repr(each + metric.rpartition("/")[2]) for each in prefixes)
+            raise ArgumentError(
+                f"early-stopping monitors {metric!r}, but valid_data are named sets, and that is "
+                f"of none of them. Monitor {choices}"
             )

@@ -110,8 +110,9 @@ class Metrics(LoopComponent):
 
     def _check_alone(self, loop: TrainTestLoop) -> None:
         for other in loop.components:
-            is_twin = isinstance(other, Metrics) and other is not self
-            if is_twin and self.loss and other.loss and loop.components.is_enabled(other):
+            if not isinstance(other, Metrics) or other is self or not (self.loss and other.loss):
+                continue
+            if loop.components.is_enabled(other):
                 names = loop.components.names()
                 one, two = (names[loop.components.index(each)] for each in (self, other))
                 raise ArgumentError(

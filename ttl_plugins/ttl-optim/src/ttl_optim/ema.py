@@ -227,8 +227,8 @@ def _fitting_decay(n_steps: int) -> float:
         >>> [_fitting_decay(n) for n in (2, 30, 220, 5000)]
         [0.05, 0.9, 0.986, 0.9994]
     """
-    decay = _SMALL_SHARE ** (1 / (n_steps - 1))
-    power = 10 ** (1 - math.floor(math.log10(1 - decay)))  # two digits of 1 - decay
+    decay: float = _SMALL_SHARE ** (1 / (n_steps - 1))
+    power: float = 10 ** (1 - math.floor(math.log10(1 - decay)))  # two digits of 1 - decay
     return math.floor(decay * power) / power
 
 

@@ -70,7 +70,6 @@ class Profiler(LoopComponent):
         ['trace-2-3.json']
     """
 
-    only_once = True
     main_only = True
 
     def __init__(

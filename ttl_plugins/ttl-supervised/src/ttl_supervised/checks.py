@@ -149,3 +149,26 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
+
+
+def check_monitor(metric: str, valid_data: Any) -> None:
+    """Refuse a metric of validation that the validation data of a run cannot have.
+
+    Raises:
+        ArgumentError: there are none, or several named sets and it is of none of them.
+    """
+    if not metric.startswith("valid/"):
+        return
+    if valid_data is None:
+        raise ArgumentError(
+            f"supervised monitors {metric!r}, but there are no valid_data. Give the loop some, or "
+            "monitor a metric of training, such as 'train/loss'"
+        )
+    if isinstance(valid_data, Mapping):
+        prefixes = [f"valid/{name}/" for name in valid_data]
+        if not metric.startswith(tuple(prefixes)):
+            choices = " or ".join(repr(each + metric.rpartition("/")[2]) for each in prefixes)
+            raise ArgumentError(
+                f"supervised monitors {metric!r}, but valid_data are named sets, and that is of "
+                f"none of them. Monitor {choices}"
+            )

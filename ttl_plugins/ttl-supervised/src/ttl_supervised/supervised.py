@@ -32,6 +32,7 @@ from ttl_supervised.batches import (
 )
 from ttl_supervised.calls import Call, checked_call, split_output
 from ttl_supervised.checks import (
+    check_monitor,
     check_optimizer,
     check_scheduler,
     no_loss_error,
@@ -264,6 +265,8 @@ class Supervised(LoopComponent):
         """Put the model on the device and set `loss_func`, where no train() has done it."""
         if loop.is_training:
             self._is_new = False
+            if self.monitor is not None:  # when other components have given the loop its data
+                check_monitor(self.monitor, loop.valid_data)
         else:
             self._prepare_model(loop.model)
             loop.loss_func = self._prepared_loss_func()
