@@ -310,7 +310,8 @@ def test_torchmetrics_is_not_imported_for_the_loss_alone():
     """The mean loss is there without the seconds that importing torchmetrics takes."""
     program = (
         "import sys, torch; from ttl_core import TrainTestLoop, use; "
-        "TrainTestLoop(torch.nn.Identity(), ['metrics', use('metrics', train={}, loss=False)]).test([[1.0]]); "
+        "others = ['metrics', use('metrics', train={}, loss=False)]; "
+        "TrainTestLoop(torch.nn.Identity(), others).test([[1.0]]); "
         "sys.exit('torchmetrics' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
