@@ -69,8 +69,6 @@ class Compile(LoopComponent):
         ['0.weight', '0.bias']
     """
 
-    only_once = True
-
     def __init__(
         self,
         regions: Pattern | Iterable[Pattern] | None = None,

@@ -60,8 +60,6 @@ class NanGuard(LoopComponent):
         'the loss (nan) and the gradient of weight are not finite: train epoch 0, batch 1'
     """
 
-    only_once = True
-
     def __init__(
         self, action: Literal["stop", "skip", "raise"] = "stop", *, every: int = 1
     ) -> None:

@@ -31,8 +31,6 @@ class OverfitBatch(LoopComponent):
         valid 1
     """
 
-    only_once = True
-
     def __init__(self) -> None:
         self._batch: Any = _UNSET
 

@@ -72,8 +72,6 @@ class Rollback(LoopComponent):
         (1, 15)
     """
 
-    only_once = True
-
     def __init__(
         self,
         *,

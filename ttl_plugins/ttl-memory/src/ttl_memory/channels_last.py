@@ -37,8 +37,6 @@ class ChannelsLast(LoopComponent):
         True
     """
 
-    only_once = True
-
     def __init__(self) -> None:
         self.n_changed = 0
 

@@ -39,8 +39,6 @@ class GcControl(LoopComponent):
         (['train/gc-seconds'], True)
     """
 
-    only_once = True
-
     def __init__(self, every: int = 1000, *, generation: int = 1) -> None:
         self.every = whole_number("every", every, minimum=1)
         self.generation = one_of("generation", generation, (0, 1, 2))

@@ -44,8 +44,6 @@ class LrMonitor(LoopComponent):
         2 0.01
     """
 
-    only_once = True
-
     def __init__(self, *, every: int = 1) -> None:
         self.every = whole_number("every", every, minimum=1)
 

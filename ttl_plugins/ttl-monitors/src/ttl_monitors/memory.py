@@ -56,8 +56,6 @@ class Memory(LoopComponent):
         memory: what the loop holds, the largest first: parameters 296 bytes (0.weight 128 bytes)
     """
 
-    only_once = True
-
     def __init__(
         self,
         *,

@@ -53,8 +53,6 @@ class Throughput(LoopComponent):
         3 ['train/batches-per-second', 'train/data-wait', 'train/samples-per-second']
     """
 
-    only_once = True
-
     def __init__(
         self,
         *,

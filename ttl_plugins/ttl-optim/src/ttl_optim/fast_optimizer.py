@@ -56,8 +56,6 @@ class FastOptimizer(LoopComponent):
         ['SGD: fused']
     """
 
-    only_once = True
-
     def __init__(self) -> None:
         self.choices: list[str] = []
         self._plans: list[_Plan] = []

@@ -39,8 +39,6 @@ class GradAccumulation(LoopComponent):
         2
     """
 
-    only_once = True
-
     def __init__(self, every: int) -> None:
         self.every = whole_number("every", every, minimum=1)
         self._has_checked_gradients = False  # in this batch

@@ -65,8 +65,6 @@ class LrSchedule(LoopComponent):
         0.5
     """
 
-    only_once = True
-
     def __init__(
         self,
         kind: Literal["constant", "linear", "cosine", "wsd", "inverse-sqrt"],

@@ -43,8 +43,6 @@ class Sam(LoopComponent):
         3
     """
 
-    only_once = True
-
     def __init__(self, rho: float = 0.05, *, adaptive: bool = False) -> None:
         self.rho = number("rho", rho, above=0)
         if not isinstance(adaptive, bool):

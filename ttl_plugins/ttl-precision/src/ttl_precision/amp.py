@@ -46,8 +46,6 @@ class Amp(LoopComponent):
         torch.bfloat16
     """
 
-    only_once = True
-
     def __init__(
         self,
         dtype: Literal["bf16", "fp16"] = "bf16",

@@ -40,8 +40,6 @@ class ComponentTimer(LoopComponent):
         [6]
     """
 
-    only_once = True
-
     def __init__(self, *, synchronize: bool = False, show: bool = True) -> None:
         self.synchronize = synchronize
         self.show = show

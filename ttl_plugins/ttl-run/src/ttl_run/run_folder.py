@@ -56,8 +56,6 @@ class RunFolder(LoopComponent):
         [('complete', 2, 4)]
     """
 
-    only_once = True
-
     after = "seed"  # so that the record has the seed from the start
     before = "checkpoint"  # which looks for the folder in around_run too
 

@@ -44,8 +44,6 @@ class Seed(LoopComponent):
         0.7576
     """
 
-    only_once = True
-
     def __init__(self, seed: int, deterministic: bool | Literal["strict"] = False) -> None:
         self.seed = checked_seed(seed)
         self.deterministic = one_of("deterministic", deterministic, (False, True, "strict"))

@@ -63,8 +63,6 @@ class BatchSizeFinder(LoopComponent):
         True
     """
 
-    only_once = True
-
     before = "limit-batches"
 
     def __init__(

@@ -63,8 +63,6 @@ class LrFinder(LoopComponent):
         True
     """
 
-    only_once = True
-
     def __init__(
         self,
         *,

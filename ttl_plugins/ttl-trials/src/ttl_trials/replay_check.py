@@ -50,8 +50,6 @@ class ReplayCheck(LoopComponent):
         (4, [])
     """
 
-    only_once = True
-
     def __init__(self, every: int = 100, *, action: str = "warn") -> None:
         self.every = whole_number("every", every, minimum=1)
         self.action = one_of("action", action, ("warn", "raise"))
