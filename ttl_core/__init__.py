@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from ttl_core.log_record import LogRecord
     from ttl_core.logger import Logger
     from ttl_core.loop import TrainTestLoop
-    from ttl_core.monitor import Monitor, likely_mode, missing_metric_error
+    from ttl_core.monitor import (
+        Monitor,
+        check_can_be_logged,
+        likely_mode,
+        missing_metric_error,
+    )
     from ttl_core.shards import distributed_like, local_part, whole_tensor
     from ttl_core.state.format import check_state
     from ttl_core.state.parts import attach_parts
@@ -73,6 +78,7 @@ __all__ = [
     "arrange",
     "attach_parts",
     "bundle",
+    "check_can_be_logged",
     "check_state",
     "distributed_like",
     "from_config",
@@ -104,6 +110,7 @@ _HOMES = {
     "arrange": "components.arrange",
     "attach_parts": "state.parts",
     "bundle": "components.bundles",
+    "check_can_be_logged": "monitor",
     "check_state": "state.format",
     "distributed_like": "shards",
     "from_config": "discovery.configuration",

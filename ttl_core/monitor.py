@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ttl_core.arguments import did_you_mean, number, one_of
 from ttl_core.errors import ArgumentError, RunError
 
-__all__ = ["Monitor", "likely_mode", "missing_metric_error"]
+__all__ = ["Monitor", "check_can_be_logged", "likely_mode", "missing_metric_error"]
 
 _LESS_IS_BETTER = re.compile(
     "bpb|bpc|cer|cost|divergence|err|error|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer"
@@ -203,6 +203,37 @@ class LoggedEpochs:
         """
         self._newest = state.get("newest_epoch")
         self._longest_gap = state.get("longest_gap", 0)
+
+
+def check_can_be_logged(component: str, metric: str, valid_data: Any) -> None:
+    """Refuse a metric of validation that the validation data of a run cannot have.
+
+    Args:
+        component: the name of the component that needs it.
+        metric: the full name of the metric.
+        valid_data: those of the loop.
+
+    Raises:
+        ArgumentError: there are none, or several named sets and it is of none of them.
+
+    Example:
+        >>> check_can_be_logged("early-stopping", "valid/easy/loss", {"easy": [1], "hard": [2]})
+    """
+    if not metric.startswith("valid/"):
+        return
+    if valid_data is None:
+        raise ArgumentError(
+            f"{component!r} monitors {metric!r}, but there are no valid_data. Give the loop some, "
+            "or monitor a metric of training, such as 'train/loss'"
+        )
+    if isinstance(valid_data, Mapping):
+        prefixes = [f"valid/{name}/" for name in valid_data]
+        if not metric.startswith(tuple(prefixes)):
+            choices = " or ".join(repr(each + metric.rpartition("/")[2]) for each in prefixes)
+            raise ArgumentError(
+                f"{component!r} monitors {metric!r}, but valid_data are named sets, and that is "
+                f"of none of them. Monitor {choices}"
+            )
 
 
 def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> RunError:

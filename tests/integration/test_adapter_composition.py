@@ -38,7 +38,7 @@ def train(directory, *adapters):
             use("amp", dtype="bf16"),
             use("grad-accumulation", every=3),
             use("grad-clip", max_norm=1.0),
-            "ema",
+            use("ema", decay=0.5),
             use("validate-every", steps=2),
             "metrics",
             use("checkpoint", directory=directory),

@@ -13,7 +13,7 @@ from ttl_core.testing import ComponentConformance, Step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-EVERY, MAX_NORM, DECAY, WARMUP, PATIENCE = 4, 0.05, 0.9, 5, 1
+EVERY, MAX_NORM, DECAY, WARMUP, PATIENCE = 4, 0.05, 0.5, 5, 1
 SPECS = {
     "grad-accumulation": use("grad-accumulation", every=EVERY),
     "amp": use("amp"),

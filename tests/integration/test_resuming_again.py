@@ -25,7 +25,7 @@ def make_loop() -> TrainTestLoop:
             scheduler=functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20),
             scheduler_interval="step",
         ),
-        *("metrics", use("ema", decay=0.9), use("ema", decay=0.5, start_step=2)),
+        *("metrics", use("ema", decay=0.5), use("ema", decay=0.2, start_step=2)),
         *(use("grad-accumulation", every=2), use("grad-clip", max_norm=1.0), "amp"),
         *(use("lr-warmup", n_steps=3), use("freeze", patterns={"0.*": 1})),
         *(use("early-stopping", monitor="valid/loss", patience=10), use("validate-every", steps=2)),

@@ -57,7 +57,7 @@ def trained(rewind, directory=None, accumulation=1, *, loader=True):
         use("grad-accumulation", every=accumulation),
         use("grad-clip", max_norm=1.0),
         use("lr-warmup", n_steps=3),
-        use("ema", decay=0.9),
+        use("ema", decay=0.5),
         "metrics",
         use("early-stopping", monitor="valid/loss", patience=9),
         use("nan-guard"),

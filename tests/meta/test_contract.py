@@ -44,6 +44,7 @@ def test_the_public_names_are_these():
         "arrange",
         "attach_parts",
         "bundle",
+        "check_can_be_logged",
         "check_state",
         "distributed_like",
         "from_config",

@@ -196,7 +196,7 @@ CASES = {
     ),
     "metrics": lambda: make_loop(accuracy()),
     "grad-clip": lambda: make_loop(use("grad-clip", max_norm=0.05), "metrics"),
-    "ema": lambda: make_loop(use("ema", decay=0.7), "metrics"),
+    "ema": lambda: make_loop(use("ema", decay=0.3), "metrics"),
     "nan-guard": lambda: make_loop(use("nan-guard", action="skip"), "metrics"),
     "freeze": lambda: make_loop(use("freeze", patterns={"0.*": 2}), "metrics"),
     "amp": lambda: make_loop("amp", "metrics"),
@@ -225,7 +225,7 @@ CASES = {
         accuracy(),
         use("grad-accumulation", every=2),
         use("grad-clip", max_norm=0.5),
-        use("ema", decay=0.9),
+        use("ema", decay=0.3),
         "nan-guard",
         use("early-stopping", patience=3),
         "history",
@@ -260,7 +260,7 @@ MORE_CASES = {  # with what fails where parameters are shared out, unless it is 
     "grad-monitor": lambda: make_loop(
         KeepLogged(), use("grad-monitor", every=1, per_layer=True), n=24, valid=False
     ),
-    "tied weights": lambda: make_loop(use("ema", decay=0.6), "metrics", model=Tied()),
+    "tied weights": lambda: make_loop(use("ema", decay=0.3), "metrics", model=Tied()),
 }
 
 
@@ -582,7 +582,7 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
     components += [Fail(*fail)] if fail else []
     components += [Stop(*stop)] if stop else []
     if is_rich:  # all that has state which is shared out
-        components.insert(0, use("ema", decay=0.6))
+        components.insert(0, use("ema", decay=0.3))
         rich = {"optimizer": torch.optim.Adam, "scheduler": _halved_in_the_end}
     else:
         rich = {}

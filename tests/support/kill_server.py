@@ -64,7 +64,7 @@ def train(folder, saver, options):
         device=None,
     )
     components = [
-        *(ledger, RandomScale(), steps, use("grad-accumulation", every=2), use("ema", decay=0.9)),
+        *(ledger, RandomScale(), steps, use("grad-accumulation", every=2), use("ema", decay=0.5)),
         *("metrics", *make_saver(folder / "checkpoints", saver, options, ledger)),
     ]
     loop = TrainTestLoop(model, components, train_data, DataLoader(samples, batch_size=10))

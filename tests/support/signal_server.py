@@ -347,7 +347,7 @@ def interrupt_validation(directory, signal_name="SIGTERM", keep=3, steps=100, **
                 signal.raise_signal(getattr(signal, signal_name))
 
     component = SignalInValidation()
-    others = [use("ema", decay=0.9), use("validate-every", steps=steps), Reporter()]
+    others = [use("ema", decay=0.2), use("validate-every", steps=steps), Reporter()]
     loop = make_loop(component, *others, Checkpoint(directory, keep=keep, **options))
     try:
         loop.train(N_EPOCHS)
@@ -364,7 +364,7 @@ def train_with_averages(directory, steps=100):
             if loop.is_validating:
                 validated.append(loop.global_step)
 
-    others = [use("ema", decay=0.9), use("validate-every", steps=steps), Count()]
+    others = [use("ema", decay=0.2), use("validate-every", steps=steps), Count()]
     loop = make_loop(*others, Checkpoint(directory))
     loop.train(N_EPOCHS)
     say("validated", validated)

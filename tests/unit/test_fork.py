@@ -52,7 +52,7 @@ def loader():
 
 def make_loop(*components, data=loader):
     """Return a loop with random numbers and state."""
-    items = [Step(), Noise(), "metrics", use("ema", decay=0.5), *components]
+    items = [Step(), Noise(), "metrics", use("ema", decay=0.2), *components]
     return TrainTestLoop(tiny_model(), items, data(), tiny_data(2))
 
 

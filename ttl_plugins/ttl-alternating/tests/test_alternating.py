@@ -6,7 +6,7 @@ import pytest
 import torch
 from ttl_alternating import Alternating
 
-from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
 
 NOISE = torch.Generator()
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -163,6 +163,33 @@ def test_validation_has_the_losses_of_all():
     loop.train(1)
     means = [loop.metrics[f"valid/loss/{name}"] for name in ("critic", "generator")]
     assert pytest.approx(sum(means)) == loop.metrics["valid/loss"]
+
+
+def test_the_loss_of_training_is_that_of_validation():
+    """It is the sum of both networks in both, of which training has the newest."""
+    latest, expected, seen = {}, [], []
+
+    class Watch(LoopComponent):
+        def on_log(self, loop, metrics, level):
+            if level == "batch":
+                latest.update({name: float(loss) for name, loss in metrics.items()})
+
+        def on_batch_end(self, loop):
+            expected.append(sum(latest.values()))
+            seen.append(float(loop.loss))
+
+    loop = TrainTestLoop(make_model(), [make_steps(), Watch(), "metrics"], make_data(7))
+    loop.train(1)
+    assert {"train/loss/critic", "train/loss/generator"} == latest.keys()
+    assert pytest.approx(expected) == seen
+    assert pytest.approx(sum(expected) / 7) == float(loop.metrics["train/loss"])
+
+
+def test_prediction_without_a_function_is_an_error():
+    """It says what to give."""
+    loop = TrainTestLoop(make_model(), [make_steps()])
+    with pytest.raises(RunError, match="give it predict=, a function of the loop"):
+        loop.predict([torch.randn(2, 2)])
 
 
 def test_predicts_by_a_function():

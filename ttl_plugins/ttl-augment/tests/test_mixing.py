@@ -124,7 +124,7 @@ def test_supervised_and_metrics_need_no_change():
             loss_func=torch.nn.CrossEntropyLoss(),
             optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         ),
-        *("metrics", "amp", "ema"),
+        *("metrics", "amp", use("ema", decay=0.5)),
     ]
     data = ComponentConformance.make_data(4)
     loop = TrainTestLoop(ComponentConformance.make_model(), components, data, data)

@@ -11,7 +11,7 @@ from ttl_checkpoint import Checkpoint, CheckpointError
 from ttl_checkpoint.__main__ import main
 from ttl_checkpoint.reading import read_state
 
-from ttl_core import LoopComponent, RunError, StateError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, StateError, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step
 
 FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{3 * i}" for i in (1, 2, 3))
@@ -344,3 +344,14 @@ def test_folds_that_share_a_directory_are_told(tmp_path, caplog):
     first.train(2)
     second.train(2)
     assert "folds and trials need directories of their own" in caplog.text
+
+
+def test_a_metric_that_the_validation_data_cannot_have_is_refused(tmp_path):
+    """Before the first batch, and nothing is written."""
+    saving = use("checkpoint", directory=tmp_path, best="valid/loss")
+    loop = TrainTestLoop(torch.nn.Linear(2, 1), [saving], [0])
+    for valid_data in (None, {"a": [0]}):
+        loop.valid_data = valid_data
+        with pytest.raises(ArgumentError, match="checkpoint monitors best='valid/loss', but"):
+            loop.train(1)
+    assert [] == list(tmp_path.glob("*0*"))

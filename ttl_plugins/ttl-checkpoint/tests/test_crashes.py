@@ -61,6 +61,15 @@ def test_keeps_the_newest_two_failures(tmp_path):
     ]
 
 
+def test_a_run_that_fails_before_its_first_batch_leaves_nothing(tmp_path):
+    """As one that cannot be resumed: the state would be that of no training."""
+    make_loop(tmp_path).train(1)
+    before = names_in(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        make_loop(tmp_path, CallAt("on_epoch_begin", lambda loop: 1 // 0), resume="never").train(1)
+    assert before == names_in(tmp_path)
+
+
 def test_starts_again_where_there_are_only_failures(tmp_path):
     """A run that failed before its first checkpoint starts again."""
     fail(tmp_path, 1)

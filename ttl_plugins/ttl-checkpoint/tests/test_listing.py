@@ -85,6 +85,14 @@ def test_lists_one_checkpoint(tmp_path, capsys):
     assert [path.name] == [entry[0].split()[0] for entry in entries(capsys.readouterr().out)]
 
 
+def test_lists_those_in_the_folder_of_a_run(tmp_path, capsys):
+    """Where the component puts them when no directory is given."""
+    train(tmp_path / "checkpoints", n_epochs=1)
+    assert 0 == main([str(tmp_path)])
+    assert "000001-epoch-1-step-3  epoch 1" in capsys.readouterr().out
+    assert 0 == main([str(tmp_path), "--export", str(tmp_path / "weights.safetensors")])
+
+
 def test_leaves_out_disabled_components(tmp_path, capsys):
     """It lists as what ran what was enabled."""
     loop = TrainTestLoop(

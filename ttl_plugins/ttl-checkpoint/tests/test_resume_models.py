@@ -76,7 +76,7 @@ def make_loop(*others, model="mlp", workers=0, valid_workers=0, persistent=False
         use("grad-clip", max_norm=0.5),
         use("lr-warmup", n_steps=5),
         use("amp", dtype="bf16"),
-        use("ema", decay=0.8),
+        use("ema", decay=0.2),
         use(
             "metrics",
             accuracy=MulticlassAccuracy(3, validate_args=False),

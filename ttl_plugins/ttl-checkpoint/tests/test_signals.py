@@ -299,6 +299,8 @@ def test_an_order_that_cannot_be_repeated_resumes_from_its_last_epoch(start, tmp
     check_ended_as_documented(run, TERM)
     assert ["000001-epoch-1-step-4"] == run.announced()
     assert "nothing repeats the order of these data" in run.errors
+    assert "sampler=SeededSampler(dataset) in place of shuffle=True" in run.errors
+    assert "SIGTERM ended the run; the newest is " in run.errors
     assert reference(shuffle=True) == start(shuffle=True).bits()
 
 

@@ -5,8 +5,9 @@ import math
 import numpy
 import pytest
 import torch
+from ttl_control import EarlyStopping
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, StateError, TrainTestLoop, use
 
 NAN = math.nan
 
@@ -186,7 +187,8 @@ def test_state_includes_the_value_of_its_safe_point(tmp_path):
     make_loop([torch.tensor(5.0), 6], Do("on_safe_point", save)).train(n_epochs=2)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     counts = {"newest_epoch": 1, "longest_gap": 0}
-    assert {"best": 5.0, "n_bad": 1, "reason": None, **counts} == state
+    setting = {"monitor": "valid/loss", "mode": "min"}
+    assert {**setting, "best": 5.0, "n_bad": 1, "reason": None, **counts} == state
 
 
 def resumed(state, values, **config):
@@ -204,6 +206,30 @@ def test_resumes_counting():
     """A resumed run stops when the uninterrupted run would have."""
     state = {"best": 5.0, "n_bad": 1, "reason": None}
     assert 2 == resumed(state, [6, 6, 6, 6], patience=3).epoch_num
+
+
+OTHER = {"monitor": "valid/cost", "mode": "max", "best": 9.0, "n_bad": 1, "reason": None}
+
+
+@pytest.mark.parametrize("change", [{"monitor": "valid/loss"}, {"mode": "min"}])
+def test_a_state_of_another_metric_or_mode_is_refused(change):
+    """Its best value is no measure for the new one: the error names both, and the choices."""
+    config = {"monitor": "valid/cost", "mode": "max", **change}
+    with pytest.raises(StateError, match=r"monitor='valid/cost', mode='max', .*settings='new'"):
+        resumed(OTHER, [6], **config)
+
+
+def test_settings_chooses_the_new_metric_of_a_resumed_run():
+    """It is counted from the start."""
+    loop = resumed(OTHER, [6, 6, 6, 6], patience=2, settings="new")
+    assert (3, 6.0) == (loop.epoch_num, loop.components["early-stopping"].best)
+
+
+def test_settings_chooses_the_saved_metric_of_a_resumed_run():
+    """Its count continues."""
+    component = EarlyStopping(settings="saved")
+    component.load_state_dict(OTHER)
+    assert ("valid/cost", "max", 9.0) == (component.monitor, component.mode, component.best)
 
 
 def test_a_resumed_run_that_was_stopped_does_not_train():
@@ -241,6 +267,31 @@ def test_a_metric_that_never_appears_is_an_error(monitor, message):
     with pytest.raises(RunError, match=message):
         loop.train(n_epochs=2)
     assert 1 == loop.epoch_num
+
+
+@pytest.mark.parametrize(
+    ("monitor", "valid_data", "message"),
+    [
+        ("valid/loss", None, "monitors 'valid/loss', but there are no valid_data"),
+        ("valid/loss", {"a": [0], "b": [0]}, "Monitor 'valid/a/loss' or 'valid/b/loss'"),
+        ("valid/c/loss", {"a": [0], "b": [0]}, "named sets, and that is of none of them"),
+    ],
+)
+def test_a_metric_that_the_validation_data_cannot_have_is_refused(monitor, valid_data, message):
+    """Before the first batch."""
+    loop = make_loop([5], monitor=monitor)
+    loop.valid_data = valid_data
+    with pytest.raises(ArgumentError, match=message):
+        loop.train(1)
+    assert 0 == loop.global_step
+
+
+def test_data_may_come_from_a_component_behind_it():
+    """What counts is what they are when the run has begun."""
+    loop = make_loop([5], has_valid_data=False)
+    loop.components.append(Do("on_train_begin", lambda loop: setattr(loop, "valid_data", [0])))
+    loop.train(1)
+    assert 5 == loop.components["early-stopping"].best
 
 
 def test_a_metric_that_is_no_longer_logged_is_an_error():
@@ -363,7 +414,8 @@ def test_a7_states_of_earlier_versions_are_loaded():
     component = loop.components["early-stopping"]
     component.load_state_dict({"best": 1.0, "n_bad": 1, "reason": None})
     new = {"newest_epoch": None, "longest_gap": 0}
-    assert {"best": 1.0, "n_bad": 1, "reason": None, **new} == component.state_dict()
+    setting = {"monitor": "valid/f1", "mode": "max"}
+    assert {**setting, "best": 1.0, "n_bad": 1, "reason": None, **new} == component.state_dict()
 
 
 def test_values_of_batches_do_not_count():

@@ -6,7 +6,6 @@ from ttl_core.testing import ComponentConformance, Step
 class TestDdp(ComponentConformance):
     opted_out = {  # noqa: RUF012  (it is only read)
         "test_implements_callback_points": "in a process that was started alone it has none",
-        "test_two_instances_resume_exactly": "there is one group of processes: only_once",
     }
 
     def make_components(self):

@@ -60,7 +60,11 @@ def check(one, other):
 
 OTHERS = {
     "alone": [],
-    "with others": [use("grad-accumulation", every=2), use("grad-clip", max_norm=0.1), "ema"],
+    "with others": [
+        use("grad-accumulation", every=2),
+        use("grad-clip", max_norm=0.1),
+        use("ema", decay=0.3),
+    ],
     "two passes": [use("sam", rho=0.5)],
     "bf16": ["amp"],
 }

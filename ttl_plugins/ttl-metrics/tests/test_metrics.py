@@ -258,6 +258,16 @@ def test_a_loss_may_be_the_same_object_in_every_epoch():
     assert {"train/loss": 1.0, "valid/loss": 1.0, "test/loss": 1.0} == numbers(loop)
 
 
+def test_a_second_instance_that_logs_the_loss_is_refused():
+    """It would count twice where it is monitored: the error says how to leave it to one."""
+    loop = TrainTestLoop(nn.Identity(), [Step(), Metrics(), Metrics()], [batch(1.0)])
+    with pytest.raises(TTLError, match=r"'metrics' and 'metrics#2' both log .*loss=False"):
+        loop.train(1)
+    loop.components.disable("metrics")
+    loop.train(1)
+    assert {"train/loss"} == loop.metrics.keys()
+
+
 def test_loss_can_be_left_to_another_instance():
     """`loss=False` logs metrics alone, so that two instances can be in one list."""
     loop = make_loop(Metrics())
@@ -300,7 +310,8 @@ def test_torchmetrics_is_not_imported_for_the_loss_alone():
     """The mean loss is there without the seconds that importing torchmetrics takes."""
     program = (
         "import sys, torch; from ttl_core import TrainTestLoop, use; "
-        "TrainTestLoop(torch.nn.Identity(), ['metrics', use('metrics', train={})]).test([[1.0]]); "
+        "others = ['metrics', use('metrics', train={}, loss=False)]; "
+        "TrainTestLoop(torch.nn.Identity(), others).test([[1.0]]); "
         "sys.exit('torchmetrics' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -15,7 +15,7 @@ from ttl_core.testing import ComponentConformance, Step
 
 class TestEma(ComponentConformance):
     def make_components(self):
-        return [Step(), use("ema", decay=0.5)]
+        return [Step(), use("ema", decay=0.04)]
 
 
 class TestFastOptimizer(ComponentConformance):

@@ -1,6 +1,8 @@
 """The behaviour of `ema`."""
 
 import copy
+import re
+import warnings
 
 import numpy
 import pytest
@@ -377,7 +379,7 @@ def test_a_buffer_that_has_changed_its_shape_since_the_step_is_left_alone(record
 
     model = Buffers(queue=torch.zeros(1))
     seen = recorder("on_batch_begin", lambda loop: (loop.epoch_desc, len(loop.model.queue)))
-    loop = TrainTestLoop(model, [seen, Ema(0.5), Grow()], range(1), range(1))
+    loop = TrainTestLoop(model, [seen, Ema(0.05), Grow()], range(1), range(1))
     loop.train(2)
     assert [("train", 1), ("valid", 2), ("train", 3), ("valid", 4)] == seen.seen
     assert 5 == len(model.queue)
@@ -458,3 +460,63 @@ def test_averages_models_that_keep_tensors_with_a_graph():
     torch.testing.assert_close(expected, [p.detach() for p in averages.parameters()])
     assert not averages.auxiliary[0].requires_grad
     assert averages(torch.ones(1, 3)).requires_grad
+
+
+# -- a decay that does not fit the length of a run -----------------------------------------------
+
+
+@pytest.fixture
+def warnings_of(make_loop):
+    """Return a function that trains for some steps with averages, and returns its warnings."""
+
+    def warnings_of(ema, n_steps, **options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop = make_loop(ema, **{"valid_data": VALID, **options})
+            loop.train(n_optim_steps=n_steps)
+        return [str(warning.message) for warning in caught if "'ema'" in str(warning.message)]
+
+    return warnings_of
+
+
+def test_a_decay_too_slow_for_the_run_gives_a_warning_with_one_that_fits(warnings_of):
+    """It says how much of the averages the first weights are, and the line to write."""
+    (message,) = warnings_of(Ema(), 30)
+    assert "about 1000 steps with decay=0.999" in message
+    assert "97% of the weights" in message
+    fitting = float(re.search(r"use\('ema', decay=(0\.\d+)\)", message)[1])
+    assert 0.901 == fitting
+    assert [] == warnings_of(Ema(fitting), 30)
+
+
+def test_what_the_warning_says_is_what_happens(make_loop, recorder):
+    """The first weights have the share in the averages that it says."""
+    ema = Ema(0.9)
+    weights = recorder("on_optim_step", lambda loop: loop.model[0].weight.detach().clone())
+    make_loop(weights, ema).train(n_optim_steps=5)
+    weights = torch.stack(weights.seen)
+    shares = torch.tensor([0.9**4, *(0.1 * 0.9 ** (3 - i) for i in range(4))])
+    expected = (shares[:, None, None] * weights).sum(dim=0)
+    torch.testing.assert_close(expected, ema.averaged.module[0].weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("ema", "options"),
+    [
+        (Ema(), {"valid_data": None}),  # as of forks in which another component looks for a rate
+        (Ema(1), {}),  # no step is meant to count
+        (Ema(start_step=12), {}),  # nothing is averaged
+        (Ema(0.5, start_step=4), {}),
+    ],
+    ids=["no validation", "decay 1", "never", "late, but long enough"],
+)
+def test_no_warning_where_there_is_nothing_to_warn_of(warnings_of, ema, options):
+    """Runs without validation, and those whose averages leave the first weights behind."""
+    assert [] == warnings_of(ema, 12, **options)
+
+
+def test_averages_that_continue_give_no_warning(make_loop, warnings_of):
+    """A second train() of a loop has the averages of the first one."""
+    ema = Ema(0.9)
+    assert 1 == len(warnings_of(ema, 12))
+    assert [] == warnings_of(ema, 12)

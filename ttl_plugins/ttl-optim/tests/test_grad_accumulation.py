@@ -499,6 +499,21 @@ def test_a_pending_batch_of_weight_zero_is_resumed(make_loop, through_file):
     assert (1, 1) == (state["n_pending"], resumed.global_step)
 
 
+def test_pending_gradients_are_resumed_with_another_every(make_loop, through_file):
+    """They count by their samples, as if the run had had it throughout."""
+    first, second, third = make_batches(4, 4, 4)
+    accumulation, step = GradAccumulation(2), LinearStep()
+    interrupted = make_loop(accumulation, step=step, data=stream([first]))
+    interrupted.train(1)
+    state = through_file(accumulation.state_dict())
+    resumed = make_loop(GradAccumulation(3), step=LinearStep(), data=stream([second, third]))
+    resumed.components["grad-accumulation"].load_state_dict(state)
+    resumed.train(1)
+    whole = make_loop(GradAccumulation(3), step=LinearStep(), data=[first, second, third])
+    whole.train(1)
+    torch.testing.assert_close(whole.model.state_dict(), resumed.model.state_dict())
+
+
 def test_an_empty_last_batch_adds_nothing(make_loop):
     """A5: by default the weight of a batch is its number of samples, which may be 0."""
     batches = make_batches(4, 0, 3, 0)

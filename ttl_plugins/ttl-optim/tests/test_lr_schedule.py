@@ -179,6 +179,28 @@ def test_another_length_without_a_choice_is_an_error(make_loop, through_file):
         loop.train(3)
 
 
+def test_another_shape_without_a_choice_is_an_error(make_loop, through_file):
+    """It names what differs and the choices: another schedule of the same length is one too."""
+    state = saved_after(make_loop, 4, through_file)
+    loop = make_loop(LrSchedule("cosine", final=0.1), step=Plain())
+    loop.load_state_dict(state, ignore=["save"])
+    message = r"kind='linear', and this one has 'cosine', final=0.0, .*schedule='new'"
+    with pytest.raises(StateError, match=message):
+        loop.train(2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor"), [("new", lambda i: 1.0), ("saved", lambda i: 1 - i / 12)]
+)
+def test_resumes_with_another_shape_on_request(make_loop, through_file, schedule, factor):
+    """It follows the new schedule from the current step on, or the saved one."""
+    state, step = saved_after(make_loop, 4, through_file), Plain()
+    loop = make_loop(LrSchedule("constant", schedule=schedule), step=step)
+    loop.load_state_dict(state, ignore=["save"])
+    loop.train(2)
+    assert pytest.approx([factor(i) for i in range(4, 12)]) == step.used
+
+
 @pytest.mark.parametrize(("settings", "full"), [("saved", 1.0), ("new", 0.5)])
 def test_another_learning_rate_is_a_setting_to_choose(make_loop, through_file, settings, full):
     """The full rate is that of the state or that of the script, as chosen for all settings."""

@@ -168,7 +168,7 @@ def test_each_epoch_is_one_plain_line(capsys):
     make_loop("progress", n_valid=1).train(n_epochs=2)
     expected = "".join(
         f"train epoch {epoch}/2  3 batches  0.0 s  last loss 0.25\n"
-        f"valid epoch {epoch}/2 step {3 * epoch}  1 batch  0.0 s  last loss 0.25\n"
+        f"valid epoch {epoch}/2  1 batch  0.0 s  last loss 0.25\n"
         for epoch in (1, 2)
     )
     assert expected == capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_only_training_numbers_its_epochs(capsys):
     loop.train(n_optim_steps=1)
     loop.validate()
     loop.test([torch.ones(2)])
-    assert ["train epoch 1", "valid epoch 1 step 1", "valid", "test"] == labels(capsys)
+    assert ["train epoch 1", "valid epoch 1", "valid", "test"] == labels(capsys)
 
 
 def test_an_empty_epoch_has_no_loss(capsys):
@@ -267,7 +267,7 @@ def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys, clock):
     assert [
         "valid epoch 1/1 step 2  1 batch  0:01:30  last loss 0.25",
         "train epoch 1/1  3 batches  0.9 s  last loss 0.25",
-        "valid epoch 1/1 step 3  1 batch  0:01:30  last loss 0.25",
+        "valid epoch 1/1  1 batch  0:01:30  last loss 0.25",
     ] == lines(capsys)
 
 
@@ -325,8 +325,8 @@ def test_a_named_validation_set_has_its_name_in_the_label(capsys):
     loop.train(n_epochs=1)
     assert [
         "train epoch 1/1  1 batch  0.0 s  loss 0",
-        "valid near epoch 1/1 step 1  1 batch  0.0 s  loss 0",
-        "valid far epoch 1/1 step 1  2 batches  0.0 s  loss 1",
+        "valid near epoch 1/1  1 batch  0.0 s  loss 0",
+        "valid far epoch 1/1  2 batches  0.0 s  loss 1",
     ] == lines(capsys)
 
 
@@ -645,17 +645,17 @@ def log_epochs(**values):
 
 
 def test_epochs_are_a_table_at_the_end_with_the_best_marked(capsys):
-    """Validation first; a metric whose name does not tell what is better has no mark."""
+    """Losses first; a metric whose name does not tell what is better has no mark."""
     log = log_epochs(loss=[3, 1.5, 2], accuracy=[0.5, 0.5, 0.7], lr=[1, 2, 3])
     make_loop(log, "progress", n_valid=1).train(3)
     rows = [line.split() for line in lines(capsys)[6:]]
     del rows[2]  # the rule
     assert [
-        ["valid"] * 3 + ["train"] * 3,
-        ["epoch", *["loss", "accuracy", "lr"] * 2],
-        ["1", *["3", "0.5", "1"] * 2],
-        ["2", *["1.5*", "0.5", "2"] * 2],
-        ["3", *["2", "0.7*", "3"] * 2],
+        ["valid", "train", *["valid"] * 2, *["train"] * 2],
+        ["epoch", *["loss"] * 2, *["accuracy", "lr"] * 2],
+        ["1", *["3"] * 2, *["0.5", "1"] * 2],
+        ["2", *["1.5*"] * 2, *["0.5", "2"] * 2],
+        ["3", *["2"] * 2, *["0.7*", "3"] * 2],
         ["*", "the", "best"],
     ] == rows
 
@@ -678,6 +678,31 @@ def test_ten_metrics_fit_into_80_columns(capsys):
     shown = re.findall(r"metric_\d", table[1])
     left_out = re.findall(r"train/(metric_\d)", "\n".join(table[2:]))
     assert sorted(f"metric_{i}" for i in range(10)) == sorted(shown + left_out)
+
+
+def test_the_table_of_a_resumed_run_says_which_epochs_it_is_of(capsys):
+    """The best may have been before: none is marked."""
+    states = []
+    save = Do("on_safe_point", lambda loop: states.append(loop.state_dict()))
+    log = log_epochs(loss=[1, 5, 4, 3])
+    make_loop(log, save, "progress").train(2)
+    loop = make_loop(log, Do("on_safe_point", lambda loop: None), "progress")
+    loop.load_state_dict(states[-1])
+    capsys.readouterr()
+    loop.train(4)
+    rows = [line.split() for line in lines(capsys)[5:]]
+    assert [["3", "4"], ["4", "3"]] == rows[:2]
+    rest = " ".join(word for row in rows[2:] for word in row)
+    assert "of epochs 3 to 4 alone, so none is the best" == rest
+
+
+def test_the_loss_is_shown_where_not_all_fits(capsys):
+    """Also that of training, before other metrics of validation."""
+    log = log_epochs(**{f"metric_{i}": [0.1, 0.2] for i in range(10)}, loss=[1, 2])
+    make_loop(log, "progress", n_valid=1).train(2)
+    table = lines(capsys)[4:]
+    assert ["valid", "train"] == table[0].split()[:2]
+    assert ["epoch", "loss", "loss"] == table[1].split()[:3]
 
 
 def test_a_table_of_many_epochs_shows_the_best_and_the_last(capsys):

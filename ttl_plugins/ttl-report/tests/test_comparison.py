@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from ttl_report.comparison import distinct_names, joint_charts
+from ttl_report.comparison import differences, distinct_names, joint_charts
 
 from ttl_core import use
 from ttl_core.cli import main
@@ -57,11 +57,35 @@ def test_runs_are_compared_by_their_best_values(runs, compare):
 def test_what_differs_is_shown(runs, compare):
     """Settings that are the same in all runs are left out, and so are folders."""
     assert [
-        ["Run", "early-stopping patience"],
-        ["a", "3"],
-        ["b", "4"],
-        ["c", "4"],
+        ["Setting", "a", "b", "c"],
+        ["early-stopping patience", "3", "4", "4"],
     ] == table(compare(*runs)[1], "differences")
+
+
+def test_objects_are_shown_by_their_names():
+    """In full only where the name is the same in several modules."""
+    runs = [
+        {
+            "components": [
+                {
+                    "name": "x",
+                    "distribution": "d",
+                    "version": "1",
+                    "enabled": True,
+                    "config": config,
+                }
+            ],
+            "environment": {},
+        }
+        for config in (
+            {"loss": {"$object": "torch.nn.L1Loss"}, "opt": {"$ref": "torch.optim:SGD", "lr": 0.1}},
+            {"loss": {"$object": "mine.L1Loss"}, "opt": {"$ref": "torch.optim:Adam", "lr": 0.1}},
+        )
+    ]
+    assert [
+        ("x loss", ['{"$object": "torch.nn.L1Loss"}', '{"$object": "mine.L1Loss"}']),
+        ("x opt", ["SGD(lr=0.1)", "Adam(lr=0.1)"]),
+    ] == differences(runs)
 
 
 def test_runs_that_differ_in_nothing(runs, compare):

@@ -302,14 +302,71 @@ def test_a_resumed_run_has_the_curves_of_the_whole_run(make_loop, curves, docume
     recorder = StateRecorder()
     make_loop(recorder).train(n_epochs=2)
     expected, phases = curves(), document()["phases"]
-    for state in recorder.states:
-        loop = make_loop(StateRecorder(), folder="again")
+    for i, state in enumerate(recorder.states):
+        folder = f"again-{i}"
+        loop = make_loop(StateRecorder(), folder=folder)
         loop.load_state_dict(state)
         loop.train(n_epochs=2)
-        assert expected == curves("again")
-        assert [("train", "interrupted"), ("train", "complete")] == status(document("again"))
-        counts = {name: row["epochs"] for name, row in document("again")["phases"].items()}
+        assert expected == curves(folder)
+        assert [("train", "interrupted"), ("train", "complete")] == status(document(folder))
+        counts = {name: row["epochs"] for name, row in document(folder)["phases"].items()}
         assert {name: row["epochs"] for name, row in phases.items()} == counts
+
+
+def script(make_loop, state=None, components=()):
+    """Train and test as a script does, from the state of an earlier start; return the last one."""
+    recorder = StateRecorder()
+    loop = make_loop(*components, recorder)
+    if state is not None:
+        loop.load_state_dict(state)
+    loop.train(n_epochs=2)
+    loop.test([0])
+    return recorder.states and recorder.states[-1]
+
+
+def test_a_complete_run_stays_complete_when_its_script_is_started_again(make_loop, document):
+    """The page in the folder says how the runs ended after the state was taken, and lists tests."""
+    done = [("train", "complete"), ("test", "complete")]
+    state = script(make_loop)
+    assert done == status(document())
+    script(make_loop, state)
+    assert [*done, *done] == status(document())
+
+
+def test_a_resumed_run_says_how_the_one_before_ended(make_loop, document):
+    """It failed, which its state could not know."""
+    recorder = StateRecorder()
+    failing = raising("on_epoch_end", ValueError("five"), lambda loop: loop.global_step == 5)
+    with pytest.raises(ValueError, match="five"):
+        make_loop(recorder, failing, n_batches=5).train(n_epochs=2)
+    loop = make_loop(StateRecorder(), LoopComponent(), n_batches=5)
+    loop.components[-2].name = "act-at"
+    loop.load_state_dict(recorder.states[1])
+    loop.train(n_epochs=1)
+    assert [("train", "failed"), ("train", "complete")] == status(document())
+
+
+def test_the_page_of_another_run_says_nothing(make_loop, document):
+    """It is that of a run which the state does not know."""
+    state = script(make_loop)
+    make_loop(folder="other").train(n_epochs=1)
+    loop = make_loop(StateRecorder(), folder="other")
+    loop.load_state_dict(state)
+    loop.train(n_epochs=2)
+    assert [("train", "interrupted"), ("train", "complete")] == status(document("other"))
+
+
+def test_the_headline_says_which_of_several_runs_it_is_of(make_loop, page):
+    """A prediction that failed is no training that has."""
+    loop = make_loop()
+    loop.train(n_epochs=1)
+    assert '<span class="status complete">Complete</span></div>' in page()
+    failing = raising("on_batch_end", ValueError("no"), lambda loop: loop.is_predicting)
+    loop.components.append(failing)
+    with pytest.raises(ValueError, match="no"):
+        loop.predict([0])
+    assert "<title>run \N{EN DASH} predict failed</title>" in page()
+    assert '<span class="status failed">Predict failed</span></div>' in page()
 
 
 # -- hostile names ------------------------------------------------------------------------------

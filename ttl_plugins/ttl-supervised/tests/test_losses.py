@@ -115,7 +115,9 @@ class Logged(LoopComponent):
             self.seen.append({name: float(value) for name, value in metrics.items()})
 
 
-@pytest.mark.parametrize("others", [[], [use("grad-accumulation", every=2), "amp", "ema"]])
+@pytest.mark.parametrize(
+    "others", [[], [use("grad-accumulation", every=2), "amp", use("ema", decay=0.05)]]
+)
 def test_several_losses_are_summed_and_logged_each_by_its_own_weight(others):
     """The step is by the weighted sum; the mean over the epoch of each is by its own weights."""
     *whole, (x, y) = ComponentConformance.make_data(4)

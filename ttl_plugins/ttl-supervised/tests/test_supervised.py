@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
+from ttl_core import (
+    ConflictError,
+    LoopComponent,
+    RunError,
+    StateError,
+    TrainTestLoop,
+    TTLError,
+    use,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -464,11 +472,34 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
 
     loop = make_monitoring_loop(Log([5, 7]), Save(), valid_data=make_data(1))
     loop.train(1)
-    due, done = {"is_due": True, "is_new": False}, {"is_due": False, "is_new": False}
-    assert [due, done] == states[-2:]
+    setting = {"is_new": False, "monitor": "valid/loss"}
+    assert [{**setting, "is_due": True}, {**setting, "is_due": False}] == states[-2:]
     loop.components.append(Load())
     loop.validate()
     assert [0.05] == loop.scheduler.get_last_lr()
+
+
+@pytest.mark.parametrize("valid_data", [None, {"a": make_data(1)}], ids=["none", "named"])
+def test_a_metric_that_the_validation_data_cannot_have_is_refused(valid_data):
+    """Before the first batch."""
+    loop = make_monitoring_loop(Log([5]), valid_data=valid_data)
+    with pytest.raises(TTLError, match="supervised monitors 'valid/loss', but"):
+        loop.train(1)
+    assert 0 == loop.global_step
+
+
+def test_a_second_one_is_refused():
+    """It would compute, and step, twice: as of all components of which one does the work."""
+    with pytest.raises(ConflictError, match="only_once"):
+        make_loop(use("supervised", loss_func=MSE, optimizer=SGD))
+
+
+def test_a_state_of_another_monitored_metric_is_refused():
+    """The scheduler's best value is of that one: the error says to give it again."""
+    state = make_monitoring_loop(Log([5])).components["supervised"].state_dict()
+    other = make_monitoring_loop(Log([5]), monitor="valid/cost").components["supervised"]
+    with pytest.raises(StateError, match="Give it monitor='valid/loss' to resume"):
+        other.load_state_dict(state)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def test_it_is_a_command_of_ttl(script, capsys):
     """With a plot, and components left out of all variants."""
     arguments = ["--steps", "3", "--without", "ema", "--plot", "plots/one.png"]
     assert ttl(["compare", "compared.py:make_loop", "grad-clip", *arguments]) == 0
-    assert "grad-clip" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "grad-clip" in out
+    assert "plots/one.png shows" in out
     plot = script.with_name("plots") / "one.png"
     assert plot.read_bytes().startswith(b"\x89PNG")
 

@@ -1,6 +1,7 @@
 """Trials leave the run as it is, and say what they found."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -75,6 +76,24 @@ def test_the_suggestion_is_below_where_it_diverges():
     assert len(finder.losses) == len(finder.rates) <= 60
 
 
+@pytest.mark.parametrize(
+    ("apply", "says"),
+    [
+        (False, r"the suggested learning rate is ([\d.e-]+); the run has 0\.1$"),
+        (True, r"the learning rate is ([\d.e-]+), as suggested, in place of 0\.1$"),
+    ],
+)
+def test_what_was_found_is_logged_where_it_is_seen(caplog, apply, says):
+    """As a warning: of what is suggested, or of what has changed."""
+    finder = use("lr-finder", n_steps=30, apply=apply)
+    loop = tiny_loop(Step(), finder, n_batches=10)
+    loop.train(n_epochs=1)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    logged = float(re.search(says, record.getMessage())[1])
+    assert logged == pytest.approx(loop.components["lr-finder"].suggestion, rel=1e-2)
+
+
 def test_the_suggestion_can_be_applied():
     """To all groups of the optimizers of the run."""
     loop = quadratic(n_steps=60, apply=True)
@@ -82,8 +101,8 @@ def test_the_suggestion_can_be_applied():
     assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
 
 
-def test_a_resumed_run_has_the_applied_suggestion():
-    """It is that of the state, so the settings of the script are those of the run."""
+def test_a_resumed_run_has_the_applied_suggestion(caplog):
+    """It is that of the state, so the settings of the script are those of the run; once logged."""
     states = []
 
     class Keep(LoopComponent):
@@ -100,6 +119,7 @@ def test_a_resumed_run_has_the_applied_suggestion():
     resumed.components.append(Keep())
     resumed.load_state_dict(states[1])
     resumed.train(n_epochs=2)
+    assert 1 == len(caplog.records)
     assert loop.optimizer.param_groups[0]["lr"] == resumed.optimizer.param_groups[0]["lr"]
     assert torch.equal(loop.model.weight, resumed.model.weight)
 
@@ -157,13 +177,27 @@ def test_it_can_be_an_error():
 
 def test_variants_start_from_one_state():
     """What is toggled alone makes the difference: none for ema, one for the noise."""
-    loop = trained(use("ema", decay=0.9))
+    loop = trained(use("ema", decay=0.5))
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
     found = compare(loop, "ema", "noise", steps=6)
     assert found.losses["as it is"] == found.losses["ema"] != found.losses["noise"]
     assert [len(losses) for losses in found.losses.values()] == [6, 6, 6]
     assert str(found).splitlines()[0].split()[0] == "variant"
     assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
+
+
+def test_variants_are_validated_at_their_ends():
+    """What acts in validation alone, as averages do, shows in a column of its own."""
+    ema = use("ema", decay=0.5)
+    loop = tiny_loop(Step(), "metrics", ema, n_batches=8)
+    loop.components.disable("ema")
+    found = compare(loop, "ema", steps=6)
+    assert found.losses["as it is"] == found.losses["ema"]
+    head, plain, averaged = [line.split("  ") for line in str(found).splitlines()]
+    assert "valid/loss" == head[-1]
+    assert float(plain[-1]) != float(averaged[-1])
+    assert float(averaged[-1]) == pytest.approx(found.metrics["ema"]["valid/loss"], rel=1e-5)
+    assert not loop.metrics
 
 
 def test_a_component_is_added_in_mid_run():

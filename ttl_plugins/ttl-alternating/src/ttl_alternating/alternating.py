@@ -28,12 +28,16 @@ class Alternating(LoopComponent):
     one whose turn it is, so components that accumulate, clip, scale, warm up or average act on
     each.
 
+    Where a training batch ends, `loop.loss` is the sum of the newest losses of all networks, as in
+    validation that of the losses of the batch. So "train/loss" and "valid/loss" of `metrics` are
+    the same quantity. In the first cycle it is the sum of those that there are.
+
     Args:
         losses: for each network, by the name of the module in `loop.model`, a function that takes
             the loop and returns the network's mean loss for `loop.batch`; it may set `loop.scores`.
         optimizers: for each network a factory that takes its parameters and returns an optimizer.
         turns: how many steps a network takes in each of its turns, by name; 1 for others.
-        predict: takes the loop and returns the scores of a batch of `loop.predict()`.
+        predict: takes the loop and returns the scores of a batch; `loop.predict()` needs it.
         device: where to train; "auto" for an accelerator if there is one, else the CPU; None to
             leave the model and the batches where they are.
 
@@ -58,6 +62,8 @@ class Alternating(LoopComponent):
         >>> sorted(loop.metrics)
         ['train/loss/critic', 'train/loss/generator']
     """
+
+    only_once = True
 
     def __init__(
         self,
@@ -96,6 +102,7 @@ class Alternating(LoopComponent):
         self._scored_at: int | None = None
         self._sums: dict[str, list[Any]] = {}  # of losses times weights, and of weights
         self._newest: dict[str, Any] | None = None  # the losses of this batch
+        self._latest: dict[str, Any] = {}  # the loss of each network in its latest training batch
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Put the model on the device; set `optimizer`, `optimizers` and `scheduler`."""
@@ -114,6 +121,7 @@ class Alternating(LoopComponent):
         loop.optimizers = list(self._own.values())
         loop.optimizer = loop.optimizers[0]
         loop.scheduler = None
+        self._latest = {}
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -148,8 +156,18 @@ class Alternating(LoopComponent):
             loop.optimizer = self._own[self._turn(loop)]
 
     def on_forward_pass(self, loop: TrainTestLoop) -> None:
-        """Set `scores` in prediction; elsewhere functions of losses have a forward pass each."""
-        if loop.is_predicting and self.predict is not None:
+        """Set `scores` in prediction; elsewhere functions of losses have a forward pass each.
+
+        Raises:
+            RunError: there is no function that predicts.
+        """
+        if loop.is_predicting:
+            if self.predict is None:
+                raise RunError(
+                    "'alternating' does not know which network predicts: give it predict=, a "
+                    "function of the loop that returns the scores of loop.batch, as lambda loop: "
+                    f"loop.model[{next(iter(self.losses))!r}](loop.batch)"
+                )
             loop.scores = self.predict(loop)
 
     def on_loss_compute(self, loop: TrainTestLoop) -> None:
@@ -178,15 +196,23 @@ class Alternating(LoopComponent):
         """Update the parameters of the network whose turn it is."""
         loop.optimizer.step()
 
-    @hookimpl(trylast=True)
-    def on_batch_end(self, loop: TrainTestLoop) -> None:
-        """Add the losses to the means; set `optimizer` to the first one, as states hold it."""
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_batch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Show others the sum of the losses; then set `optimizer` to the first, as states hold it.
+
+        The losses of the batch are added to the means.
+        """
+        if loop.is_training and self._newest:
+            self._latest |= self._newest
+            loop.loss = sum(self._latest[name] for name in self.losses if name in self._latest)
+        result = yield
         for name, loss in (self._newest or {}).items():
             total, n = self._sums.get(name, (0.0, 0))
             self._sums[name] = [total + loss * loop.batch_size, n + loop.batch_size]
         self._newest = None
         if loop.is_training:
             loop.optimizer = loop.optimizers[0]
+        return result
 
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
         """Log the mean loss of each network."""
@@ -195,16 +221,18 @@ class Alternating(LoopComponent):
             loop.log(means, level="epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums of the losses so far."""
-        return {"sums": {name: list(sums) for name, sums in self._sums.items()}}
+        """Return the sums of the losses so far, and the newest ones."""
+        sums = {name: list(sums) for name, sums in self._sums.items()}
+        return {"sums": sums, "latest": dict(self._latest)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with sums of losses.
 
         Args:
-            state: what `state_dict` returned.
+            state: what `state_dict` returned; that of earlier versions has no newest losses.
         """
         self._sums = {name: list(sums) for name, sums in state["sums"].items()}
+        self._latest = dict(state.get("latest", {}))
 
     def _turn(self, loop: TrainTestLoop) -> str:
         """Return the name of the network of the current optimization step."""

@@ -22,6 +22,7 @@ from ttl_checkpoint import messages
 from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.hookspecs import CheckpointPoints
 from ttl_checkpoint.lazy import check_initialized, uninitialized_names
+from ttl_checkpoint.manifest import SUBFOLDER
 from ttl_checkpoint.metric import BestMetric
 from ttl_checkpoint.preemption import Preemption, exit_of
 from ttl_checkpoint.resuming import Found, comparable_position, find_in_group, origin_of
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
-_SUBFOLDER = "checkpoints"  # of the folder of the run
 _SIGNAL, _DUE = "checkpoint-signal", "checkpoint-due"  # what processes of a group announce
 
 
@@ -175,14 +175,14 @@ class Checkpoint(LoopComponent):
             ArgumentError: there is no folder of the run.
         """
         if self.directory is None:
-            self._save_in(directory_or_run_folder(None, loop, "checkpoint", subfolder=_SUBFOLDER))
+            self._save_in(directory_or_run_folder(None, loop, "checkpoint", subfolder=SUBFOLDER))
         return self._store.directory
 
     def _reset(self) -> None:
         """Forget what belongs to one run of the loop."""
         self._schedule.reset()
         self._metric.forget_logged()
-        self._is_in_train = self._is_announced = False
+        self._is_in_train = self._is_announced = self._is_signal_unsaved = False
         self._needs_check = True  # whether the next safe point has to be checked in any case
         self._can_save_in_epoch = self.mid_epoch
         self._held.release()
@@ -256,6 +256,7 @@ class Checkpoint(LoopComponent):
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Check before work starts that checkpoints can be written, and what would be in them."""
         result = yield
+        self._metric.check_valid_data(loop.valid_data)
         self._begin_train(loop)
         if not uninitialized_names(loop.model):  # else there is nothing yet that could be saved
             loop.state_dict(copy=False, allow_unsafe=True)
@@ -377,9 +378,11 @@ class Checkpoint(LoopComponent):
             self._saved_at = comparable_position(position, loop)
             return True
         if reason == "signal":
+            self._is_signal_unsaved = True
             _log.warning(
                 "checkpoint: nothing repeats the order of these data, so the run will resume "
-                "from its last checkpoint, not from here"
+                "from its last checkpoint, not from here. To save inside epochs, give a DataLoader "
+                "sampler=SeededSampler(dataset) in place of shuffle=True"
             )
         return False
 
@@ -405,7 +408,8 @@ class Checkpoint(LoopComponent):
         newest = self._writer.newest
         with contextlib.suppress(CheckpointError):  # nothing keeps a run from ending
             newest = newest or next(iter(self._store.checkpoints()), None)
-        messages.log_exit(received, newest, can_resume=self.resume != "never")
+        is_new = not self._is_signal_unsaved
+        messages.log_exit(received, newest, can_resume=self.resume != "never", is_new=is_new)
 
     # -- a run ends -------------------------------------------------------------------------
 
@@ -445,7 +449,8 @@ class Checkpoint(LoopComponent):
             # those come from saving, resuming and other processes, not from training here
             is_own = isinstance(exception, CheckpointError | StateError | GroupError)
             is_lazy = bool(uninitialized_names(loop.model))
-            if isinstance(exception, Exception) and not is_own and not is_lazy:
+            has_begun = loop.global_step > 0 or "batch_num" in vars(loop)
+            if isinstance(exception, Exception) and has_begun and not is_own and not is_lazy:
                 self._writer.save_crash(loop, best=None, **self._about())
         except Exception as error:  # must not hide the failure
             exception.add_note(f"checkpoint then failed: {error}")

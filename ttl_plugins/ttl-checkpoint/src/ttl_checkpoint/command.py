@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ttl_checkpoint.errors import CheckpointError, CorruptError, os_reason, printable
-from ttl_checkpoint.manifest import MANIFEST_FILE
+from ttl_checkpoint.manifest import MANIFEST_FILE, SUBFOLDER
 from ttl_checkpoint.reading import verify
 from ttl_checkpoint.retention import best_path
 from ttl_checkpoint.store import Store
@@ -36,7 +36,9 @@ def command(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The exit status is 1 if one is corrupt or cannot be read or exported, 2 if there is none."
     )
-    parser.add_argument("directory", type=Path, help="the directory, or one checkpoint in it")
+    parser.add_argument(
+        "directory", type=Path, help="the directory, the folder of a run, or one checkpoint"
+    )
     parser.add_argument(
         "--export",
         metavar="FILE",
@@ -61,7 +63,7 @@ def _list_all(directory: Path) -> int:
     """Check each checkpoint of a directory, print what it holds, and return the exit status."""
     try:
         is_checkpoint = (directory / MANIFEST_FILE).exists()
-        paths = [directory] if is_checkpoint else Store(directory).everything()
+        paths = [directory] if is_checkpoint else _store(directory).everything()
     except OSError as error:
         reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
         print(f"{printable(directory)} cannot be read: {reason}", file=sys.stderr)
@@ -70,6 +72,13 @@ def _list_all(directory: Path) -> int:
         print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
         return 2
     return max([_list(path) for path in paths])
+
+
+def _store(directory: Path) -> Store:
+    """Return the checkpoints of a directory, or of the folder of a run, which has them in one."""
+    store = Store(directory)
+    inner = directory / SUBFOLDER
+    return Store(inner) if inner.is_dir() and not store.everything() else store
 
 
 def _export(directory: Path, target: Path, best: bool) -> int:
@@ -92,7 +101,7 @@ def _chosen(directory: Path, best: bool) -> Path:
     """
     if (directory / MANIFEST_FILE).exists():
         return directory
-    store = Store(directory)
+    store = _store(directory)
     path = best_path(store) if best else next(iter(store.checkpoints()), None)
     if path is None:
         what = "no checkpoint of a best metric" if best else "no checkpoint"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
+SUBFOLDER = "checkpoints"  # of the folder of a run, where no directory is given
 NAME = re.compile(
     r"(?P<kind>crash-|corrupt-)?(?P<number>[0-9]{6,18})-epoch-(?P<epoch>[0-9]{1,18})"
     r"-step-(?P<step>[0-9]{1,18})(?:-rank-(?P<rank>[0-9]{1,9}))?"

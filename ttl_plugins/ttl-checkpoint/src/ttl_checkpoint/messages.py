@@ -69,13 +69,16 @@ def remember(loop: TrainTestLoop, directory: Path) -> None:
     _trained[directory] = weakref.ref(loop)
 
 
-def log_exit(received: signal.Signals, saved: Path | None, *, can_resume: bool) -> None:
+def log_exit(
+    received: signal.Signals, saved: Path | None, *, can_resume: bool, is_new: bool
+) -> None:
     """Log that a signal has ended a run, what was saved, and how to resume.
 
     Args:
         received: the signal.
         saved: the newest checkpoint; None if there is none.
         can_resume: whether the same script resumes when it is started again.
+        is_new: whether it holds what was there when the signal came.
     """
     again = "Start the same script again to resume"
     if not can_resume:
@@ -83,6 +86,6 @@ def log_exit(received: signal.Signals, saved: Path | None, *, can_resume: bool) 
     _log.warning(
         "checkpoint: %s ended the run; %s. %s",
         received.name,
-        f"saved {saved}" if saved else "nothing was saved",
+        f"{'saved' if is_new else 'the newest is'} {saved}" if saved else "nothing was saved",
         again if saved else "It starts again from the beginning",
     )

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core import Monitor, StateError, missing_metric_error
+from ttl_core import Monitor, StateError, check_can_be_logged, missing_metric_error
 from ttl_core.arguments import user_stacklevel
 
 _COMPONENT = "checkpoint"  # in errors
@@ -76,6 +76,18 @@ class BestMetric:
             return None
         value = self._monitor.to_number(logged, _COMPONENT)
         return value if self._monitor.update(value) else None
+
+    def check_valid_data(self, valid_data: Any) -> None:
+        """Refuse a metric of validation that the validation data of a run cannot have.
+
+        Args:
+            valid_data: those of the loop.
+
+        Raises:
+            ArgumentError: there are none, or several named sets and it is of none of them.
+        """
+        if self._metric is not None:
+            check_can_be_logged(_COMPONENT, self._metric, valid_data)
 
     def check_logged(self, metrics: Mapping[str, Any], n_epochs: int) -> None:
         """Check that the metric was logged by the end of an epoch; warn if it has stopped coming.

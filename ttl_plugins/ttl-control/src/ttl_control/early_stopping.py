@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ttl_core import LoopComponent, Monitor, hookimpl, missing_metric_error
-from ttl_core.arguments import number, user_stacklevel, whole_number
+from ttl_core import (
+    LoopComponent,
+    Monitor,
+    StateError,
+    check_can_be_logged,
+    hookimpl,
+    missing_metric_error,
+)
+from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -32,6 +39,9 @@ class EarlyStopping(LoopComponent):
         patience: the number of values in a row without an improvement after which to stop.
         min_delta: by how much a value has to be better than the best so far to be an improvement.
         threshold: a value that is good enough to stop at once; None for none.
+        settings: what a resumed run does if its metric or mode is another one than that of the
+            state, whose best value is no measure for it: "saved" continues with those, "new" counts
+            from the start; by default that is an error. The other arguments may differ.
 
     Attributes:
         best: the best value of this train(), a number.
@@ -40,6 +50,7 @@ class EarlyStopping(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value.
+        StateError: a resumed run has another metric or mode, and `settings` does not choose.
 
     Example:
         >>> import torch
@@ -61,13 +72,15 @@ class EarlyStopping(LoopComponent):
         patience: int = 3,
         min_delta: float = 0.0,
         threshold: float | None = None,
+        settings: Literal["saved", "new"] | None = None,
     ) -> None:
         self._monitor = Monitor(monitor, mode, min_delta=min_delta)
-        self.monitor = monitor
-        self.mode = self._monitor.mode
         self.patience = whole_number("patience", patience, minimum=1)
         self.min_delta = min_delta
         self.threshold = None if threshold is None else number("threshold", threshold)
+        if settings is not None:
+            one_of("settings", settings, ("saved", "new"))
+        self.settings = settings
         self._was_logged: bool | None = None  # None: unknown, as on_train_begin was not called
         self._reset()
 
@@ -79,14 +92,32 @@ class EarlyStopping(LoopComponent):
         self._uncounted: list[Any] = []
 
     @property
+    def monitor(self) -> str:
+        """The full name of the metric."""
+        return self._monitor.metric
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether a lower or a higher value is better."""
+        return self._monitor.mode
+
+    @property
     def best(self) -> float:
         """The best value of this train(); infinity of the sign that is worst before the first."""
         return self._monitor.best
 
-    def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Count from the start."""
+    @hookimpl(wrapper=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Count from the start.
+
+        Raises:
+            ArgumentError: the validation data cannot have the metric.
+        """
         self._reset()
         self._was_logged = False
+        result = yield  # in which components may give the loop its data
+        check_can_be_logged("early-stopping", self.monitor, loop.valid_data)
+        return result
 
     @hookimpl(tryfirst=True)  # before other components begin an epoch that is not run
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
@@ -126,6 +157,8 @@ class EarlyStopping(LoopComponent):
         """Return what has been counted so far, as plain Python values."""
         self._count()
         return {
+            "monitor": str.__str__(self.monitor),  # either may be an enum
+            "mode": str.__str__(self.mode),
             "best": self.best,
             "n_bad": self.n_bad,
             "reason": self.reason,
@@ -136,8 +169,24 @@ class EarlyStopping(LoopComponent):
         """Resume counting.
 
         Args:
-            state: what `state_dict` returned.
+            state: what `state_dict` returned; that of earlier versions has no metric and mode.
+
+        Raises:
+            StateError: it is of another metric or mode, and `settings` does not choose one.
         """
+        monitor, mode = state.get("monitor", self.monitor), state.get("mode", self.mode)
+        if (monitor, mode) != (self.monitor, self.mode):
+            if self.settings == "new":
+                return
+            if self.settings is None:
+                raise StateError(
+                    f"early-stopping monitors {self.monitor!r}, mode={self.mode!r}, but the state "
+                    f"was saved with monitor={monitor!r}, mode={mode!r}, whose best value is no "
+                    "measure for the other. Give it settings='saved' to continue with that one, "
+                    "settings='new' to count from the start with the new one, or start again "
+                    "without the state"
+                )
+            self._monitor = Monitor(monitor, mode, min_delta=self.min_delta)
         self._monitor.best = state["best"]
         self.n_bad, self.reason = state["n_bad"], state["reason"]
         self._uncounted.clear()

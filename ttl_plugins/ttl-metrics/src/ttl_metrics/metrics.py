@@ -46,7 +46,8 @@ class Metrics(LoopComponent):
 
     Raises:
         TypeError: something given as a metric is none, or `update_with` cannot be called.
-        ArgumentError: `metrics` is given in both ways, or a metric has the name of the loss.
+        ArgumentError: `metrics` is given in both ways, or a metric has the name of the loss; when
+            an epoch begins, another instance logs the loss too.
 
     Example:
         >>> from torchmetrics.classification import MulticlassAccuracy
@@ -96,11 +97,29 @@ class Metrics(LoopComponent):
         self._phases: dict[str, EpochValues] = {}  # those that have begun, as copies take a while
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
-        """Drop what the phase's last epoch gathered; clear `loss` outside training."""
+        """Drop what the phase's last epoch gathered; clear `loss` outside training.
+
+        Raises:
+            ArgumentError: another instance logs the loss too.
+        """
+        self._check_alone(loop)
         if loop.epoch_desc in self._given:
             self._phase(loop.epoch_desc).begin((loop.epoch_num, loop.data_name))
         if not loop.is_training:  # without a new one, the last loss of training would count
             loop.loss = None
+
+    def _check_alone(self, loop: TrainTestLoop) -> None:
+        for other in loop.components:
+            if not isinstance(other, Metrics) or other is self or not (self.loss and other.loss):
+                continue
+            if loop.components.is_enabled(other):
+                names = loop.components.names()
+                one, two = (names[loop.components.index(each)] for each in (self, other))
+                raise ArgumentError(
+                    f"{one!r} and {two!r} both log the mean loss of an epoch, which would count "
+                    "twice. Give all metrics to one, or leave the loss to it: use('metrics', "
+                    "loss=False, ...)"
+                )
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Gather the loss and update the metrics, without waiting for the device."""

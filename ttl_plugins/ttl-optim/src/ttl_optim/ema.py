@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+import warnings
 from collections.abc import Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.overrides import TorchFunctionMode
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import number, whole_number
+from ttl_core.arguments import number, user_stacklevel, whole_number
 from ttl_optim.copies import copied, state_like
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ class Ema(LoopComponent):
     vectors of spectral norm, sparse buffers, and elements that are infinite. For each validation,
     test or prediction epoch the averages are copied into the model, and the model's own values are
     restored when the epoch ends, however it ends. Parameters stay the same objects throughout.
+
+    The average is over about 1 / (1 - decay) steps. A run with validation that has fewer than three
+    times as many gives a warning, as the first weights count to its end.
 
     Args:
         decay: the share of the average that stays in each step, from 0 to 1.
@@ -63,6 +68,27 @@ class Ema(LoopComponent):
         self._averages: dict[str, torch.Tensor] = {}
         self._plan = _Plan({}, set())
         self._loaded: Mapping[str, Any] = {}
+
+    @hookimpl(wrapper=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Warn if the first weights count in the averages to the end, once the length is known."""
+        result = yield
+        n_steps = loop.n_optim_steps
+        if loop.valid_data is None or n_steps is None or loop.has_loaded_state:
+            return result
+        n_steps -= max(self.start_step - loop.global_step, 0)
+        share = self.decay ** max(n_steps - 1, 0)  # of the first weights, at the end
+        if self.averaged is None and _SMALL_SHARE < share < 1:
+            warnings.warn(
+                f"'ema' averages over about {1 / (1 - self.decay):.0f} steps with "
+                f"decay={self.decay}, but this train() has {n_steps} to average: at its end "
+                f"{share:.0%} of the weights with which the model is validated are still those of "
+                "the first step. Give it a decay that fits: "
+                f"use('ema', decay={_fitting_decay(n_steps)})",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
+        return result
 
     @hookimpl(trylast=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:
@@ -189,6 +215,21 @@ class Ema(LoopComponent):
                 copied = tensors[name].detach().to(average.device, copy=True)
                 _replace(averaged.module, name, copied)
         self._list_averages(averaged)
+
+
+_SMALL_SHARE = 0.05  # of the first weights, in an average that has left them behind
+
+
+def _fitting_decay(n_steps: int) -> float:
+    """Return the largest decay with which some steps leave the first weights behind, rounded.
+
+    Example:
+        >>> [_fitting_decay(n) for n in (2, 30, 220, 5000)]
+        [0.05, 0.9, 0.986, 0.9994]
+    """
+    decay: float = _SMALL_SHARE ** (1 / (n_steps - 1))
+    power: float = 10 ** (1 - math.floor(math.log10(1 - decay)))  # two digits of 1 - decay
+    return math.floor(decay * power) / power
 
 
 class _Plan:

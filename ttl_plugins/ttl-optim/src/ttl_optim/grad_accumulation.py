@@ -165,13 +165,14 @@ class GradAccumulation(LoopComponent):
             return {}
         return {
             "n_pending": self._n_pending,
+            "every": self.every,
             "unit": self._unit,
             "weight": self._weight,
             "gradients": [parameter.grad for parameter in self._parameters],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with what was pending.
+        """Continue with what was pending, also where it was saved with another `every`.
 
         Args:
             state: what `state_dict` returned.
@@ -186,8 +187,11 @@ class GradAccumulation(LoopComponent):
         self._is_on_device = isinstance(self._weight, torch.Tensor)
         self._parameters = list(optimizer_parameters(loop))
         gradients = self._loaded["gradients"]
+        saved_every = self._loaded.get("every", self.every)  # by which they are divided
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = None
             if gradient is not None:
                 parameter.grad = distributed_like(gradient, parameter).clone()
+                if saved_every != self.every:
+                    parameter.grad *= saved_every / self.every
         self._loaded = {}

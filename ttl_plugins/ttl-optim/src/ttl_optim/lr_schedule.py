@@ -21,6 +21,9 @@ _SHAPES: dict[str, _Shape] = {
     "linear": lambda share, final: 1 - (1 - final) * share,
     "cosine": lambda share, final: final + (1 - final) * (1 + math.cos(math.pi * share)) / 2,
 }
+_SHAPE = ("kind", "warmup", "decay", "final")
+"""The arguments that say, with the length, how the factor follows from the step."""
+
 _KINDS = ["constant", *_SHAPES, "wsd", "inverse-sqrt"]
 
 
@@ -40,14 +43,14 @@ class LrSchedule(LoopComponent):
         decay: with "wsd", the length of the decay at the end, in the same way.
         final: the factor at the end.
         n_steps: the length of the schedule; by default `loop.n_optim_steps`.
-        schedule: what a resumed run does if its length is another one than that of the state:
-            "new" follows the schedule of the new length from the current step on, "saved" keeps the
-            other one; by default that is an error.
+        schedule: what a resumed run does if its schedule is another one than that of the state, in
+            its length or in another argument: "new" follows the new one from the current step on,
+            "saved" keeps the other one; by default that is an error.
 
     Raises:
         ArgumentError: an argument has an unusable value; in train(), the length is unknown but
             needed, or `loop.scheduler` would change the rates too.
-        StateError: a resumed run has another length, and `schedule` does not say what to do.
+        StateError: a resumed run has another one, and `schedule` does not say what to do.
 
     Example:
         >>> from ttl_core import TrainTestLoop, use
@@ -139,14 +142,17 @@ class LrSchedule(LoopComponent):
         return shape(min(max(share, 0.0), 1.0), self.final)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the length of the schedule."""
-        return {"length": self._length}
+        """Return the length of the schedule, and its shape."""
+        return {"length": self._length, **{name: getattr(self, name) for name in _SHAPE}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Follow the schedule of the same length, or what `schedule` says.
+        """Follow the same schedule, or what `schedule` says.
 
         Args:
-            state: what `state_dict` returned.
+            state: what `state_dict` returned; that of earlier versions has its length alone.
+
+        Raises:
+            StateError: it is of another schedule, and `schedule` does not choose one.
         """
         saved = state["length"]
         if self._is_begun and saved != self._length:
@@ -159,6 +165,19 @@ class LrSchedule(LoopComponent):
                 )
             if self.schedule == "new":
                 return
+        shape = {name: state[name] for name in _SHAPE if name in state}
+        differing = [name for name in shape if shape[name] != getattr(self, name)]
+        if differing and self.schedule is None:
+            changes = ", ".join(
+                f"{name}={shape[name]!r}, and this one has {getattr(self, name)!r}"
+                for name in differing
+            )
+            raise StateError(
+                f"'lr-schedule' was saved with {changes}. Choose schedule='new' to follow the new "
+                "schedule from here on, or schedule='saved' to keep the other one"
+            )
+        if self.schedule == "saved":
+            vars(self).update(shape)
         self._length = saved
 
     def _begin(self, loop: TrainTestLoop) -> None:

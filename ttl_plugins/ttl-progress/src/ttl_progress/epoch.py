@@ -24,8 +24,8 @@ class Epoch:
     Attributes:
         phase: "train", "valid", "test" or "predict".
         data_name: the name of its validation set, where there are several, else None.
-        number: which epoch it is, as text: "epoch 1/2", or "epoch 1/2 step 300" for a validation in
-            training; "" outside train().
+        number: which epoch it is, as text: "epoch 1/2", or "epoch 1/2 step 300" for a validation
+            inside an epoch of training; "" outside train().
         started: when, in seconds of time.monotonic, plus the seconds spent in epochs inside it.
         n_before: how many batches had passed before the first that the component has seen; None
             until then.

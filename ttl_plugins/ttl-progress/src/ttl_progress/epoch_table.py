@@ -34,21 +34,24 @@ def best_epoch(name: str, values: Mapping[int, float]) -> int | None:
     return choose(finite, key=finite.__getitem__) if choose else None
 
 
-def epoch_table(values: Mapping[str, Mapping[int, float]], width: int) -> Table:
+def epoch_table(
+    values: Mapping[str, Mapping[int, float]], width: int, *, is_whole: bool = True
+) -> Table:
     """Return a table with a row an epoch and a column a metric.
 
-    Where it would be too wide, metrics of validation go first. Where there are many epochs, the
-    last ones are shown, and the best.
+    Where it would be too wide, losses go first, then metrics of validation. Where there are many
+    epochs, the last ones are shown, and the best.
 
     Args:
         values: by the full name of a metric and the number of the epoch.
         width: the number of columns of the output.
+        is_whole: whether no epoch of the train() is missing; else none is marked as the best.
     """
-    best = {name: best_epoch(name, by_epoch) for name, by_epoch in values.items()}
+    best = {n: best_epoch(n, by_epoch) if is_whole else None for n, by_epoch in values.items()}
     epochs = _shown(sorted({e for by_epoch in values.values() for e in by_epoch}), best.values())
     columns: list[tuple[str, list[str]]] = []
     left, hidden = width - len("epoch") - 2, []
-    for name in sorted(values, key=lambda name: not name.startswith("valid/")):
+    for name in sorted(values, key=lambda n: (not n.endswith("/loss"), not n.startswith("valid/"))):
         cells = [_cell(values[name], epoch, best[name]) for epoch in epochs]
         header = name.replace("/", "\n")
         needed = max(map(len, [*header.split("\n"), *cells])) + 3
@@ -58,6 +61,9 @@ def epoch_table(values: Mapping[str, Mapping[int, float]], width: int) -> Table:
         else:
             hidden.append(name)
     caption = ["* the best"] if any(epoch is not None for epoch in best.values()) else []
+    if not is_whole:
+        first, *_, last = (epoch for epoch in epochs if epoch is not None)
+        caption += [f"of epochs {first} to {last} alone, so none is the best"]
     caption += [f"not shown, as it is too wide: {', '.join(hidden)}"] if hidden else []
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, caption="\n".join(caption), caption_justify="left"

@@ -26,7 +26,8 @@ class Progress(LoopComponent):
     In a terminal, a bar with the newest loss and values logged at batch level is below everything
     that is printed. In any output, each epoch ends in a line with the values logged at epoch level;
     if no loss is among them, with the last batch's. A prediction has a bar and a line without a
-    loss. A train() of several epochs ends in a table of them, with the best values marked.
+    loss. A train() of several epochs ends in a table of them, with the best values marked. That of
+    a resumed one has the epochs since, and says so.
 
     Between two refreshes no value is read, so nothing waits for the device.
 
@@ -53,6 +54,7 @@ class Progress(LoopComponent):
         train epoch 2/2  3 batches  0.0 s  last loss 0.25
     """
 
+    only_once = True
     main_only = True
 
     def __init__(
@@ -80,6 +82,8 @@ class Progress(LoopComponent):
         self._n_epochs: int | None = None
         self._lengths: dict[tuple[str, str | None], int] = {}  # of complete epochs, in batches
         self._values: dict[str, dict[int, float]] = {}  # of epochs, by metric and epoch
+        self._first_epoch: int | None = None  # of this train(); None if it is unknown
+        self._is_resumed = False
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which show nothing."""
@@ -95,12 +99,13 @@ class Progress(LoopComponent):
             self._close_all(loop)
             self._print_table()
             self._in_training = False
-            self._n_epochs = None
+            self._n_epochs = self._first_epoch = None
             self._values = {}
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Note which epoch will be the last."""
+        """Note which epochs will be the first and the last."""
         self._in_training = True
+        self._first_epoch, self._is_resumed = loop.epoch_num + 1, loop.has_loaded_state
         self._n_epochs = None if loop.n_epochs is None else loop.epoch_num + loop.n_epochs
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost, so as to see what other wrappers log
@@ -158,7 +163,7 @@ class Progress(LoopComponent):
         if not self._in_training:
             return ""
         total = "" if self._n_epochs is None else f"/{self._n_epochs}"
-        step = f" step {loop.global_step}" if loop.is_validating else ""
+        step = f" step {loop.global_step}" if loop.is_validating and self._epochs else ""
         return f"epoch {loop.epoch_num + 1}{total}{step}"
 
     def _close(self, loop: TrainTestLoop, epoch: Epoch) -> None:
@@ -185,7 +190,15 @@ class Progress(LoopComponent):
     def _print_table(self) -> None:
         n_epochs = len({epoch for by_epoch in self._values.values() for epoch in by_epoch})
         if n_epochs > 1:
-            self._display.print_table(epoch_table(self._values, self._display.width))
+            table = epoch_table(self._values, self._display.width, is_whole=self._has_all_epochs)
+            self._display.print_table(table)
+
+    @property
+    def _has_all_epochs(self) -> bool:
+        """Whether no epoch of the train() was before it was resumed, or this was enabled."""
+        first = self._first_epoch
+        has_first = all(first in by_epoch for by_epoch in self._values.values())
+        return first is not None and (not self._is_resumed or has_first)
 
     def _close_all(self, loop: TrainTestLoop) -> None:
         if self._epochs:

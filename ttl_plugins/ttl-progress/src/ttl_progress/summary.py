@@ -56,6 +56,7 @@ class Summary(LoopComponent):
         This batch: 1.5 kFLOPs forward, 640 B of outputs of layers
     """
 
+    only_once = True
     main_only = True
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -142,23 +143,27 @@ def value_columns(
 def differences(runs: Sequence[Document]) -> list[tuple[str, list[str]]]:
     """Return the settings in which runs differ, each with the text of each run."""
     all_settings = [_settings(run) for run in runs]
-    labels = dict.fromkeys(label for settings in all_settings for label in settings)
-    rows = [
-        (label, [settings.get(label, UNKNOWN) for settings in all_settings]) for label in labels
-    ]
-    return [(label, texts) for label, texts in rows if len(set(texts)) > 1]
+    rows = []
+    for label in dict.fromkeys(label for settings in all_settings for label in settings):
+        values = [settings.get(label, UNKNOWN) for settings in all_settings]
+        if any(value != values[0] for value in values):
+            texts = list(map(setting, values))
+            if len(set(texts)) == 1:  # objects of one name in several modules
+                texts = list(map(json.dumps, values))
+            rows.append((label, texts))
+    return rows
 
 
-def _settings(run: Document) -> dict[str, str]:
-    """Return what a run consisted of: a label and a text for each setting."""
-    settings = {}
+def _settings(run: Document) -> dict[str, Any]:
+    """Return what a run consisted of: a label and a value for each setting."""
+    settings: dict[str, Any] = {}
     for component in run["components"]:
         name = component["name"]
         origin = f"{component['distribution'] or component['class']} {component['version'] or ''}"
         settings[name] = origin.strip() if component["enabled"] else "disabled"
         for key, value in component["config"].items():
             if key not in _UNCOMPARED:
-                settings[f"{name} {key}"] = setting(value)
+                settings[f"{name} {key}"] = value
     return settings | {
         label: text for label, text in run["environment"].items() if label not in _UNCOMPARED
     }

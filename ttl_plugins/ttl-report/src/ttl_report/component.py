@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ttl_core import Logger, LogRecord, hookimpl
 from ttl_core.arguments import absolute_path, directory_or_run_folder
 from ttl_report.environment import describe_environment
-from ttl_report.page import write
+from ttl_report.page import PageError, read, write
 from ttl_report.phase_times import PhaseTimes
 from ttl_report.pictures import pictures_in
 from ttl_report.report import make_document, render_report
@@ -164,10 +165,17 @@ class Report(Logger):
         """
         self._curves.load_state_dict(position["curves"])
         self._times.load_state_dict(position["times"])
-        self._runs.load_state_dict(position["runs"])
+        self._runs.load_state_dict(position["runs"], self._runs_in_page())
         self._data_names = list(position["data_names"])
 
     # -- the page ---------------------------------------------------------------------------
+
+    def _runs_in_page(self) -> list[dict[str, Any]]:
+        """Return the runs in the page that is there, if any."""
+        if self.path is not None:
+            with contextlib.suppress(OSError, PageError):
+                return list(read(self.path)["runs"])
+        return []
 
     def _write_page(self, loop: TrainTestLoop) -> None:
         """Write the page; training continues where that fails, and it is tried again later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -60,12 +61,30 @@ def moment(seconds: float | None) -> str:
 
 
 def setting(value: Any) -> str:
-    """Return a value of a component's configuration as short text.
+    """Return a value of a component's configuration as short text: objects by their last name.
 
     Example:
         >>> setting(0.1), setting("min"), setting({"lr": 0.1}), setting(None)
         ('0.1', 'min', '{"lr": 0.1}', 'none')
+        >>> setting({"$object": "torch.nn.CrossEntropyLoss"})
+        'CrossEntropyLoss'
+        >>> setting({"$ref": "torch.optim:SGD", "lr": 0.1})
+        'SGD(lr=0.1)'
     """
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _nested(value)
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_nested, value))}]"
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    for mark in ("$object", "$ref", "$float"):  # as manifests hold what JSON has no type for
+        if isinstance(value.get(mark), str):
+            name = value[mark] if mark == "$float" else re.split("[.:]", value[mark])[-1]
+            rest = ", ".join(f"{k}={_nested(v)}" for k, v in value.items() if k != mark)
+            return f"{name}({rest})" if rest else name
+    items = (f"{json.dumps(k, ensure_ascii=False)}: {_nested(v)}" for k, v in value.items())
+    return f"{{{', '.join(items)}}}"

@@ -104,7 +104,7 @@ def render_report(document: Mapping[str, Any], pictures: Sequence[Picture] = ())
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a run stands: the status to show, why, and its times.
+    """Return how a run stands: the status to show, of which of several runs, why, and its times.
 
     A test after training is a run too; where it was complete, the training says how it ended.
     """
@@ -117,6 +117,7 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     running = 0.0 if runs[-1]["ended"] else ends[0] - runs[-1]["started"]
     return {
         "status": shown["status"],
+        "phase": shown["phase"] if len(runs) > 1 else "",
         "reason": shown["reason"],
         "started": runs[0]["started"],
         "seconds": known + running,

@@ -74,20 +74,27 @@ class Runs:
         """Return the runs as data that JSON can hold."""
         return [asdict(run) for run in self._runs]
 
-    def load_state_dict(self, state: Iterable[Mapping[str, Any]]) -> None:
+    def load_state_dict(
+        self, state: Iterable[Mapping[str, Any]], page: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
         """Put the runs of a state before the one that is under way, which resumes them.
 
         Args:
             state: what `state_dict()` returned.
+            page: the runs in the page of the process that has taken the state. They say how those
+                ended that were running then, and which came after, as a test.
         """
-        earlier = [Run(**values) for values in state]
-        for run in earlier:
+        earlier = {values["started"]: Run(**values) for values in state}
+        known = [Run(**values) for values in page]
+        if known and known[0].started in earlier:  # else it is the page of other runs
+            earlier |= {run.started: run for run in known if run.status != "running"}
+        current = [run for run in self._runs if run.status == "running"]
+        for run in current:
+            earlier.pop(run.started, None)  # it went back to an earlier state of itself
+        for run in earlier.values():
             if run.status == "running":  # when the state was taken
                 run.status = "interrupted"
-        current = [run for run in self._runs if run.status == "running"]
-        if current and earlier and earlier[-1].started == current[-1].started:
-            earlier.pop()  # it went back to an earlier state of itself
-        self._runs = earlier + current
+        self._runs = [*earlier.values(), *current]
 
 
 def cause_of_stop(loop: TrainTestLoop) -> str:

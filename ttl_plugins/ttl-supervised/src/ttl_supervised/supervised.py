@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ttl_core import (
     LoopComponent,
     RunError,
+    StateError,
+    check_can_be_logged,
     hookimpl,
     local_part,
     missing_metric_error,
@@ -100,6 +102,8 @@ class Supervised(LoopComponent):
         >>> bool(loop.loss < 0.01)
         True
     """
+
+    only_once = True
 
     # the model's parameters that no optimizer steps, and the optimizer they were listed with
     _unstepped: Iterable[torch.nn.Parameter] = ()
@@ -261,6 +265,8 @@ class Supervised(LoopComponent):
         """Put the model on the device and set `loss_func`, where no train() has done it."""
         if loop.is_training:
             self._is_new = False
+            if self.monitor is not None:  # when other components have given the loop its data
+                check_can_be_logged("supervised", self.monitor, loop.valid_data)
         else:
             self._prepare_model(loop.model)
             loop.loss_func = self._prepared_loss_func()
@@ -363,8 +369,10 @@ class Supervised(LoopComponent):
             loop.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether the scheduler has yet to step, its metric is new, and sums of losses."""
+        """Return whether the scheduler has yet to step, by which metric, and sums of losses."""
         state: dict[str, Any] = {"is_due": self._is_due, "is_new": self._is_new}
+        if self.monitor is not None:
+            state["monitor"] = str.__str__(self.monitor)  # it may be an enum
         return state if self._parts is None else {**state, "parts": self._parts.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -372,7 +380,17 @@ class Supervised(LoopComponent):
 
         Args:
             state: what `state_dict` returned.
+
+        Raises:
+            StateError: the scheduler monitored another metric.
         """
+        saved = state.get("monitor", self.monitor)  # earlier versions did not save it
+        if self.monitor is not None and saved != self.monitor:
+            raise StateError(
+                f"supervised has monitor={self.monitor!r}, but the state was saved with "
+                f"monitor={saved!r}, of which the scheduler holds the best value, no measure for "
+                f"the other. Give it monitor={saved!r} to resume, or start again without the state"
+            )
         self._is_due = state["is_due"]
         # earlier versions stepped by the newest value, whatever epoch it was of
         self._is_new = state.get("is_new", True)

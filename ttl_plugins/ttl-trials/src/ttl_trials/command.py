@@ -22,8 +22,9 @@ def command(parser: argparse.ArgumentParser) -> None:
     """
     parser.description = (
         "Train variants of a loop from one state and on the same data, in each of which one "
-        "component is toggled, and print what that changes in the loss. A component that is "
-        "enabled is disabled, one that is disabled is enabled, and another name is added."
+        "component is toggled, and print what that changes in the loss, and in that of a "
+        "validation at the end, where the loop has validation data. A component that is enabled "
+        "is disabled, one that is disabled is enabled, and another name is added."
     )
     parser.add_argument(
         "loop",
@@ -53,6 +54,7 @@ def _compare(given: argparse.Namespace) -> int:
     print(found)
     if given.plot is not None:
         found.plot(given.plot)
+        print(f"{given.plot} shows the losses and their differences")
     return 0
 
 

@@ -25,20 +25,27 @@ class Comparison:
 
     Attributes:
         losses: the training loss of each step, by the name of the variant.
-        metrics: the newest metrics, by the name of the variant.
+        metrics: the newest metrics, by the name of the variant; those of a validation at its end
+            too, where the loop has validation data.
     """
 
     losses: Mapping[str, list[float]]
     metrics: Mapping[str, Mapping[str, Any]]
 
     def __str__(self) -> str:
-        columns = ("last loss", "mean of last 10%", "difference")
-        rows = [f"{'variant':24}" + "".join(f"{name:>18}" for name in columns)]
+        validated = [name for name in self.metrics[AS_IT_IS] if _is_validation_loss(name)]
+        rows = [["variant", "last loss", "mean of last 10%", "difference", *validated]]
         means = {name: _mean_of_end(losses) for name, losses in self.losses.items()}
         for name, losses in self.losses.items():
             difference = f"{means[name] - means[AS_IT_IS]:+.4g}" if name != AS_IT_IS else ""
-            rows.append(f"{name:24}{losses[-1]:18.6g}{means[name]:18.6g}{difference:>18}")
-        return "\n".join(rows)
+            values = [self.metrics[name].get(metric) for metric in validated]
+            texts = ["" if value is None else f"{value:.6g}" for value in values]
+            rows.append([name, f"{losses[-1]:.6g}", f"{means[name]:.6g}", difference, *texts])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        )
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a plot of the losses, and of what each variant changes in them.
@@ -53,6 +60,10 @@ class Comparison:
         draw_comparison(absolute_path("path", path), self.losses, AS_IT_IS)
 
 
+def _is_validation_loss(name: str) -> bool:
+    return name.startswith("valid/") and name.endswith("/loss")
+
+
 def _mean_of_end(losses: list[float]) -> float:
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
@@ -65,7 +76,8 @@ def compare(
 
     A component that is enabled is disabled, one that is disabled is enabled, and another name is
     added. Each variant is a fork: the loop stays as it is, and all of them see the same
-    data and random numbers.
+    data and random numbers. At its end each is validated, where the loop has validation data: that
+    alone shows what components such as `ema` change, which act on other weights than training.
 
     Args:
         loop: the loop, at a safe point or outside of runs.
@@ -90,7 +102,7 @@ def compare(
     losses, metrics = {}, {}
     for name in (AS_IT_IS, *names):
         fork = loop.fork(without=without)
-        fork.valid_data = None
+        valid_data, fork.valid_data = fork.valid_data, None
         if name != AS_IT_IS:
             _toggle(loop, fork, name)
         record = _Record(steps)
@@ -101,6 +113,9 @@ def compare(
             fork.train(n_epochs=loop.n_epochs)
         else:
             fork.train(n_optim_steps=loop.n_optim_steps)
+        if valid_data is not None:
+            fork.valid_data = valid_data
+            fork.validate()
         losses[name] = [float(loss) for loss in record.losses]
         metrics[name] = dict(fork.metrics)
     return Comparison(losses, metrics)

@@ -34,8 +34,8 @@ class LrFinder(LoopComponent):
 
     Each step of the sweep has a higher rate than the one before, by the same factor, until
     `n_steps` are made or the loss is four times its lowest. The suggested rate is where the
-    smoothed loss falls most steeply. The run itself is left as it is, to the bit, unless `apply`
-    is set. A run that resumes makes no sweep.
+    smoothed loss falls most steeply. It is logged as a warning, so that it is seen. The run itself
+    is left as it is, to the bit, unless `apply` is set. A run that resumes makes no sweep.
 
     Args:
         lowest: the rate of the first step.
@@ -103,9 +103,23 @@ class LrFinder(LoopComponent):
             self._sweep(loop)
         else:
             self.suggestion = (loop.loaded_state_of(self) or {}).get("suggestion")
-        if self.apply and self.suggestion is not None:
-            _set_rates(loop, self.suggestion)
+        if self.suggestion is not None:
+            self._use_suggestion(loop, self.suggestion)
         return result
+
+    def _use_suggestion(self, loop: TrainTestLoop, rate: float) -> None:
+        """Say what is suggested, unless a run resumes, and set it, if that is asked for."""
+        groups = [group for one in loop.optimizers for group in one.param_groups]
+        now = ", ".join(dict.fromkeys(f"{float(group['lr']):.3g}" for group in groups))
+        if self.apply:
+            _set_rates(loop, rate)
+        if not loop.has_loaded_state:
+            what = (
+                f"the learning rate is {rate:.3g}, as suggested, in place of {now}"
+                if self.apply
+                else f"the suggested learning rate is {rate:.3g}; the run has {now}"
+            )
+            _log.warning("lr-finder: %s", what)
 
     def _sweep(self, loop: TrainTestLoop) -> None:
         plot = self.plot
@@ -132,8 +146,6 @@ class LrFinder(LoopComponent):
         self.suggestion = _steepest(self.rates, curve)
         if self.suggestion is None:
             _log.warning("lr-finder: the loss falls at no rate from %g on", self.lowest)
-        else:
-            _log.info("lr-finder: the suggested learning rate is %.3g", self.suggestion)
         if isinstance(plot, Path):
             draw_sweep(plot, self.rates, self.losses, curve, self.suggestion)
 

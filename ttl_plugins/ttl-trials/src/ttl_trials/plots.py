@@ -86,7 +86,7 @@ def draw_comparison(path: Path, losses: Mapping[str, Sequence[float]], reference
         pairs = zip(curve, curves[reference], strict=False)
         below.plot([one - other for one, other in pairs])
     above.set(ylabel="loss, smoothed")
-    below.set(xlabel="step", ylabel=f"less {reference!r}")
+    below.set(xlabel="step", ylabel=f"difference from {reference!r}")
     above.legend()
     _save(figure, path)
 

@@ -201,9 +201,11 @@ zoom, the fewer values a point stands for. Zooming is shared: all charts show th
         const quiet = line.is_background;
         const width = quiet ? 1 : line.isBanded ? 1.5 : 2;
         const alpha = quiet ? 0.55 : 1;
-        const points = { size: 6, fill: stroke, stroke };
+        // one alone has no line; otherwise uPlot shows points where there is room between them
+        const isAlone = line.data.values.filter((value) => value !== null).length === 1;
+        const points = { size: 6, fill: stroke, stroke, ...(isAlone && { show: true }) };
         const dash = line.color >= 10 ? [6, 4] : undefined; // there are ten colors
-        series.push({ stroke, alpha, width, show, dash, pxAlign: false, points: quiet ? { show: false } : points });
+        series.push({ stroke, alpha, width, show, dash, pxAlign: false, points: quiet && !isAlone ? { show: false } : points });
         if (line.isBanded) {
           const edge = { show, width: 0, stroke: "transparent", points: { show: false } };
           series.push({ ...edge }, { ...edge });
@@ -228,7 +230,7 @@ zoom, the fewer values a point stands for. Zooming is shared: all charts show th
           y: this.isLog ? { distr: 3, range: (_, min, max) => uPlot.rangeLog(min, max, 10, false) } : {},
         },
         axes: [
-          { ...axis, size: 28, gap: 6, space: 70, incrs: [1, 2, 5].flatMap((i) =>
+          { ...axis, label: "step", labelSize: 18, labelGap: 0, labelFont: axis.font, size: 28, gap: 6, space: 70, incrs: [1, 2, 5].flatMap((i) =>
             [...Array(13).keys()].map((power) => i * 10 ** power)).sort((a, b) => a - b),
             values: (_, values) => values.map(tick) },
           { ...axis, size: 58, gap: 8, space: 34, values: (_, values) => values.map(tick) },
