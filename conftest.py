@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import sys
+import weakref
 
 import pytest
 from sybil import Sybil
@@ -43,6 +45,40 @@ def pytest_collection():
     finally:
         gc.enable()
         gc.freeze()
+
+
+_with_workers = weakref.WeakSet()
+"""Iterators of loaders with workers."""
+
+
+def pytest_runtest_setup():
+    """Note the iterators of loaders that are created from here on."""
+    for module, name in (
+        ("torch.utils.data.dataloader", "_MultiProcessingDataLoaderIter"),
+        (
+            "torchdata.stateful_dataloader.stateful_dataloader",
+            "_StatefulMultiProcessingDataLoaderIter",
+        ),
+    ):
+        cls = getattr(sys.modules.get(module), name, None)
+        if cls is not None and "_is_noted" not in vars(cls):
+            cls._is_noted, cls.__init__ = True, _noting(cls.__init__)
+
+
+def _noting(function):
+    def init(self, *args, **kwargs):
+        function(self, *args, **kwargs)
+        _with_workers.add(self)
+
+    return init
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """End the workers that are left: where an iterator is garbage, torch waits 5 s for each."""
+    for iterator in list(_with_workers):
+        iterator._shutdown_workers()
+    _with_workers.clear()
 
 
 @pytest.fixture(scope="module")

@@ -287,7 +287,10 @@ class Stop(LoopComponent):
         setattr(self, point, self._stop)
 
     def _stop(self, loop):
-        is_due = loop.epoch_num == self.epoch_num and self.batch_num in (None, loop.batch_num)
+        is_due = loop.epoch_num == self.epoch_num and self.batch_num in (
+            None,
+            vars(loop).get("batch_num"),
+        )
         if loop.group.rank == self.rank and (loop.is_training or self.batch_num is None) and is_due:
             loop.stop("due")
 

@@ -37,11 +37,11 @@ def logged(caplog, before, now):
 @pytest.mark.parametrize(
     ("before", "now", "line"),
     [
-        (use("ema", decay=0.5), use("ema", decay=0.6), "ema decay: 0.5 saved, 0.6 new"),
-        (use("ema"), use("ema", decay=0.6), "ema decay: the default saved, 0.6 new"),
+        (use("ema", decay=0.1), use("ema", decay=0.2), "ema decay: 0.1 saved, 0.2 new"),
         (Scale(2), Scale(3), "scale by: 2 saved, 3 new"),
+        (Scale(2), Scale(2, 1.5), "scale clip: the default saved, 1.5 new"),
     ],
-    ids=["another value", "one that is given now", "made by hand"],
+    ids=["by name", "made by hand", "one that is given now"],
 )
 def test_another_configuration_is_logged(caplog, before, now, line):
     """With the component, the argument, and both values."""
@@ -53,4 +53,4 @@ def test_another_configuration_is_logged(caplog, before, now, line):
 
 def test_the_same_configuration_is_not_logged(caplog):
     """Neither are components that join or leave."""
-    assert [] == logged(caplog, [use("ema", decay=0.5)], [use("ema", decay=0.5), Scale(1)])
+    assert [] == logged(caplog, [use("ema", decay=0.1)], [use("ema", decay=0.1), Scale(1)])

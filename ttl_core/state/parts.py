@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,8 @@ def map_tensors(
 ) -> Any:
     """Return a nested value with a function applied to each tensor that is meant.
 
+    What holds no such tensor is the same object as in the value.
+
     Args:
         value: the value, which is not changed.
         function: the function.
@@ -44,12 +47,16 @@ def map_tensors(
     if is_meant(value):
         return function(value)
     if type(value) in (dict, OrderedDict):
+        mapped = {key: map_tensors(item, function, is_meant) for key, item in value.items()}
+        if all(mapped[key] is item for key, item in value.items()):
+            return value
         result = copy.copy(value)  # with the versions of modules, in the state of a model
-        for key, item in value.items():
-            result[key] = map_tensors(item, function, is_meant)
+        result.update(mapped)
         return result
     if type(value) in (list, tuple):
-        return type(value)([map_tensors(item, function, is_meant) for item in value])
+        items = [map_tensors(item, function, is_meant) for item in value]
+        is_same = all(map(operator.is_, items, value))
+        return value if is_same else type(value)(items)
     return value
 
 

@@ -352,6 +352,6 @@ def test_a_metric_that_the_validation_data_cannot_have_is_refused(tmp_path):
     loop = TrainTestLoop(torch.nn.Linear(2, 1), [saving], [0])
     for valid_data in (None, {"a": [0]}):
         loop.valid_data = valid_data
-        with pytest.raises(ArgumentError, match="checkpoint monitors best='valid/loss', but"):
+        with pytest.raises(ArgumentError, match="'checkpoint' monitors 'valid/loss', but"):
             loop.train(1)
     assert [] == list(tmp_path.glob("*0*"))

@@ -483,7 +483,7 @@ def test_state_holds_whether_the_scheduler_has_yet_to_step():
 def test_a_metric_that_the_validation_data_cannot_have_is_refused(valid_data):
     """Before the first batch."""
     loop = make_monitoring_loop(Log([5]), valid_data=valid_data)
-    with pytest.raises(TTLError, match="supervised monitors 'valid/loss', but"):
+    with pytest.raises(TTLError, match="'supervised' monitors 'valid/loss', but"):
         loop.train(1)
     assert 0 == loop.global_step
 

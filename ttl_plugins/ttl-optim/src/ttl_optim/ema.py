@@ -49,7 +49,7 @@ class Ema(LoopComponent):
     Example:
         >>> from ttl_core import TrainTestLoop
         >>> from ttl_core.testing import ComponentConformance, Step
-        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), Ema(decay=0.9)],
+        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), Ema(decay=0.5)],
         ...                      ComponentConformance.make_data(), ComponentConformance.make_data())
         >>> loop.train(n_epochs=2)
         >>> loop.components["ema"].averaged.n_averaged
@@ -225,7 +225,7 @@ def _fitting_decay(n_steps: int) -> float:
 
     Example:
         >>> [_fitting_decay(n) for n in (2, 30, 220, 5000)]
-        [0.05, 0.9, 0.986, 0.9994]
+        [0.05, 0.901, 0.986, 0.9994]
     """
     decay: float = _SMALL_SHARE ** (1 / (n_steps - 1))
     power: float = 10 ** (1 - math.floor(math.log10(1 - decay)))  # two digits of 1 - decay
