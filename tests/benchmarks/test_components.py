@@ -365,7 +365,7 @@ def test_the_everyday_set_by_hand(assert_ratio, tmp_path):
         "the same by hand",
         lambda: by_hand.train(data),
         limit=1.15,
-        repeats=11,
+        repeats=7,
         per=N_LONG,
     )
 
@@ -379,6 +379,6 @@ def test_a_whole_run_of_the_everyday_set_by_hand(assert_ratio, tmp_path):
         "the same by hand",
         lambda: ByHand(*EVERYDAY, "checkpoint", path=tmp_path / f"{next(n_runs)}.pt").train(data),
         limit=1.2,
-        repeats=11,
+        repeats=7,
         per=N_LONG,
     )

@@ -81,7 +81,7 @@ def test_the_listing_against_importing_importlib_metadata(assert_ratio, tmp_path
         lambda: run(plugins) and None,
         "python -c 'import importlib_metadata'",
         lambda: run("import importlib_metadata") and None,
-        limit=3.5,
-        repeats=31,
+        limit=4.0,
+        repeats=15,
         unit="ms",
     )

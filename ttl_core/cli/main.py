@@ -35,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    called = next((argument for argument in arguments if not argument.startswith("-")), "")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     parsers = {name: subparsers.add_parser(name, help=text) for name, text in CORE.items()}
     for name, origin in packaged_commands().items():
-        text = f"({origin.distribution}) {summary_of(origin)}".replace("%", "%%")
+        text = origin.summary if called else summary_of(origin)  # the latter reads its source
+        text = f"({origin.distribution}) {text}".replace("%", "%%")
         parsers[name] = subparsers.add_parser(name, help=text)
-    called = next((argument for argument in arguments if not argument.startswith("-")), "")
     for name in parsers:
         if called in CORE and name.endswith(f"/{called}"):
             print(f"ttl: a package has another command {called!r}: ttl {name}", file=sys.stderr)

@@ -6,12 +6,12 @@ import contextlib
 import importlib.util
 import re
 from functools import cache
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from ttl_core.discovery.scanning import InstalledComponent
 
 _MAX_HOPS = 3  # from a package to the module that it takes a name from
+_IMPORTS = re.compile(r"^from ([\w.]+) import (\([^)]*\)|.*)", re.MULTILINE)
 
 
 def summary_of(installed: InstalledComponent) -> str:
@@ -23,22 +23,26 @@ def summary_of(installed: InstalledComponent) -> str:
     module, _, name = installed.entry_point.value.partition(":")
     for _ in range(_MAX_HOPS if name else 0):
         source = _source(module.strip())
-        documented = re.search(
-            rf'^(?:class|def) {re.escape(name)}\b(?:[^"]*?):\n\s+"""(.+?)(?:"""|\n)',
-            source,
-            re.MULTILINE,
-        )
-        if documented is not None:
-            return documented[1].strip()
-        taken = re.search(
-            rf"^from ([\w.]+) import (?:\([^)]*?\b{re.escape(name)}\b|.*\b{re.escape(name)}\b)",
-            source,
-            re.MULTILINE,
-        )
-        if taken is None:
-            break
-        module = taken[1]
+        summary = _summary_in(source, "class", name) or _summary_in(source, "def", name)
+        if summary:
+            return summary
+        taken = (found[1] for found in _IMPORTS.finditer(source) if name in _names_in(found[2]))
+        module = next(taken, "")
     return installed.summary
+
+
+def _summary_in(source: str, kind: str, name: str) -> str:
+    """Return the first line of the docstring of a class or a function; "" if it has none."""
+    begin = max(source.find(f"\n{kind} {name}{end}") for end in "(:")
+    quote = source.find('"""', begin)
+    header = source[begin:quote].rstrip()
+    if begin < 0 or quote < 0 or header.find(":\n") >= 0 or not header.endswith(":"):
+        return ""
+    return source[quote + 3 :].partition("\n")[0].partition('"""')[0].strip()
+
+
+def _names_in(imported: str) -> list[str]:
+    return imported.strip("()").replace(",", " ").split()
 
 
 @cache
@@ -47,10 +51,14 @@ def _source(module: str) -> str:
     top, *rest = module.split(".")
     with contextlib.suppress(Exception):  # whatever finders raise: this is a courtesy
         spec = importlib.util.find_spec(top)
-        for i in range(len(rest)):
-            assert spec is not None
-            full_name = ".".join([top, *rest[: i + 1]])
-            spec = PathFinder.find_spec(full_name, spec.submodule_search_locations)
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).read_text(encoding="utf-8")
+        assert spec is not None
+        if not rest:
+            return Path(spec.origin or "").read_text(encoding="utf-8")
+        for folder in spec.submodule_search_locations or ():
+            for path in (
+                Path(folder, *rest).with_suffix(".py"),
+                Path(folder, *rest, "__init__.py"),
+            ):
+                if path.is_file():
+                    return path.read_text(encoding="utf-8")
     return ""
