@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import number, user_stacklevel, whole_number
+from ttl_optim.averaging_plan import AveragingPlan, is_plain
 from ttl_optim.copies import copied, state_like
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Ema(LoopComponent):
         self.averaged = None
         self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._averages: dict[str, torch.Tensor] = {}
-        self._plan = _Plan({}, set())
+        self._plan = AveragingPlan({}, set())
         self._loaded: Mapping[str, Any] = {}
 
     @hookimpl(wrapper=True)
@@ -115,7 +116,7 @@ class Ema(LoopComponent):
             for name, average in self._averages.items()
             # What has another shape since the last step has no average yet. Sparse tensors are
             # copied, so that the model has the average already.
-            if name in own and own[name].shape == average.shape and _is_plain(average)
+            if name in own and own[name].shape == average.shape and is_plain(average)
         }
         before = {name: own[name].clone() for name in averages}
         try:
@@ -149,7 +150,7 @@ class Ema(LoopComponent):
             averaged = self._start_averaging(model)
             for name, average in dict(averaged.module.named_buffers()).items():
                 saved = self._loaded.get(f"module.{name}", average)
-                if saved.shape != average.shape or not _is_plain(average):
+                if saved.shape != average.shape or not is_plain(average):
                     _replace(averaged.module, name, saved.to(average))
             averaged.load_state_dict(state_like(self._loaded, averaged))
             self._list_averages(averaged)
@@ -166,7 +167,9 @@ class Ema(LoopComponent):
 
     def _list_averages(self, averaged: AveragedModel) -> None:
         self._averages = dict(_named_tensors(averaged.module))
-        self._plan = _Plan(self._averages, {name for name, _ in averaged.module.named_buffers()})
+        self._plan = AveragingPlan(
+            self._averages, {name for name, _ in averaged.module.named_buffers()}
+        )
 
     def _update(self, averaged: AveragedModel, model: torch.nn.Module) -> None:
         # What averaged.update_parameters(model) does, except that it averages everything, and that
@@ -232,38 +235,6 @@ def _fitting_decay(n_steps: int) -> float:
     return math.floor(decay * power) / power
 
 
-class _Plan:
-    """How each tensor of a model is averaged.
-
-    Attributes:
-        shapes: the shapes of all.
-        averaged: those that are averaged together, and their names, by device and type.
-        perhaps_infinite: buffers to average that may hold infinite elements.
-        copied: those of which an average means nothing.
-        replaced: those that cannot be copied into, such as sparse ones with other indices.
-    """
-
-    def __init__(self, averages: Mapping[str, torch.Tensor], buffers: Iterable[str]) -> None:
-        groups: dict[Any, tuple[list[str], list[torch.Tensor]]] = {}
-        self.shapes = [average.shape for average in averages.values()]
-        self.perhaps_infinite: list[tuple[str, torch.Tensor]] = []
-        self.copied: list[tuple[str, torch.Tensor]] = []
-        self.replaced: list[str] = []
-        for name, average in averages.items():
-            if not _is_plain(average):
-                self.replaced.append(name)
-            elif not _is_number_like(average) or _is_unit_vector(name, averages):
-                self.copied.append((name, average))
-            elif name in buffers and not name.endswith(("running_mean", "running_var")):
-                self.perhaps_infinite.append((name, average))
-            else:
-                key = average.device, average.dtype, type(average.data)  # that of a distributed one
-                names, group = groups.setdefault(key, ([], []))
-                names.append(name)
-                group.append(average)
-        self.averaged = list(groups.values())
-
-
 class _CopyAnyTensor(TorchFunctionMode):
     """Within it, copy.deepcopy() takes every tensor.
 
@@ -286,28 +257,6 @@ def _named_tensors(model: torch.nn.Module) -> Iterable[tuple[str, torch.Tensor]]
     """Return all parameters and buffers of a model by name, but those without a shape yet."""
     named = itertools.chain(model.named_parameters(), model.named_buffers())
     return (item for item in named if not is_lazy(item[1]))
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor of the same shape can be copied into it."""
-    return tensor.layout is torch.strided and not tensor.is_quantized
-
-
-def _is_number_like(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _is_unit_vector(name: str, names: Iterable[str]) -> bool:
-    """Return whether a name is that of one of the two vectors that spectral norm keeps.
-
-    The parametrization has `_u` and `_v`; the older function has `weight_u` and `weight_v` beside
-    the parameter `weight_orig`, which is `weight_bar` in well-known copies of it.
-    """
-    stem, other = name[:-1], {"u": "v", "v": "u"}.get(name[-1:])
-    if not stem.endswith("_") or other is None or stem + other not in names:
-        return False
-    is_parametrization = stem.rpartition(".")[2] == "_"
-    return is_parametrization or stem + "orig" in names or stem + "bar" in names
 
 
 def _replace(model: torch.nn.Module, name: str, value: torch.Tensor) -> None:
