@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,9 +9,19 @@ from typing import Any
 from ttl_core.hooks.member import Member
 from ttl_core.state.matching import saved_names
 from ttl_core.state.protocol import State
+from ttl_core.state.settings import Difference
 
 _log = logging.getLogger(__name__)
-_NOT_GIVEN = object()
+
+
+class _Default:
+    """The value of an argument that is not given."""
+
+    def __repr__(self) -> str:
+        return "the default"
+
+
+_DEFAULT = _Default()
 
 
 def log_changes(members: Sequence[Member], state: State) -> None:
@@ -25,15 +34,15 @@ def log_changes(members: Sequence[Member], state: State) -> None:
         members: the members of the list.
         state: the state from which the run resumes.
     """
-    lines = [
-        f"\n    {member.name} {name}: {_shown(before)} saved, {_shown(now)} new"
+    found = [
+        Difference(member.name, *values)
         for member, record in _pairs(members, state)
-        for name, before, now in _differences(record.get("config") or {}, member.record()["config"])
+        for values in _differences(record.get("config") or {}, member.record()["config"])
     ]
-    if lines:
+    if found:
         _log.warning(
             "the run resumes with another configuration than its state was taken with:%s",
-            "".join(lines),
+            "".join(f"\n    {one}" for one in found),
         )
 
 
@@ -51,13 +60,6 @@ def _differences(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*before, *now]):
-        one, other = before.get(name, _NOT_GIVEN), now.get(name, _NOT_GIVEN)
+        one, other = before.get(name, _DEFAULT), now.get(name, _DEFAULT)
         if one != other:
             yield name, one, other
-
-
-def _shown(value: Any) -> str:
-    if value is _NOT_GIVEN:
-        return "the default"
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -32,7 +32,7 @@ class Difference(NamedTuple):
     """A setting that differs.
 
     Attributes:
-        variable: the loop variable, or "train_data".
+        variable: the loop variable, "train_data", or a component.
         name: the name of the setting.
         saved: its value in the state.
         new: its value in the script.
@@ -42,6 +42,9 @@ class Difference(NamedTuple):
     name: str
     saved: Any
     new: Any
+
+    def __str__(self) -> str:
+        return f"{self.variable} {self.name}: {_short(self.saved)} saved, {_short(self.new)} new"
 
 
 # -- recording ------------------------------------------------------------------------------
@@ -154,10 +157,7 @@ def check_settings(found: Iterable[Difference], choice: Choice | None) -> None:
             "state"
         )
     if found and choice != "new":
-        lines = "".join(
-            f"\n    {one.variable} {one.name}: {_short(one.saved)} saved, {_short(one.new)} new"
-            for one in found
-        )
+        lines = "".join(f"\n    {one}" for one in found)
         raise StateError(
             f"the script has other settings than the state, which would override them:{lines}\n"
             f"{choices}"
