@@ -21,7 +21,13 @@ from ttl_core.hooks.compilation import noop
 from ttl_core.hooks.failures import EpochPosition, StopRun
 from ttl_core.hooks.manager import HookManager
 from ttl_core.hooks.tracebacks import shorten_traceback
-from ttl_core.state.position import Stage, StopCause, check_length, check_steps_made
+from ttl_core.state.position import (
+    OF_BATCH,
+    Stage,
+    StopCause,
+    check_length,
+    check_steps_made,
+)
 from ttl_core.state.resumable_loop import ResumableLoop
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.rewinding import call_until_done
@@ -341,7 +347,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         """Run an epoch in the modes of its phase, inside around_epoch."""
         self._set_phase(phase, data_name)
         self.data = data
-        for name in ("batch", "batch_num", "scores", "loss"):  # those of the epoch before it
+        for name in OF_BATCH:  # those of the epoch before it
             vars(self).pop(name, None)
         if self.is_training:
             self.model.train()

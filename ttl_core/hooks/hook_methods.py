@@ -36,12 +36,10 @@ def hook_methods(component: object, owner: object) -> HookMethods:
         point = str(options["specname"])
         if not inspect.isroutine(function):
             if name in POINTS or callable(function):
-                problem = (
-                    f"is a {type(function).__name__}, not a function or method. To disable one of "
-                    f"a base class, write {name} = LoopComponent.{name}"
-                    if function is None and name in POINTS
-                    else f"is a {type(function).__name__}, not a function or method"
-                )
+                problem = f"is a {type(function).__name__}, not a function or method"
+                if function is None and name in POINTS:
+                    fix = f"{name} = LoopComponent.{name}"
+                    problem += f". To disable one of a base class, write {fix}"
                 raise _rejected(owner, name, function, problem)
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:

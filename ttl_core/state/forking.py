@@ -20,7 +20,7 @@ from ttl_core.components.members import spec_of
 from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.generators import generator_states_of_data, restore_generator_states
-from ttl_core.state.position import Stage, is_between_steps
+from ttl_core.state.position import OF_BATCH, Stage, is_between_steps
 from ttl_core.state.protocol import DataWrapper, State, has_state
 from ttl_core.state.random_numbers import random_state, restore_random
 from ttl_core.state.snapshot import snapshot
@@ -32,7 +32,6 @@ _IMMUTABLE = (
     *(type(None), bool, int, float, complex, str, bytes, PurePath, type, torch.dtype),
     *(torch.device, types.FunctionType, types.BuiltinFunctionType),
 )
-_OF_BATCH = ("batch", "batch_num", "scores", "loss")
 
 
 def fork(loop: TrainTestLoop, without: Collection[str]) -> TrainTestLoop:
@@ -87,7 +86,7 @@ def _copy_variables(loop: TrainTestLoop, other: TrainTestLoop, memo: dict[int, A
     such as schedulers.
     """
     for name, value in vars(loop).items():
-        if name.startswith("_") or name in vars(other) or name in _OF_BATCH:
+        if name.startswith("_") or name in vars(other) or name in OF_BATCH:
             continue
         if has_state(value) and not isinstance(value, torch.nn.Module | torch.optim.Optimizer):
             continue

@@ -89,6 +89,9 @@ class TrainingProgress:
     is_within_safe_point: bool = False
 
 
+OF_BATCH = ("batch", "batch_num", "scores", "loss")
+"""The variables that belong to a batch, and are unset when an epoch begins."""
+
 _COUNTERS = ("epoch_num", "global_step", "optim_step_num")
 
 
