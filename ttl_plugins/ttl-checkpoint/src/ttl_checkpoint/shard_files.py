@@ -102,8 +102,9 @@ class GroupSave:
         found = {}
         for name, value in model.items():
             found[name] = value
-            if isinstance(value, dict) and "distributed tensor" in value:
-                parts = value["distributed tensor"]["parts"]
+            described = value.get("distributed tensor") if isinstance(value, dict) else None
+            if described is not None:
+                parts = described["parts"]
                 found[name] = [self._parts[at] for rank, at, *_ in parts if rank == self._rank]
         return found
 
