@@ -385,3 +385,51 @@ def test_none_in_place_of_a_method_is_refused_with_what_to_write():
 
     with pytest.raises(ComponentRejectedError, match=r"on_batch_end = LoopComponent\.on_batch_end"):
         train(Without())
+
+
+def test_a_hook_of_a_mixin_behind_the_base_class_is_refused_with_the_order_to_write():
+    """The empty method of LoopComponent hides it, so it would never be called."""
+
+    class Saver:
+        def on_batch_end(self, loop): ...
+
+    class Behind(LoopComponent, Saver): ...
+
+    with pytest.raises(ComponentRejectedError, match=r"class Behind\(Saver, LoopComponent\)"):
+        train(Behind())
+
+
+def test_a_hook_of_a_mixin_in_front_of_the_base_class_is_called():
+    """The order of bases is Python's."""
+    called = []
+
+    class Saver:
+        def on_batch_end(self, loop):
+            called.append("saver")
+
+    class InFront(Saver, LoopComponent): ...
+
+    train(InFront())
+    assert called == ["saver"]
+
+
+def test_a_callback_of_another_library_behind_the_base_class_is_left_alone():
+    """Its methods have the names of callback points by chance: they take other arguments."""
+
+    class Foreign:
+        def on_epoch_end(self, trainer, pl_module): ...
+
+    class Both(LoopComponent, Foreign): ...
+
+    train(Both())
+
+
+def test_a_method_that_was_checked_for_one_point_is_checked_for_another():
+    """That a function is sound is remembered together with its point."""
+    takes_two = type(
+        "TakesTwo", (LoopComponent,), {"on_log": lambda self, loop, metrics, level: None}
+    )
+    train(takes_two())
+    wrong = type("Wrong", (LoopComponent,), {"on_batch_end": vars(takes_two)["on_log"]})
+    with pytest.raises(ComponentRejectedError, match="takes metrics, level"):
+        train(wrong())

@@ -10,13 +10,9 @@ from typing import Any
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ComponentRejectedError
-from ttl_core.hooks.hook_methods import (
-    check_method,
-    find_mark,
-    spec_arguments,
-    suggest_point,
-)
+from ttl_core.hooks.hook_methods import find_mark, spec_arguments, suggest_point
 from ttl_core.hooks.member import Member
+from ttl_core.hooks.method_checks import check_method
 from ttl_core.hookspecs import POINTS
 
 

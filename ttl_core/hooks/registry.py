@@ -143,7 +143,11 @@ class Registry(pluggy.PluginManager):
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> pluggy.HookspecOpts | None:
         """Return the options of a hookspec without warnings, which are given once a class."""
-        options = find_mark(inspect.getattr_static(module_or_class, name), "ttl_spec")
+        if module_or_class is CallbackPoints:  # as for each loop that is made
+            spec = vars(CallbackPoints).get(name)
+        else:
+            spec = inspect.getattr_static(module_or_class, name)
+        options = find_mark(spec, "ttl_spec")
         if not options:
             return None
         return cast(
