@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import io
 import itertools
 import math
@@ -192,15 +191,6 @@ MAKE = {
 }
 TOGETHER = ("grad-accumulation", "grad-clip", "amp", "metrics")
 CASES = {name: (name,) for name in MAKE} | {"accumulation + clip + amp + metrics": TOGETHER}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_objects():
-    """Freeze existing objects, as the garbage collector runs before each measurement."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 LIMITS = {
