@@ -1,6 +1,7 @@
 """`ttl freeze` and `ttl doctor --against`: what a run needs, and what differs from it."""
 
 import json
+import os
 import platform
 
 import pytest
@@ -56,6 +57,25 @@ def test_freeze_of_a_run_lists_what_that_needs_in_the_versions_that_ran(sound, r
     assert "acme-good==0.9  # installed: 1.0" == lines["acme-good"]
     assert lines["pluggy"].startswith("pluggy==1.0  # installed: 1.")
     assert "torch" in lines
+
+
+def test_freeze_asks_for_versions_that_an_index_has(sound, record):
+    """A local version, as of torch for processors alone, is none: the line says it behind."""
+    lines = lines_by_name(sound.ttl("freeze", record(pluggy="1.0+cpu")))
+    assert lines["pluggy"].startswith("pluggy==1.0  # 1.0+cpu, installed: 1.")
+
+
+def test_freeze_of_a_folder_of_checkpoints_is_that_of_the_newest(sound, record):
+    """As it is for what resumes."""
+    for number, version in enumerate(["0.9", "0.8"]):
+        record(good=version)
+        folder = record() / "checkpoints" / f"{number}"
+        folder.mkdir(parents=True)
+        content = json.loads(record(good=version).joinpath("run.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({"components": content["manifest"]}))
+        os.utime(folder / "manifest.json", (number, number))
+    lines = lines_by_name(sound.ttl("freeze", folder.parent))
+    assert "acme-good==0.8  # installed: 1.0" == lines["acme-good"]
 
 
 def test_doctor_finds_no_difference_where_there_is_none(sound, record):

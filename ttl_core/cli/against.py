@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from ttl_core import discovery
 from ttl_core.cli.plugins import all_components
-from ttl_core.cli.ran import read_ran
+from ttl_core.cli.ran import read_ran, requirement
 
 
 def differences(path: Path) -> Iterator[tuple[str, str]]:
@@ -32,8 +32,11 @@ def differences(path: Path) -> Iterator[tuple[str, str]]:
     needed = set(ran.needed())
     for name in changed:
         if name in needed:
-            line = f"{name}=={ran.versions[name]}"
-            yield f"{line} ran, and installed is {now[name]}", f"pip install '{line}'"
+            line = requirement(name, ran.versions[name])
+            yield (
+                f"{name}=={ran.versions[name]} ran, and installed is {now[name]}",
+                f"pip install '{line}'",
+            )
     offered = {(canonicalize_name(each.distribution), each.name) for each in all_components()}
     for component in ran.components:
         plugin, name = component.get("plugin"), canonicalize_name(component["distribution"] or "")
@@ -42,7 +45,7 @@ def differences(path: Path) -> Iterator[tuple[str, str]]:
             yield (
                 f"component {plugin!r} of {name} {version} ran, and {name} {now[name]} has none "
                 "of that name",
-                f"pip install '{name}=={version}'",
+                f"pip install '{requirement(name, version)}'",
             )
     others = [f"{name}=={ran.versions[name]}" for name in changed if name not in needed]
     if others:

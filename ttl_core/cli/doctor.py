@@ -20,7 +20,8 @@ def command(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="FILE",
         type=Path,
-        help="say only what differs from what ran: run.json, a checkpoint, or a manifest",
+        help="say only what differs from what ran: run.json, a checkpoint, or a folder of them, "
+        "or a manifest",
     )
     add_time_limit(parser, "importing one component")
     parser.set_defaults(run=_diagnose)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ttl_core import discovery
 from ttl_core.cli.plugins import all_components
-from ttl_core.cli.ran import Ran, read_ran
+from ttl_core.cli.ran import Ran, read_ran, requirement
 
 if TYPE_CHECKING:
     from importlib_metadata import Distribution
@@ -26,7 +26,8 @@ def command(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="FILE",
         type=Path,
-        help="run.json, a checkpoint, or a manifest; by default, all that provides components",
+        help="run.json, a checkpoint, a folder of checkpoints, or a manifest; by default, all that "
+        "provides components",
     )
     parser.set_defaults(run=_freeze)
 
@@ -51,15 +52,18 @@ def _requirement(name: str, version: str | None) -> str:
         version: the version that ran, if that is known.
     """
     dist = discovery.installed_distribution(name)
-    installed = dist and dist.version
-    if version is None and installed is None:
+    installed = dist.version if dist else "none"
+    wanted = version or installed
+    if wanted == "none":
         return f"# {name}: required, and not installed"
-    if dist is None or version not in (None, installed):
-        return f"{name}=={version}  # installed: {installed or 'none'}"
-    if discovery.is_editable(dist):
-        return f"{name}=={installed}  # editable, so its files may have changed"
-    digest = record_digest(dist)
-    return f"{name}=={installed}" + (f"  # record: sha256:{digest}" if digest else "")
+    remarks = [wanted] if "+" in wanted else []
+    if dist is None or wanted != installed:
+        remarks.append(f"installed: {installed}")
+    elif discovery.is_editable(dist):
+        remarks.append("editable, so its files may have changed")
+    elif digest := record_digest(dist):
+        remarks.append(f"record: sha256:{digest}")
+    return "  # ".join([requirement(name, wanted), *([", ".join(remarks)] if remarks else [])])
 
 
 def record_digest(dist: Distribution) -> str | None:

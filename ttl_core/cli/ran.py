@@ -40,12 +40,17 @@ def read_ran(path: Path) -> Ran:
 
     Args:
         path: `run.json` of ttl-run, `manifest.json` of a checkpoint, what `loop.manifest()`
-            returned as JSON, or the folder of one of them.
+            returned as JSON, the folder of one of them, or one of checkpoints, of which the newest
+            counts.
 
     Raises:
         ArgumentError: there is none, or it is something else.
     """
     path = next((path / name for name in _FILES if (path / name).is_file()), path)
+    if path.is_dir():
+        path = max(
+            path.glob("*/manifest.json"), key=lambda file: file.stat().st_mtime, default=path
+        )
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -65,11 +70,25 @@ def read_ran(path: Path) -> Ran:
         raise _unreadable(path, f"it holds no manifest ({type(error).__name__}: {error})") from None
 
 
+def requirement(name: str, version: str) -> str:
+    """Return the requirement of a version, as indexes have it: without a local part, as of +cpu.
+
+    Args:
+        name: the name of the distribution.
+        version: the version that is installed, or was.
+
+    Example:
+        >>> requirement("torch", "2.13.0+cpu")
+        'torch==2.13.0'
+    """
+    return f"{name}=={version.partition('+')[0]}"
+
+
 def _unreadable(path: Path, reason: str) -> ArgumentError:
     return ArgumentError(
         f"{path} cannot be read: {reason}. Give run.json, which the component 'run-folder' "
-        "writes, manifest.json of a checkpoint, a folder with one of them, or what "
-        "loop.manifest() returns as JSON"
+        "writes, manifest.json of a checkpoint, a folder with one of them or with checkpoints, or "
+        "what loop.manifest() returns as JSON"
     )
 
 
