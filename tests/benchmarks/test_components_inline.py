@@ -1,5 +1,6 @@
 """What further components cost, each against the same calls written into a loop by hand."""
 
+import ctypes
 import io
 import itertools
 import json
@@ -218,12 +219,27 @@ def test_alternating_against_the_same_calls_by_hand(assert_ratio):
     assert_ratio(what, run, "the same by hand", by_hand, limit=1.1, repeats=9, per=N_BATCHES)
 
 
+@pytest.fixture
+def kept_memory():
+    """Let glibc keep memory that is freed.
+
+    Else half of what predictions take, by hand too, are page faults of the scores that they keep,
+    and how many there are depends on what ran before: between 1.00 and 1.22 was measured.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, 2**30)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    yield
+    libc.mallopt(mmap_threshold, 128 * 1024)
+    libc.mallopt(trim_threshold, 128 * 1024)
+
+
+@pytest.mark.usefixtures("kept_memory")
 def test_prediction_writer_against_the_same_calls_by_hand(assert_ratio, tmp_path):
     """Files of predictions cost little more than a loop that writes them.
 
     Batches are large, as those of predictions are: of each, a loop has some tens of microseconds.
-    Half of what both take are page faults of the scores that they keep, which differ from run to
-    run: between 1.03 and 1.22 was measured.
     """
     data = [torch.randn(2048, 64) for _ in range(80)]
     (tmp_path / "by hand").mkdir()
@@ -256,4 +272,4 @@ def test_prediction_writer_against_the_same_calls_by_hand(assert_ratio, tmp_path
         write()
 
     what, run = "prediction-writer", partial(loop.predict, data, collect=False)
-    assert_ratio(what, run, "the same by hand", by_hand, limit=1.35, repeats=9, per=len(data))
+    assert_ratio(what, run, "the same by hand", by_hand, limit=1.1, repeats=9, per=len(data))
