@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,18 +12,18 @@ from ttl_core import RunError
 from ttl_core.arguments import describe
 
 
-def parts(batch: Any, component: str) -> tuple[Any, Any]:
+def parts(batch: Any, find_name: Callable[[], str]) -> tuple[Any, Any]:
     """Return the inputs and the targets of a pair, or of a mapping that names them.
 
     Args:
         batch: the batch.
-        component: the name of the component, for the error.
+        find_name: returns the name of the component, for the error.
 
     Raises:
         RunError: it is something else.
 
     Example:
-        >>> parts({"inputs": 1, "targets": 2}, "mixup")
+        >>> parts({"inputs": 1, "targets": 2}, lambda: "mixup")
         (1, 2)
     """
     if isinstance(batch, list | tuple) and len(batch) == 2:
@@ -31,8 +31,8 @@ def parts(batch: Any, component: str) -> tuple[Any, Any]:
     if isinstance(batch, Mapping) and {"inputs", "targets"} <= batch.keys():
         return batch["inputs"], batch["targets"]
     raise RunError(
-        f"{component!r} found no inputs and targets in a batch, {describe(batch)}: a batch has to "
-        "be a pair, or a mapping with 'inputs' and 'targets'"
+        f"{find_name()!r} found no inputs and targets in a batch, {describe(batch)}: a batch has "
+        "to be a pair, or a mapping with 'inputs' and 'targets'"
     )
 
 

@@ -75,7 +75,7 @@ class Cutmix(Mixing):
         top, bottom = _bounds(y * height, ratio * height, height)
         left, right = _bounds(x * width, ratio * width, width)
         mixed = inputs.clone()
-        mixed[..., top:bottom, left:right] = inputs[order][..., top:bottom, left:right]
+        mixed[..., top:bottom, left:right] = inputs[..., top:bottom, left:right][order]
         return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -67,9 +68,8 @@ class Mixing(LoopComponent):
         self._n_batches += 1
         if self._random.random() >= self.probability:
             return
-        name = loop.components.names()[loop.components.index(self)]
-        inputs, targets = parts(loop.batch, name)
-        self._check(name, inputs, targets)
+        inputs, targets = parts(loop.batch, partial(self._name_in, loop))
+        self._check(loop, inputs, targets)
         if self.n_classes is not None and targets.is_floating_point():
             return  # another component has mixed this batch
         share = self._random.betavariate(self.alpha, self.alpha)
@@ -77,10 +77,10 @@ class Mixing(LoopComponent):
         order = torch.randperm(len(inputs), generator=generator)
         order = order.to(inputs.device, non_blocking=True)
         mixed, share = self.mix(inputs, order, share)
-        own, other = targets, targets[order.to(targets.device)]
-        self._hard = own if share >= 0.5 else other
-        own, other = (soft(each, self.n_classes, inputs.dtype) for each in (own, other))
-        loop.batch = with_parts(loop.batch, mixed, torch.lerp(other, own, share))
+        order = order.to(targets.device)
+        self._hard = targets if share >= 0.5 else targets[order]
+        own = soft(targets, self.n_classes, inputs.dtype)
+        loop.batch = with_parts(loop.batch, mixed, torch.lerp(own[order], own, share))
 
     @hookimpl(wrapper=True, tryfirst=True)
     def on_batch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -88,7 +88,7 @@ class Mixing(LoopComponent):
         if self._hard is None or not loop.is_training:
             return (yield)
         batch, hard = loop.batch, self._hard
-        inputs, targets = parts(batch, "")
+        inputs, targets = parts(batch, partial(self._name_in, loop))
         loop.batch = with_parts(batch, inputs, hard.to(targets.device))
         try:
             return (yield)
@@ -108,16 +108,19 @@ class Mixing(LoopComponent):
         self._n_batches = state["n_batches"]
         self._hard = None
 
-    def _check(self, name: str, inputs: Any, targets: Any) -> None:
+    def _name_in(self, loop: TrainTestLoop) -> str:
+        return loop.components.names()[loop.components.index(self)]
+
+    def _check(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
         if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
-            raise RunError(
-                f"{name!r} cannot mix inputs that are {describe(inputs)}: they have to be a tensor "
-                "of floating-point numbers"
+            problem = f"inputs that are {describe(inputs)}: give a tensor of floating-point numbers"
+        elif not isinstance(targets, torch.Tensor):
+            problem = f"targets that are {describe(targets)}, no tensor"
+        elif self.n_classes is None and not targets.is_floating_point():
+            problem = (
+                f"targets of the type {targets.dtype}, classes by number, without knowing how many "
+                f"there are: write use({self._name_in(loop)!r}, n_classes=...)"
             )
-        if not isinstance(targets, torch.Tensor):
-            raise RunError(f"{name!r} cannot mix targets that are {describe(targets)}, no tensor")
-        if self.n_classes is None and not targets.is_floating_point():
-            raise RunError(
-                f"{name!r} cannot mix targets of the type {targets.dtype}, which are classes by "
-                f"number, without knowing how many there are: write use({name!r}, n_classes=...)"
-            )
+        else:
+            return
+        raise RunError(f"{self._name_in(loop)!r} cannot mix {problem}")
