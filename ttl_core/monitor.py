@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ttl_core.arguments import did_you_mean, number, one_of
-from ttl_core.errors import ArgumentError, RunError
+from ttl_core.errors import ArgumentError, RunError, StateError
 
 __all__ = ["Monitor", "check_can_be_logged", "likely_mode", "missing_metric_error"]
 
@@ -18,6 +18,10 @@ _LESS_IS_BETTER = re.compile(
 _MORE_IS_BETTER = re.compile(
     "acc|accuracy|ap|auc|auroc|bleu|dice|f1|fscore|iou|kappa|map|mrr|ndcg|precision|psnr|r2|recall|"
     "rouge|score|specificity|ssim"
+)
+_CHOICES = (
+    "Give it settings='saved' to continue with the saved one, settings='new' to begin with the new "
+    "one as if it had no value yet"
 )
 
 
@@ -87,6 +91,7 @@ class Monitor:
                 f"{argument} is {metric!r}, but has to be the name of a metric, as 'valid/loss'"
             )
         self.metric = metric
+        self._argument = argument
         if mode is None and likely_mode(metric) == "max":
             raise ArgumentError(
                 f"{argument}={metric!r} is a metric of which more seems to be better, and mode is "
@@ -150,6 +155,74 @@ class Monitor:
             raise RunError(
                 f"{component!r} monitors {self.metric!r}, which is not a single number: {value!r}"
             ) from None
+
+    @property
+    def setting(self) -> dict[str, str]:
+        """What decides which value is the best one: "monitor" and "mode", as plain text."""
+        return {"monitor": str.__str__(self.metric), "mode": str.__str__(self.mode)}  # of enums too
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, what it is of, and when values were logged."""
+        return {**self.setting, "best": self.best, **self.logged_epochs.state_dict()}
+
+    def resumed(
+        self,
+        state: Mapping[str, Any],
+        component: str,
+        settings: Literal["saved", "new"] | None = None,
+        *,
+        choices: str = _CHOICES,
+    ) -> Monitor | None:
+        """Return the monitor with which a run resumes, with the best value of its state.
+
+        Args:
+            state: a mapping with what `state_dict` returned; if it does not tell the metric, or
+                the mode, that is taken to be the one of this monitor.
+            component: the name of the component that monitors the metric, for the error.
+            settings: what to do where the state is of another metric or mode: continue with the
+                "saved" one, or begin with the "new" one.
+            choices: what to do about it, for the error of a component without `settings`.
+
+        Returns:
+            This one, or the one of the state; None to begin with this one, without the state.
+
+        Raises:
+            StateError: the state is of another metric or mode, and `settings` chooses neither.
+
+        Example:
+            >>> saved = Monitor("valid/loss").state_dict()
+            >>> Monitor("valid/cost").resumed(saved, "early-stopping", "saved").metric
+            'valid/loss'
+        """
+        is_known = state.get("monitor") is not None  # not so in states of earlier versions
+        saved = {name: state[name] for name in self.setting if is_known and name in state}
+        resumed = self
+        if {**self.setting, **saved} != self.setting:
+            if settings == "new":
+                return None
+            if settings is None:
+                raise self._other_error(saved, component, choices)
+            mode = saved.get("mode", self.mode)
+            resumed = Monitor(
+                saved["monitor"], mode, min_delta=self.min_delta, argument=self._argument
+            )
+        resumed.reset()
+        best = state.get("best", math.nan)
+        if math.isfinite(best):  # else there is none, and its sign may be that of another mode
+            resumed.best = best
+        resumed.logged_epochs.load_state_dict(state)
+        return resumed
+
+    def _other_error(self, saved: Mapping[str, str], component: str, choices: str) -> StateError:
+        def written(values: Mapping[str, str]) -> str:
+            names = {"monitor": self._argument, "mode": "mode"}
+            return ", ".join(f"{names[name]}={values[name]!r}" for name in saved)
+
+        return StateError(
+            f"{component} has {written(self.setting)}, but the state was saved with "
+            f"{written(saved)}, whose best value is no measure for the other. {choices}, or start "
+            "again without the state"
+        )
 
 
 class LoggedEpochs:
