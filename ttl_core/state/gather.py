@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
 from ttl_core.state.data_order import states_between_epochs
+from ttl_core.state.environment import environment
 from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
@@ -152,14 +152,3 @@ def noting_component(member: Member, method: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"ttl: raised by {member} in {method}")
         raise
-
-
-def environment() -> State:
-    """Return what the bits of a run depend on, besides its state."""
-    on_gpu = torch.cuda.is_available()
-    return {
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-    }
