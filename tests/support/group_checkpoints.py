@@ -1,6 +1,7 @@
 """What several processes save, and what a run that resumes from it comes to."""
 
 import time
+import warnings
 
 import torch
 from group_data import Lines
@@ -67,8 +68,6 @@ def saved(directory, *, fail=None, stop=None, own=False, n_epochs=3, noise=True,
         rich = {}
     loop = make_loop(*components, n=19, **rich)
     error = None
-    import warnings
-
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

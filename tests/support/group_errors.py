@@ -39,6 +39,16 @@ def error_of(name):
     return ""
 
 
+def _refusal(loop):
+    """Return the error of a run that is refused, after which the group may be used again."""
+    try:
+        loop.train(1)
+    except ValueError as error:
+        loop.group.has_failed = False
+        return str(error)
+    return ""
+
+
 def refused_optimizer():
     """Return the error of an optimizer that exists before the model is sharded."""
     model = torch.nn.Linear(3, 1)
@@ -47,20 +57,10 @@ def refused_optimizer():
     loop.components["supervised"] = use(
         "supervised", loss_func=torch.nn.MSELoss(), optimizer=optimizer
     )
-    try:
-        loop.train(1)
-    except ValueError as error:
-        loop.group.has_failed = False
-        return str(error)
-    return ""
+    return _refusal(loop)
 
 
 def refused_argument():
     """Return the error of a run whose model cannot be sharded so."""
     loop = make_loop(valid=False)
-    try:
-        loop.train(1)
-    except ValueError as error:
-        loop.group.has_failed = False
-        return str(error)
-    return ""
+    return _refusal(loop)
