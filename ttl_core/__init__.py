@@ -33,12 +33,8 @@ if TYPE_CHECKING:
     from ttl_core.log_record import LogRecord
     from ttl_core.logger import Logger
     from ttl_core.loop import TrainTestLoop
-    from ttl_core.monitor import (
-        Monitor,
-        check_can_be_logged,
-        likely_mode,
-        missing_metric_error,
-    )
+    from ttl_core.missing_metrics import check_can_be_logged, missing_metric_error
+    from ttl_core.monitor import Monitor, likely_mode
     from ttl_core.shards import distributed_like, local_part, whole_tensor
     from ttl_core.state.format import check_state
     from ttl_core.state.parts import attach_parts
@@ -110,7 +106,7 @@ _HOMES = {
     "arrange": "components.arrange",
     "attach_parts": "state.parts",
     "bundle": "components.bundles",
-    "check_can_be_logged": "monitor",
+    "check_can_be_logged": "missing_metrics",
     "check_state": "state.format",
     "distributed_like": "shards",
     "from_config": "discovery.configuration",
@@ -119,7 +115,7 @@ _HOMES = {
     "likely_mode": "monitor",
     "local_part": "shards",
     "map_nested": "batches",
-    "missing_metric_error": "monitor",
+    "missing_metric_error": "missing_metrics",
     "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
     "to_device": "batches",

@@ -1,16 +1,17 @@
-"""Watching a metric: which value is better, which one is the best, and what if none comes."""
+"""Watching a metric: which value is better, which one is the best, and which one is resumed."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core.arguments import did_you_mean, number, one_of
-from ttl_core.errors import ArgumentError, RunError
+from ttl_core.arguments import number, one_of
+from ttl_core.errors import ArgumentError, RunError, StateError
+from ttl_core.missing_metrics import LoggedEpochs
 
-__all__ = ["Monitor", "check_can_be_logged", "likely_mode", "missing_metric_error"]
+__all__ = ["Monitor", "likely_mode"]
 
 _LESS_IS_BETTER = re.compile(
     "bpb|bpc|cer|cost|divergence|err|error|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer"
@@ -18,6 +19,10 @@ _LESS_IS_BETTER = re.compile(
 _MORE_IS_BETTER = re.compile(
     "acc|accuracy|ap|auc|auroc|bleu|dice|f1|fscore|iou|kappa|map|mrr|ndcg|precision|psnr|r2|recall|"
     "rouge|score|specificity|ssim"
+)
+_CHOICES = (
+    "Give it settings='saved' to continue with the saved one, settings='new' to begin with the new "
+    "one as if it had no value yet"
 )
 
 
@@ -87,6 +92,7 @@ class Monitor:
                 f"{argument} is {metric!r}, but has to be the name of a metric, as 'valid/loss'"
             )
         self.metric = metric
+        self._argument = argument
         if mode is None and likely_mode(metric) == "max":
             raise ArgumentError(
                 f"{argument}={metric!r} is a metric of which more seems to be better, and mode is "
@@ -151,107 +157,70 @@ class Monitor:
                 f"{component!r} monitors {self.metric!r}, which is not a single number: {value!r}"
             ) from None
 
-
-class LoggedEpochs:
-    """The epochs in which a metric was logged, by which it is noticed that none comes any more.
-
-    Example:
-        >>> epochs = Monitor("valid/loss").logged_epochs
-        >>> epochs.add(0)
-        >>> [epochs.n_missing(n_epochs, usual=1) for n_epochs in (1, 2, 3, 4)]
-        [0, 0, 2, 0]
-    """
-
-    def __init__(self) -> None:
-        self._newest: int | None = None  # None: unknown
-        self._longest_gap = 0  # the most epochs in a row so far without a value between two values
-
-    def add(self, epoch_num: int) -> None:
-        """Record that a value was logged.
-
-        Args:
-            epoch_num: the number of the epoch.
-        """
-        if self._newest is not None:
-            self._longest_gap = max(self._longest_gap, epoch_num - self._newest - 1)
-        self._newest = epoch_num
-
-    def n_missing(self, n_epochs: int, *, usual: int) -> int:
-        """Return for how many epochs no value has come, at the end of each epoch.
-
-        Args:
-            n_epochs: how many epochs have ended.
-            usual: how many epochs without a value are usual, at least.
-
-        Returns:
-            The number, in the first epoch in which that is longer than ever before; else 0.
-        """
-        if self._newest is None:  # it was logged before the state of an earlier version
-            self._newest = n_epochs - 1
-        n_missing = n_epochs - 1 - self._newest
-        return n_missing if n_missing == max(usual, self._longest_gap) + 1 else 0
+    @property
+    def setting(self) -> dict[str, str]:
+        """What decides which value is the best one: "monitor" and "mode", as plain text."""
+        return {"monitor": str.__str__(self.metric), "mode": str.__str__(self.mode)}  # of enums too
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has been recorded, as plain Python values."""
-        return {"newest_epoch": self._newest, "longest_gap": self._longest_gap}
+        """Return the best value, what it is of, and when values were logged."""
+        return {**self.setting, "best": self.best, **self.logged_epochs.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a record.
+    def resumed(
+        self,
+        state: Mapping[str, Any],
+        component: str,
+        settings: Literal["saved", "new"] | None = None,
+        *,
+        choices: str = _CHOICES,
+    ) -> Monitor | None:
+        """Return the monitor with which a run resumes, with the best value of its state.
 
         Args:
-            state: a mapping with what `state_dict` returned, if an earlier version had saved it.
+            state: a mapping with what `state_dict` returned; if it does not tell the metric, or
+                the mode, that is taken to be the one of this monitor.
+            component: the name of the component that monitors the metric, for the error.
+            settings: what to do where the state is of another metric or mode: continue with the
+                "saved" one, or begin with the "new" one.
+            choices: what to do about it, for the error of a component without `settings`.
+
+        Returns:
+            This one, or the one of the state; None to begin with this one, without the state.
+
+        Raises:
+            StateError: the state is of another metric or mode, and `settings` chooses neither.
+
+        Example:
+            >>> saved = Monitor("valid/loss").state_dict()
+            >>> Monitor("valid/cost").resumed(saved, "early-stopping", "saved").metric
+            'valid/loss'
         """
-        self._newest = state.get("newest_epoch")
-        self._longest_gap = state.get("longest_gap", 0)
-
-
-def check_can_be_logged(component: str, metric: str, valid_data: Any) -> None:
-    """Refuse a metric of validation that the validation data of a run cannot have.
-
-    Args:
-        component: the name of the component that needs it.
-        metric: the full name of the metric.
-        valid_data: those of the loop.
-
-    Raises:
-        ArgumentError: there are none, or several named sets and it is of none of them.
-
-    Example:
-        >>> check_can_be_logged("early-stopping", "valid/easy/loss", {"easy": [1], "hard": [2]})
-    """
-    if not metric.startswith("valid/"):
-        return
-    if valid_data is None:
-        raise ArgumentError(
-            f"{component!r} monitors {metric!r}, but there are no valid_data. Give the loop some, "
-            "or monitor a metric of training, such as 'train/loss'"
-        )
-    if isinstance(valid_data, Mapping):
-        prefixes = [f"valid/{name}/" for name in valid_data]
-        if not metric.startswith(tuple(prefixes)):
-            choices = " or ".join(repr(each + metric.rpartition("/")[2]) for each in prefixes)
-            raise ArgumentError(
-                f"{component!r} monitors {metric!r}, but valid_data are named sets, and that is "
-                f"of none of them. Monitor {choices}"
+        is_known = state.get("monitor") is not None  # not so in states of earlier versions
+        saved = {name: state[name] for name in self.setting if is_known and name in state}
+        resumed = self
+        if {**self.setting, **saved} != self.setting:
+            if settings == "new":
+                return None
+            if settings is None:
+                raise self._other_error(saved, component, choices)
+            mode = saved.get("mode", self.mode)
+            resumed = Monitor(
+                saved["monitor"], mode, min_delta=self.min_delta, argument=self._argument
             )
+        resumed.reset()
+        best = state.get("best", math.nan)
+        if math.isfinite(best):  # else there is none, and its sign may be that of another mode
+            resumed.best = best
+        resumed.logged_epochs.load_state_dict(state)
+        return resumed
 
+    def _other_error(self, saved: Mapping[str, str], component: str, choices: str) -> StateError:
+        def written(values: Mapping[str, str]) -> str:
+            names = {"monitor": self._argument, "mode": "mode"}
+            return ", ".join(f"{names[name]}={values[name]!r}" for name in saved)
 
-def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> RunError:
-    """Return the error for a metric that was not logged in a whole epoch.
-
-    Args:
-        component: the name of the component that needs it.
-        metric: the full name of the metric.
-        logged: the names that were logged at epoch level.
-
-    Example:
-        >>> error = missing_metric_error("early-stopping", "valid/los", ["valid/loss"])
-        >>> "Did you mean 'valid/loss'?" in str(error)
-        True
-    """
-    logged = list(logged)
-    return RunError(
-        f"{component!r} needs the metric {metric!r}, which was not logged at epoch level in a "
-        f"whole epoch. {did_you_mean(metric, logged)}Logged were: "
-        f"{', '.join(logged) or 'none. The component metrics logs the mean loss'}"
-    )
+        return StateError(
+            f"{component} has {written(self.setting)}, but the state was saved with "
+            f"{written(saved)}, whose best value is no measure for the other. {choices}, or start "
+            "again without the state"
+        )

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import NamedTuple
 
-import group_cases
+import group_checkpoints
 import torch
 import ttl_distributed.group
 from process_groups import CONTEXT, launch, start_server
@@ -94,7 +94,7 @@ def _work(directory, kills, n_epochs, naive):
     if naive:
         ttl_distributed.group.store_of_start = _store_of_torchrun
     # so that the training is not over before the last kill
-    facts = group_cases.saved(directory, n_epochs=n_epochs, pause=0.03)
+    facts = group_checkpoints.saved(directory, n_epochs=n_epochs, pause=0.03)
     sys.stdout.flush()
     if facts["error"]:
         raise RuntimeError(facts["error"])
@@ -102,5 +102,5 @@ def _work(directory, kills, n_epochs, naive):
 
 
 def facts_of(saved):
-    """Return what has to be the same, of what `group_cases.saved` returns."""
+    """Return what has to be the same, of what `group_checkpoints.saved` returns."""
     return {name: saved[name] for name in ("steps", "weights", "metrics", "draw")}

@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 
-from group_cases import Seen, facts, make_loop
+from group_data import Seen
+from group_loops import facts, make_loop
 
 from ttl_core import LoopComponent, use
 

@@ -8,14 +8,15 @@ import signal
 from pathlib import Path
 from unittest import mock
 
-import group_cases
+import group_checkpoints
+import group_loops
 import torch
 from kill_server import DISK_CALLS
 from ttl_checkpoint import shard_files
 from ttl_checkpoint.store import Store
 from ttl_checkpoint.writer import Writer
 
-from ttl_core import LoopComponent, local_part, use
+from ttl_core import LoopComponent, local_part, map_nested, use
 from ttl_core.shards import StoredTensor
 from ttl_core.state import parts, ranks
 
@@ -25,7 +26,7 @@ RICH = {"every": 3, "noise": False, "metrics": False, "rich": True}
 
 def saved(directory, **options):
     """Return what a training with checkpoints comes to."""
-    return group_cases.saved(directory, **{**RICH, **options})
+    return group_checkpoints.saved(directory, **{**RICH, **options})
 
 
 def saved_without_gathering(directory, options):
@@ -67,7 +68,7 @@ class SaveAgain(LoopComponent):
 def saved_again(source, target, options):
     """Resume a run that is over, save it elsewhere, and return what there is, whole."""
     again = SaveAgain(target)
-    with mock.patch.object(group_cases, "accuracy", return_value=again):
+    with mock.patch.object(group_checkpoints, "accuracy", return_value=again):
         return saved(source, **{**options, "metrics": True})
 
 
@@ -162,7 +163,7 @@ class SetOwn(LoopComponent):
 
 def own_variable(directory, n_epochs):
     """Return the number in a variable after a run, and what the run has failed with."""
-    loop = group_cases.make_loop(SetOwn(), use("checkpoint", directory=directory), valid=False)
+    loop = group_loops.make_loop(SetOwn(), use("checkpoint", directory=directory), valid=False)
     try:
         loop.train(n_epochs)
     except Exception as error:
@@ -181,7 +182,7 @@ class Poison(LoopComponent):
 
 def poisoned(directory):
     """Train with it for an epoch."""
-    group_cases.make_loop(Poison(), use("checkpoint", directory=directory), valid=False).train(1)
+    group_loops.make_loop(Poison(), use("checkpoint", directory=directory), valid=False).train(1)
 
 
 class Sums(LoopComponent):
@@ -202,17 +203,17 @@ class Sums(LoopComponent):
 
 def summed(directory):
     """Train with it for an epoch."""
-    group_cases.make_loop(Sums(), use("checkpoint", directory=directory), valid=False).train(1)
+    group_loops.make_loop(Sums(), use("checkpoint", directory=directory), valid=False).train(1)
 
 
 def best_weights(directory):
     """Return the best weights of a directory of checkpoints, whole."""
-    loop = group_cases.make_loop(use("ema", decay=0.6), use("checkpoint", directory=directory))
+    loop = group_loops.make_loop(use("ema", decay=0.6), use("checkpoint", directory=directory))
     with contextlib.suppress(Exception):
         loop.test(loop.valid_data)  # in which the model is shared out
     path = loop.components["checkpoint"].load_best(loop)
     averages = dict(loop.components["ema"].state_dict())
-    return path.name, group_cases.whole([dict(loop.model.state_dict()), averages])
+    return path.name, group_loops.whole([dict(loop.model.state_dict()), averages])
 
 
 def bytes_of_parts(path):
@@ -229,5 +230,5 @@ def n_numbers(state):
         total += value.numel() if isinstance(value, torch.Tensor) else 0
         return value
 
-    group_cases.map_nested(add, state)
+    map_nested(add, state)
     return total

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttl_core import ArgumentError, Monitor, RunError, missing_metric_error
+from ttl_core import ArgumentError, Monitor, RunError, StateError, missing_metric_error
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -66,3 +66,50 @@ def test_a_missing_metric_is_named_with_what_was_logged():
         "'checkpoint' needs the metric 'valid/los', which was not logged at epoch level in a whole "
         "epoch. Did you mean 'valid/loss'? Logged were: train/loss, valid/loss"
     ) == str(missing_metric_error("checkpoint", "valid/los", ["train/loss", "valid/loss"]))
+
+
+# -- resuming -------------------------------------------------------------------------------
+
+
+def saved_state(metric="valid/loss", mode="min", best=2.0):
+    """Return the state of a monitor after one value."""
+    monitor = Monitor(metric, mode)
+    monitor.update(best)
+    return monitor.state_dict()
+
+
+def test_a_monitor_resumes_with_the_best_value_of_its_state():
+    """Also from a state of an earlier version, which did not tell the metric."""
+    for state in (saved_state(), {"best": 2.0}):
+        assert 2.0 == Monitor("valid/loss").resumed(state, "checkpoint").best
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("valid/cost", "min"), ("valid/loss", "max")])
+def test_a_state_of_another_metric_or_mode_is_refused(metric, mode):
+    """The error names the component, both settings as they are given, and the choices."""
+    with pytest.raises(
+        StateError,
+        match=f"checkpoint has best='{metric}', mode='{mode}', .* best='valid/loss', mode='min', "
+        ".* settings='saved' .* settings='new' .* without the state",
+    ):
+        Monitor(metric, mode, argument="best").resumed(saved_state(), "checkpoint")
+
+
+def test_the_metric_of_a_state_can_be_chosen():
+    """The saved one continues with its best value; for the new one there is nothing to resume."""
+    monitor = Monitor("valid/cost", "max", min_delta=0.5)
+    saved = monitor.resumed(saved_state(), "early-stopping", "saved")
+    assert ("valid/loss", "min", 2.0, 0.5) == (
+        saved.metric,
+        saved.mode,
+        saved.best,
+        saved.min_delta,
+    )
+    assert monitor.resumed(saved_state(), "early-stopping", "new") is None
+
+
+def test_a_state_without_a_best_value_leaves_none():
+    """Of a monitor of any mode: the infinity before the first value may be that of the other."""
+    monitor = Monitor("valid/loss", "max")
+    monitor.update(3.0)
+    assert -math.inf == monitor.resumed({"monitor": None, "best": math.inf}, "checkpoint").best

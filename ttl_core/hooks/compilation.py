@@ -248,12 +248,7 @@ def _write_wrapped(
             Line(f"    if next({name}, {p}end) is {p}end: {p}without_yield({name})", impl),
         ]
     lines += (Line(f"    {line.text}", line.impl) for line in body)
-    lines += [
-        Line(f"except BaseException as {p}error:"),
-        Line(
-            f"    return {p}unwind({p}error, ({''.join(f'{n}, ' for n in entered)}), {p}wrappers)"
-        ),
-    ]
+    lines += _handler(p, entered)
     for i, impl in reversed(list(enumerate(wrappers))):
         lines += [
             Line("try:"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ttl_core.errors import TTLError, UnknownPointError
+from ttl_core.hooks.other_libraries import suggest_point
 
 if TYPE_CHECKING:
     import pluggy
@@ -86,8 +87,6 @@ def explain_points(point: str | None, members: Sequence[Member], manager: HookMa
         nothing = "no callback point is implemented" if members else "no components"
         return "\n\n".join(texts) or nothing
     if point not in known:
-        from ttl_core.hooks.hook_methods import suggest_point  # imports much, and `ttl` needs none
-
         raise UnknownPointError(
             f"{point!r} is not a callback point. {suggest_point(point, known)}"
             f"The points are: {', '.join(known)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.hooks.compilation import NO_OPTIONS
 from ttl_core.hooks.member import HookMethods
 from ttl_core.hooks.method_checks import adapt, check_method, problem_of, rejected
+from ttl_core.hooks.other_libraries import METHODS_OF_OTHERS, suggest_point
 from ttl_core.hookspecs import POINTS, CallbackPoints
 
 
@@ -36,12 +37,7 @@ def hook_methods(component: object, owner: object) -> HookMethods:
     for name, function, options in _hooks(type(component), _own_hooks(component)):
         point = str(options["specname"])
         if not inspect.isroutine(function):
-            if name in POINTS or callable(function):
-                problem = f"is a {type(function).__name__}, not a function or method"
-                if function is None and name in POINTS:
-                    fix = f"{name} = LoopComponent.{name}"
-                    problem += f". To disable one of a base class, write {fix}"
-                raise rejected(owner, name, function, problem)
+            _check_not_meant(name, function, owner)
             continue
         if point.startswith(("on_", "around_")) and point not in POINTS:
             problem = (
@@ -50,14 +46,30 @@ def hook_methods(component: object, owner: object) -> HookMethods:
             )
             raise rejected(owner, name, function, problem)
         found[name] = (_checked(getattr(component, name), name, options, owner), options)
-    for name in _METHODS_OF_OTHERS if not found else ():
+    if not found:
+        _check_not_of_others(component, owner)
+    return found
+
+
+def _check_not_meant(name: str, attribute: object, owner: object) -> None:
+    """Reject an attribute that is no function where one is expected, but not plain data."""
+    if name in POINTS or callable(attribute):
+        problem = f"is a {type(attribute).__name__}, not a function or method"
+        if attribute is None and name in POINTS:
+            fix = f"{name} = LoopComponent.{name}"
+            problem += f". To disable one of a base class, write {fix}"
+        raise rejected(owner, name, attribute, problem)
+
+
+def _check_not_of_others(component: object, owner: object) -> None:
+    """Reject a component without hook methods that has methods which other libraries call."""
+    for name in METHODS_OF_OTHERS:
         if hasattr(type(component), name):
             problem = (
                 "is not called: the methods of a component are named after callback points, such "
                 "as on_forward_pass, on_loss_compute and on_optim_step"
             )
             raise rejected(owner, name, getattr(component, name), problem)
-    return found
 
 
 _sound = weakref.WeakKeyDictionary[FunctionType, tuple[object, ...]]()
@@ -83,38 +95,6 @@ def _checked(
     if adapted is method and isinstance(function, FunctionType):
         _sound[function] = what
     return adapted
-
-
-def suggest_point(wrong: str, points: Iterable[str]) -> str:
-    """Return a question that suggests the callback point that is meant, or "" if none is near.
-
-    Args:
-        wrong: what was given; it may be what other libraries call a point.
-        points: the points that there are.
-
-    Example:
-        >>> suggest_point("on_train_epoch_start", ["on_epoch_begin", "on_epoch_end"])
-        "Did you mean 'on_epoch_begin'? "
-    """
-    for theirs, ours in _WORDS_OF_OTHERS.items():
-        wrong = wrong.replace(theirs, ours)
-    return did_you_mean(wrong, points)
-
-
-_WORDS_OF_OTHERS = {
-    "start": "begin",
-    "train_batch": "batch",
-    "train_epoch": "epoch",
-    "validation_": "",
-    "optimizer": "optim",
-    "fit": "train",
-    "before_": "",
-    "after_": "",
-}
-"""Words in the names of callback points of other libraries, and those in ours."""
-
-_METHODS_OF_OTHERS = ("training_step", "validation_step", "test_step", "configure_optimizers")
-"""The names of methods that other libraries call."""
 
 
 def implemented_points(cls: type) -> list[str]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ttl_core.arguments import did_you_mean
 from ttl_core.errors import ComponentRejectedError
-from ttl_core.hooks.hook_methods import find_mark, spec_arguments, suggest_point
+from ttl_core.hooks.hook_methods import find_mark, spec_arguments
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.method_checks import check_method
+from ttl_core.hooks.other_libraries import suggest_point
 from ttl_core.hookspecs import POINTS
 
 
@@ -54,19 +55,34 @@ def provided_points(component: object, key: str, owner: object) -> Mapping[str, 
                 f"{owner} cannot join: it provides the callback point {name!r}, whose name does "
                 f"not begin with its own. Call it {prefix}{name}"
             )
-        if find_mark(value, "ttl_spec")["historic"]:
-            raise ComponentRejectedError(
-                f"{owner} cannot join: its callback point {name!r} is historic, and the loop "
-                "replays nothing. Write @hookspec without it"
-            )
-        arguments = inspect.signature(getattr(namespace, name)).parameters
-        kinds = {argument.kind for argument in arguments.values()}
-        if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
-            raise ComponentRejectedError(
-                f"{owner} cannot join: its callback point {name!r} has to take plain arguments, "
-                f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
-            )
+        _check_spec(name, value, getattr(namespace, name), owner)
     return points
+
+
+def _check_spec(name: str, spec: Any, function: Callable[..., Any], owner: object) -> None:
+    """Check that the loop can call a callback point that a component provides.
+
+    Args:
+        name: the name of the point.
+        spec: its hookspec, as it is in a class or module.
+        function: the same as a function.
+        owner: the component as errors name it.
+
+    Raises:
+        ComponentRejectedError: it cannot.
+    """
+    if find_mark(spec, "ttl_spec")["historic"]:
+        raise ComponentRejectedError(
+            f"{owner} cannot join: its callback point {name!r} is historic, and the loop "
+            "replays nothing. Write @hookspec without it"
+        )
+    arguments = inspect.signature(function).parameters
+    kinds = {argument.kind for argument in arguments.values()}
+    if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD} or "loop" not in arguments:
+        raise ComponentRejectedError(
+            f"{owner} cannot join: its callback point {name!r} has to take plain arguments, "
+            f"`loop` among them. Write:\n    def {name}(self, loop, ...):"
+        )
 
 
 def prefix_of(name: str) -> str:
@@ -118,15 +134,7 @@ def check_points(
         ComponentRejectedError: two provide the same point, no component provides one that is
             implemented, or an implementation does not fit.
     """
-    provided: dict[str, tuple[Member, Any]] = {}
-    for member in members:
-        for point, spec in member.points.items():
-            other, other_spec = provided.setdefault(point, (member, spec))
-            if other_spec is not spec:
-                raise ComponentRejectedError(
-                    f"{member} cannot join: it provides the callback point {point!r}, and so "
-                    f"does {other}. Remove one of them"
-                )
+    provided = _providers(members)
     for member in members:
         for point in provided.keys() - member.methods.keys():
             if inspect.isroutine(inspect.getattr_static(member.component, point, None)):
@@ -143,16 +151,43 @@ def check_points(
             elif point not in POINTS and options["optionalhook"]:
                 _warn_if_misspelled(member, method, point, _owner_of(point, members))
             elif point not in POINTS:
-                for provider in leaving:
-                    if point in provider.points:
-                        raise ComponentRejectedError(
-                            f"{provider} cannot be removed: it provides the callback point "
-                            f"{point!r}, which {member} implements. Remove {member.name!r} first"
-                        )
+                _check_stays(point, member, leaving)
                 raise ComponentRejectedError(
                     f"{member} cannot join: its {name} is not a callback point of the core or of "
                     f"a component in the list. {explain_missing(point, members, find_provider)}"
                 )
+
+
+def _providers(members: Sequence[Member]) -> dict[str, tuple[Member, Any]]:
+    """Return the members that provide callback points, and the hookspecs, by point.
+
+    Raises:
+        ComponentRejectedError: two provide the same point.
+    """
+    provided: dict[str, tuple[Member, Any]] = {}
+    for member in members:
+        for point, spec in member.points.items():
+            other, other_spec = provided.setdefault(point, (member, spec))
+            if other_spec is not spec:
+                raise ComponentRejectedError(
+                    f"{member} cannot join: it provides the callback point {point!r}, and so "
+                    f"does {other}. Remove one of them"
+                )
+    return provided
+
+
+def _check_stays(point: str, member: Member, leaving: Sequence[Member]) -> None:
+    """Check that no member that leaves provides a callback point that another one implements.
+
+    Raises:
+        ComponentRejectedError: one does.
+    """
+    for provider in leaving:
+        if point in provider.points:
+            raise ComponentRejectedError(
+                f"{provider} cannot be removed: it provides the callback point {point!r}, which "
+                f"{member} implements. Remove {member.name!r} first"
+            )
 
 
 _warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()

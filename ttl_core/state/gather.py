@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.accepted import check_accepted
 from ttl_core.state.data_order import states_between_epochs
+from ttl_core.state.environment import environment
 from ttl_core.state.format import VERSION
 from ttl_core.state.generators import generator_states
 from ttl_core.state.hidden import hidden_state
@@ -68,13 +68,27 @@ def gather(
         "environment": environment(),
         "manifest": loop.manifest(),
     }
+    _check_gathered(state, members)
+    return state
+
+
+def _check_gathered(state: State, members: Sequence[Member]) -> None:
+    """Check that a run can resume from what was gathered, after it was written to a file.
+
+    Args:
+        state: the state.
+        members: the members of the list.
+
+    Raises:
+        StateError: something in it is of a type that `torch.load(weights_only=True)` refuses, or
+            that the model does not load.
+    """
     for member in members:
-        if member.name in components:
-            check_accepted(components[member.name], member.name, str(member))
-    for name, value in variables.items():
-        check_accepted(value, name, f"the loop variable {name!r}")
-    for name, value in state["hidden"].items():
-        check_accepted(value, name, f"the loop variable {name!r}")
+        if member.name in state["components"]:
+            check_accepted(state["components"][member.name], member.name, str(member))
+    for kind in ("variables", "hidden"):
+        for name, value in state[kind].items():
+            check_accepted(value, name, f"the loop variable {name!r}")
     for name, tensor in state["model"].items():
         if isinstance(tensor, torch.Tensor) and not is_lazy(tensor) and tensor.is_nested:
             raise StateError(
@@ -82,9 +96,8 @@ def gather(
                 "tensor. Keep it as a padded one, or leave it out of its state (persistent=False)"
             )
     for name in ("model", "metrics", "data", "position"):
-        is_lazy_yet = name == "model" and position is None
+        is_lazy_yet = name == "model" and state["position"] is None
         check_accepted(state[name], name, f"the {name}", may_be_lazy=is_lazy_yet)
-    return state
 
 
 def public_variables(loop: TrainTestLoop) -> dict[str, Any]:
@@ -152,14 +165,3 @@ def noting_component(member: Member, method: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"ttl: raised by {member} in {method}")
         raise
-
-
-def environment() -> State:
-    """Return what the bits of a run depend on, besides its state."""
-    on_gpu = torch.cuda.is_available()
-    return {
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-    }

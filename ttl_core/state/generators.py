@@ -89,34 +89,40 @@ def warn_of_other_random_numbers(loop: TrainTestLoop) -> None:
 
 
 def _not_restorable(loop: TrainTestLoop) -> list[str]:
-    lines = []
-    for name, data, in_epochs in (
-        ("train_data", loop.train_data, True),
-        ("valid_data", loop.valid_data, False),
-    ):
-        for path, loader in _loaders(name, data):
-            if not loader.num_workers:
-                continue
-            # workers that are started for each epoch begin with a copy of what is here
-            found = _walk(f"{path}.dataset", loader.dataset, set())
-            if in_epochs or loader.persistent_workers:
-                lines += [
-                    f"the workers of {path} draw from copies of {where}: draw from "
-                    "ttl_core.sample_generator(index) instead"
-                    for where in found
-                ]
-            if (
-                not (found or in_epochs or is_seeded(loader))
-                and loader.persistent_workers
-                and _may_draw(loader.dataset)
-            ):
-                lines.append(
-                    f"the workers of {path} are persistent: if its {type(loader.dataset).__name__} "
-                    "draws random numbers, they continue from epoch to epoch. Write "
-                    "DataLoader(SeededSamples(dataset), ..., sampler=SeededSampler(dataset, "
-                    "shuffle=False)), or persistent_workers=False"
-                )
-    return lines
+    return [
+        line
+        for name in _DATA
+        for path, loader in _loaders(name, getattr(loop, name))
+        if loader.num_workers
+        for line in _drawn_in_workers(path, loader, in_epochs=name == "train_data")
+    ]
+
+
+def _drawn_in_workers(path: str, loader: DataLoader[Any], *, in_epochs: bool) -> list[str]:
+    """Return, in words, what the workers of a loader draw from that no state holds.
+
+    Args:
+        path: where the loader is.
+        loader: the loader.
+        in_epochs: whether a run may resume within an epoch of it.
+    """
+    if not (in_epochs or loader.persistent_workers):
+        return []  # workers that are started for each epoch begin with a copy of what is here
+    copied = _walk(f"{path}.dataset", loader.dataset, set())
+    if copied:
+        return [
+            f"the workers of {path} draw from copies of {where}: draw from "
+            "ttl_core.sample_generator(index) instead"
+            for where in copied
+        ]
+    if in_epochs or is_seeded(loader) or not _may_draw(loader.dataset):
+        return []
+    return [
+        f"the workers of {path} are persistent: if its {type(loader.dataset).__name__} "
+        "draws random numbers, they continue from epoch to epoch. Write "
+        "DataLoader(SeededSamples(dataset), ..., sampler=SeededSampler(dataset, "
+        "shuffle=False)), or persistent_workers=False"
+    ]
 
 
 def _loaders(path: str, data: Any) -> Iterator[tuple[str, DataLoader[Any]]]:

@@ -1,16 +1,25 @@
-"""Which component of a list each saved state belongs to."""
+"""Which component of a list, and which loop variable, each saved state belongs to."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ttl_core.arguments import did_you_mean, user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
+from ttl_core.state.gather import public_variables, stateful_variables
+from ttl_core.state.optimizers import check_class, check_groups, is_of_another_class
 from ttl_core.state.protocol import State, has_state
 from ttl_core.state.versions import check_version, is_readable, version_in
+
+if TYPE_CHECKING:
+    from ttl_core.loop import TrainTestLoop
 
 
 def saved_names(
@@ -92,6 +101,58 @@ def match_components(
                 f"start it from scratch: ignore=[{name!r}]"
             )
     return found
+
+
+def match_variables(
+    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
+) -> dict[str, Any]:
+    """Return the loop variables to load by their names, optimizers and then schedulers first.
+
+    Args:
+        loop: the loop.
+        members: the members of its list, whose components are no variables.
+        state: the state of a loop.
+        ignore: names of variables whose state may be missing, unused, or of another class.
+
+    Raises:
+        StateError: a state or a variable is left over, or does not fit.
+    """
+    saved, structure = state["variables"], state.get("structure", {})
+    there = stateful_variables(loop, members)
+    named = public_variables(loop)
+    found: dict[str, Any] = {}
+    for name in saved:
+        value = named.get(name)
+        if has_state(value):
+            record = structure.get(name)
+            if name in ignore and is_of_another_class(value, record):
+                continue
+            check_class(name, value, record)
+            check_groups(name, value, saved[name], record, loop.model)
+            found[name] = value
+        elif name not in ignore:
+            raise _missing_variable(name, there)
+    for name in state.get("hidden", {}).keys() - set(ignore):
+        if not has_state(named.get(name)):
+            raise _missing_variable(name, there)
+    known = {id(value) for value in found.values()}
+    for name, value in there.items():
+        if id(value) not in known and name not in ignore and value.state_dict():
+            raise StateError(
+                f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
+                f"holds none for it. To start it from scratch: ignore=[{name!r}]"
+            )
+    optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
+    schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
+    return optimizers | schedulers | found
+
+
+def _missing_variable(name: str, there: Collection[str]) -> StateError:
+    return StateError(
+        f"the state holds the loop variable {name!r}, which is not set at the end of "
+        f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
+        f"the component that sets it, or resume without it: ignore=[{name!r}]"
+    )
 
 
 # -- several of one name --------------------------------------------------------------------

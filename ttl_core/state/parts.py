@@ -37,7 +37,9 @@ def map_tensors(
 ) -> Any:
     """Return a nested value with a function applied to each tensor that is meant.
 
-    What holds no such tensor is the same object as in the value.
+    What holds no such tensor is the same object as in the value. Unlike `map_nested`, which is for
+    batches of any kind, it enters the types of containers that states have and no others, and what
+    is meant may be a mapping: the description of a tensor.
 
     Args:
         value: the value, which is not changed.

@@ -8,29 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ttl_core.arguments import user_stacklevel
 from ttl_core.errors import StateError
 from ttl_core.hooks.member import Member
 from ttl_core.state.data_order import data_by_name, prepare_epochs, restore_generators
-from ttl_core.state.gather import (
-    environment,
-    noting_component,
-    public_variables,
-    stateful_variables,
-)
+from ttl_core.state.environment import warn_of_another_environment
+from ttl_core.state.gather import noting_component, public_variables
 from ttl_core.state.generators import restore_generator_states
 from ttl_core.state.hidden import load_hidden_state
-from ttl_core.state.matching import match_components, saved_names
+from ttl_core.state.matching import match_components, match_variables, saved_names
 from ttl_core.state.model import check_model, load_model
-from ttl_core.state.optimizers import (
-    check_class,
-    check_groups,
-    is_of_another_class,
-    load_optimizer,
-    memory_of,
-)
+from ttl_core.state.optimizers import load_optimizer, memory_of
 from ttl_core.state.parts import with_fitting_tensors, with_whole_tensors
 from ttl_core.state.position import restore_end_of_train
 from ttl_core.state.protocol import State, has_state, reading
@@ -81,7 +70,7 @@ def restore(
     with reading("data"):
         _restore_data(loop, state)
     with reading("environment"):
-        _warn_of_another_environment(state["environment"])
+        warn_of_another_environment(state["environment"])
     with reading("random numbers"):
         for name, data in data_by_name(loop).items():
             restore_generators(data, state["data"][name])
@@ -109,7 +98,7 @@ def matched(
     with reading("model"):
         check_model(loop.model, state["model"])
     with reading("list of loop variables"):
-        variables = _matching_variables(loop, members, state, ignore)
+        variables = match_variables(loop, members, state, ignore)
     with reading("list of components"):
         components = _called(loop, match_components(members, state, ignore))
     return variables, components
@@ -244,60 +233,3 @@ def _load_components(members: Mapping[str, Member], states: State) -> None:
     for name, member in members.items():
         with noting_component(member, "load_state_dict"):
             member.component.load_state_dict(states[name])
-
-
-def _matching_variables(
-    loop: TrainTestLoop, members: Sequence[Member], state: State, ignore: Collection[str]
-) -> dict[str, Any]:
-    """Return the loop variables to load, optimizers and then schedulers first."""
-    saved, structure = state["variables"], state.get("structure", {})
-    there = stateful_variables(loop, members)
-    named = public_variables(loop)
-    found: dict[str, Any] = {}
-    for name in saved:
-        value = named.get(name)
-        if has_state(value):
-            record = structure.get(name)
-            if name in ignore and is_of_another_class(value, record):
-                continue
-            check_class(name, value, record)
-            check_groups(name, value, saved[name], record, loop.model)
-            found[name] = value
-        elif name not in ignore:
-            raise _missing_variable(name, there)
-    for name in state.get("hidden", {}).keys() - set(ignore):
-        if not has_state(named.get(name)):
-            raise _missing_variable(name, there)
-    known = {id(value) for value in found.values()}
-    for name, value in there.items():
-        if id(value) not in known and name not in ignore and value.state_dict():
-            raise StateError(
-                f"the loop variable {name!r}, a {type(value).__name__}, has state, but the state "
-                f"holds none for it. To start it from scratch: ignore=[{name!r}]"
-            )
-    optimizers = {n: v for n, v in found.items() if isinstance(v, Optimizer)}
-    schedulers = {n: v for n, v in found.items() if isinstance(v, LRScheduler)}
-    return optimizers | schedulers | found
-
-
-def _missing_variable(name: str, there: Collection[str]) -> StateError:
-    return StateError(
-        f"the state holds the loop variable {name!r}, which is not set at the end of "
-        f"on_train_begin. Variables with state are: {', '.join(there) or 'none'}. Add "
-        f"the component that sets it, or resume without it: ignore=[{name!r}]"
-    )
-
-
-def _warn_of_another_environment(saved: State) -> None:
-    changed = [
-        f"{what} {saved[what]}, now {now}"
-        for what, now in environment().items()
-        if now != saved[what]
-    ]
-    if changed:
-        warnings.warn(
-            "the run resumes, but may differ in bits from one that was not interrupted: "
-            f"{'; '.join(changed)}",
-            UserWarning,
-            stacklevel=user_stacklevel(),
-        )

@@ -2,7 +2,7 @@
 
 import datetime
 
-import group_cases
+import group_checkpoints
 import pytest
 import torch
 from group_equality import forget_the_stop
@@ -17,11 +17,11 @@ def names(directory):
 def saved(size, directory, **options):
     """Return what a training with checkpoints comes to in each process."""
     if size == 1:
-        return [group_cases.saved(directory, **options)]
+        return [group_checkpoints.saved(directory, **options)]
     return in_group(size, _saved, directory, options)
 
 
-_saved = group_cases.saved_with
+_saved = group_checkpoints.saved_with
 
 
 @pytest.mark.parametrize("every", ["epoch", 3])

@@ -1,6 +1,9 @@
 """What `ddp` does in a group of processes, and outside one."""
 
-import group_cases
+import group_data
+import group_errors
+import group_stops
+import group_values
 import pytest
 from process_groups import in_group
 from ttl_distributed import Ddp
@@ -52,7 +55,7 @@ def test_an_environment_that_does_not_fit_is_an_error(changed):
 def test_the_methods_of_a_group_combine_the_values_of_processes():
     """Each process gets the same."""
     expected = [3, 1.0, [2.0, 2.0], [1.0, 1.0], True, False, [{"rank": 0}, {"rank": 1}], 0]
-    assert [expected] * 2 == in_group(2, group_cases.collectives)
+    assert [expected] * 2 == in_group(2, group_values.collectives)
 
 
 POINTS = [
@@ -74,7 +77,7 @@ POINTS = [
 @pytest.mark.parametrize(("point", "batch_num"), POINTS)
 def test_a_stop_in_one_process_ends_all_at_the_same_safe_point(point, batch_num, rank):
     """At any point, in either process."""
-    first, second = in_group(2, group_cases.stopped, rank, point, batch_num)
+    first, second = in_group(2, group_stops.stopped, rank, point, batch_num)
     assert first == second
     is_stopped, n_epochs, n_steps, _ = first
     # in epoch 1, so on_train_begin is too early, and the requested batch at most one more
@@ -100,7 +103,7 @@ def test_a_stop_in_one_process_ends_all_at_the_same_safe_point(point, batch_num,
 )
 def test_a_stop_ends_an_evaluation_in_all_processes(phase, point, batch_num, rank):
     """At the same batch, one or two after it was requested, with its end point."""
-    stopped = group_cases.evaluation_stopped
+    stopped = group_stops.evaluation_stopped
     first, second = in_group(2, stopped, phase, rank, point, batch_num)
     assert first == second
     n_batches, ended, is_stopped, reason = first
@@ -112,7 +115,7 @@ def test_a_stop_ends_an_evaluation_in_all_processes(phase, point, batch_num, ran
 def test_short_batches_of_an_evaluation_are_not_slowed_down_by_votes():
     """There are some between two votes; the processes still end at the same one."""
     arguments = "test", 1, "on_batch_end", 2, 2000, 0.002
-    first, second = in_group(2, group_cases.evaluation_stopped, *arguments)
+    first, second = in_group(2, group_stops.evaluation_stopped, *arguments)
     assert first == second
     assert first[0] < 500
     assert (["test"], True, "due") == first[1:]
@@ -121,15 +124,15 @@ def test_short_batches_of_an_evaluation_are_not_slowed_down_by_votes():
 @pytest.mark.parametrize("every", [1, 2])
 def test_all_processes_skip_a_batch_that_is_not_finite_in_one(every):
     """`nan-guard` decides for all of them."""
-    first, second = in_group(2, group_cases.skipped_in_one, every)
+    first, second = in_group(2, group_values.skipped_in_one, every)
     assert first == second
     assert first[0] == 2
 
 
 def test_random_numbers_are_those_of_a_plain_run_in_the_main_process():
     """Other processes have streams of their own."""
-    alone = group_cases.first_random_numbers()
-    first, second = in_group(2, group_cases.first_random_numbers)
+    alone = group_values.first_random_numbers()
+    first, second = in_group(2, group_values.first_random_numbers)
     assert alone == first
     assert not set(first) & set(second)
 
@@ -148,21 +151,21 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_data_that_cannot_be_shared_are_refused(name):
     """With the line to write, in each process, before the first batch."""
-    for text in in_group(2, group_cases.refused, name):
+    for text in in_group(2, group_data.refused, name):
         assert REFUSED[name] in text
 
 
 def test_a_stream_may_share_itself_out():
     """It has a method that is told which part to yield."""
-    alone = group_cases.streamed()
-    for facts in in_group(2, group_cases.streamed):
+    alone = group_data.streamed()
+    for facts in in_group(2, group_data.streamed):
         assert pytest.approx(alone["metrics"], abs=1e-6) == facts["metrics"]
 
 
 def test_evaluation_counts_each_sample_once():
     """Of a loader, of a list of batches, and of fewer samples than processes."""
-    alone = group_cases.evaluated()
-    for found in in_group(2, group_cases.evaluated):
+    alone = group_data.evaluated()
+    for found in in_group(2, group_data.evaluated):
         for expected, metrics in zip(alone, found, strict=True):
             assert pytest.approx(expected, abs=1e-6) == metrics
 
@@ -172,11 +175,11 @@ def test_evaluation_counts_each_sample_once():
 
 def test_a_model_that_is_not_called_as_a_whole_is_refused():
     """The gradients of its processes would not be averaged."""
-    for text in in_group(2, group_cases.error_of, "not whole"):
+    for text in in_group(2, group_errors.error_of, "not whole"):
         assert "Call the model as a whole" in text
 
 
 def test_processes_that_disagree_fail_together():
     """Instead of waiting for one another."""
-    for text in in_group(2, group_cases.error_of, "one steps"):
+    for text in in_group(2, group_errors.error_of, "one steps"):
         assert "1 of 2 make a step after it" in text

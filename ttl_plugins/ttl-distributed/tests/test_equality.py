@@ -3,6 +3,7 @@
 import itertools
 
 import group_cases
+import group_data
 import pytest
 from group_equality import check_same, facts_alone
 from process_groups import in_group
@@ -35,17 +36,17 @@ def test_the_mean_of_the_means_of_processes_is_another_gradient(name):
 
 def test_throughput_counts_the_samples_of_all_processes():
     """Each once, also where a process has none of the last batch."""
-    alone = group_cases.rates(19)
+    alone = group_data.rates(19)
     assert [[6, 18], [3.5, 10.5]] * 2 == alone
-    for seen in in_group(2, group_cases.rates, 19):
+    for seen in in_group(2, group_data.rates, 19):
         assert alone == seen
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(24, 6), (19, 6), (9, 4)])
 def test_processes_see_the_samples_of_one(n, batch_size):
     """Each global batch has the same samples on any number of processes, each once."""
-    alone = [sorted(batch) for batch in group_cases.batches_seen(n, batch_size)]
+    alone = [sorted(batch) for batch in group_data.batches_seen(n, batch_size)]
     for size in (2, 4):
-        several = in_group(size, group_cases.batches_seen, n, batch_size)
+        several = in_group(size, group_data.batches_seen, n, batch_size)
         together = [sorted(itertools.chain(*parts)) for parts in zip(*several, strict=True)]
         assert alone == together

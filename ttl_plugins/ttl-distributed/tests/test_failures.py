@@ -1,6 +1,7 @@
 """Failures of one process, in groups that torchrun has started."""
 
-import group_cases
+import group_checkpoints
+import group_stops
 import pytest
 from elastic_runs import Kills, elastic_run, facts_of
 from process_groups import ends_in_group, in_group
@@ -61,7 +62,7 @@ def test_the_same_program_resumes_after_a_failure(failed, tmp_path):
 @pytest.mark.parametrize(("rank", "point"), [(i % 2, point) for i, point in enumerate(HOOKS)])
 def test_a_failure_at_any_point_ends_both(rank, point):
     """The other one with an error that says which was first."""
-    errors = ends_in_group(2, group_cases.failed, rank, point)
+    errors = ends_in_group(2, group_stops.failed, rank, point)
     assert "ValueError: it was to be expected" == errors[rank]
     assert errors[1 - rank].startswith("GroupError: ")
 
@@ -76,7 +77,7 @@ def test_a_process_that_is_killed_ends_all(tmp_path):
 
 def test_a_group_of_which_one_was_killed_is_restarted(tmp_path):
     """It resumes from the last checkpoint, to the same bits, without a setting of torchrun."""
-    whole = in_group(2, group_cases.saved_with, tmp_path / "whole", {"n_epochs": 20})
+    whole = in_group(2, group_checkpoints.saved_with, tmp_path / "whole", {"n_epochs": 20})
     n_restarts, facts = elastic_run(2, tmp_path / "killed", Kills(1, skew=0.3))
     assert 1 == n_restarts
     assert [facts_of(each) for each in whole] == facts

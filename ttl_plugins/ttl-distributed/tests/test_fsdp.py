@@ -1,6 +1,12 @@
 """Training of a model that is shared out to processes, against training in one."""
 
 import group_cases
+import group_checkpoints
+import group_data
+import group_errors
+import group_loops
+import group_stops
+import group_values
 import pytest
 import torch
 from group_equality import check_same, facts_alone, flat, forget_the_stop
@@ -15,7 +21,7 @@ LAYERS = {"layers": "Linear"}
 
 def under_fsdp(size, function, *arguments, **options):
     """Return what a function returns in each process of a group, with fsdp in place of ddp."""
-    return in_group(size, group_cases.under, {**LAYERS, **options}, function, *arguments)
+    return in_group(size, group_loops.under, {**LAYERS, **options}, function, *arguments)
 
 
 @pytest.mark.parametrize("name", [*group_cases.CASES, *group_cases.MORE_CASES])
@@ -32,7 +38,7 @@ def test_two_processes_come_to_the_same_as_one(name):
 def test_a_stop_ends_an_evaluation_in_all_processes(phase, n, rank, batch_num):
     """Also where one has no batch left, and computes forward passes for the other."""
     arguments = phase, rank, "on_batch_end", batch_num, n
-    several = under_fsdp(2, group_cases.evaluation_stopped, *arguments)
+    several = under_fsdp(2, group_stops.evaluation_stopped, *arguments)
     for n_batches, ended, is_stopped, reason in several:
         assert n_batches <= batch_num + 2
         assert (["test"] * (phase != "predict"), True, "due") == (ended, is_stopped, reason)
@@ -80,7 +86,7 @@ def test_arguments_that_cannot_work_are_refused(name, value):
 @pytest.mark.parametrize("layers", [None, "Linear", 10, 10**6])
 def test_each_process_has_a_part_of_the_model(layers):
     """Whose keys stay what they were."""
-    found = under_fsdp(2, group_cases.keys_and_parameters, layers=layers)
+    found = under_fsdp(2, group_values.keys_and_parameters, layers=layers)
     assert [True, True] == [is_same for is_same, _ in found]
     # of the last layer, which has one row, the second process has nothing
     assert [12 + 4 + 8 + 1, 12 + 4] == [n_here for _, n_here in found]
@@ -122,7 +128,7 @@ def test_four_processes_come_to_the_same_as_one():
 
 def test_an_optimizer_from_before_is_refused():
     """As it would update parameters that the model has no more."""
-    for text in under_fsdp(2, group_cases.refused_optimizer, layers=None):
+    for text in under_fsdp(2, group_errors.refused_optimizer, layers=None):
         assert "Give a factory, which is called with those of loop.model: partial(SGD" in text
 
 
@@ -136,7 +142,7 @@ REFUSED = {
 def test_what_does_not_fit_the_run_is_refused(name):
     """Before training begins, in each process."""
     options, expected = REFUSED[name]
-    for text in under_fsdp(2, group_cases.refused_argument, **options):
+    for text in under_fsdp(2, group_errors.refused_argument, **options):
         assert expected in text
 
 
@@ -145,8 +151,8 @@ def test_what_does_not_fit_the_run_is_refused(name):
 
 def test_gradients_that_are_pending_can_be_dropped():
     """As with ddp, where they are reduced later than a component drops them."""
-    with_ddp = in_group(2, group_cases.skipped, 3)
-    with_fsdp = under_fsdp(2, group_cases.skipped, 3)
+    with_ddp = in_group(2, group_values.skipped, 3)
+    with_fsdp = under_fsdp(2, group_values.skipped, 3)
     for expected, found in zip(with_ddp, with_fsdp, strict=True):
         assert expected[:2] == found[:2]
         assert expected[0] == 2
@@ -155,15 +161,15 @@ def test_gradients_that_are_pending_can_be_dropped():
 
 def test_a_gradient_that_overflows_in_one_process_skips_the_step_of_all():
     """And lowers the scale of the loss in all."""
-    first, second = under_fsdp(2, group_cases.overflown)
+    first, second = under_fsdp(2, group_values.overflown)
     assert first == second
     assert (6, 1) == first[:2]
 
 
 def test_gradients_that_are_pending_between_epochs_are_in_the_state():
     """Those of data without a length, whole ones in the main process."""
-    alone = group_cases.pending_of_a_stream()
-    found = under_fsdp(2, group_cases.pending_of_a_stream)
+    alone = group_checkpoints.pending_of_a_stream()
+    found = under_fsdp(2, group_checkpoints.pending_of_a_stream)
     assert [True, True, False, True] == [bool(each) for each in alone["pending"]]
     assert pytest.approx(flat(alone["pending"]), abs=2e-6) == flat(found[0]["pending"])
     for facts in found:
@@ -181,8 +187,8 @@ PASSES = {  # of both processes: batches, and passes
 @pytest.mark.parametrize("name", PASSES)
 def test_evaluation_counts_each_sample_once(name):
     """Each process computes as many forward passes, and counts those of its own batches."""
-    alone = group_cases.passes(name)
-    found = under_fsdp(2, group_cases.passes, name)
+    alone = group_data.passes(name)
+    found = under_fsdp(2, group_data.passes, name)
     assert PASSES[name] == [facts["counts"] for facts in found]
     for facts in found:
         assert pytest.approx(alone["metrics"], abs=1e-6) == facts["metrics"]
@@ -191,13 +197,13 @@ def test_evaluation_counts_each_sample_once(name):
 
 def test_predictions_are_of_the_samples_of_a_process():
     """Without those of passes that it computes for others alone."""
-    assert [7, 6] == under_fsdp(2, group_cases.predicted)
+    assert [7, 6] == under_fsdp(2, group_data.predicted)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_stop_in_one_process_ends_all_at_the_same_safe_point(rank):
     """In a batch, where the others are in the same one."""
-    first, second = under_fsdp(2, group_cases.stopped, rank, "on_forward_pass", 1)
+    first, second = under_fsdp(2, group_stops.stopped, rank, "on_forward_pass", 1)
     assert first == second
     assert first[0]
 
@@ -209,9 +215,9 @@ def saved(parallel, size, directory, **options):
     """Return what a training with checkpoints comes to in each process."""
     options = {"noise": False, "rich": True, **options}
     if size == 1:
-        return [group_cases.saved(directory, **options)]
-    function = group_cases.saved_with
-    return in_group(size, group_cases.under, parallel, function, directory, options)
+        return [group_checkpoints.saved(directory, **options)]
+    function = group_checkpoints.saved_with
+    return in_group(size, group_loops.under, parallel, function, directory, options)
 
 
 def test_a_group_resumes_to_the_same_bits(tmp_path):
@@ -230,7 +236,7 @@ def test_a_group_resumes_to_the_same_bits(tmp_path):
 
 def test_a_tensor_that_one_process_alone_shares_out_is_refused(tmp_path):
     """Instead of a checkpoint that lacks it, or of processes that wait for one another."""
-    for text in under_fsdp(2, group_cases.other_shards, tmp_path):
+    for text in under_fsdp(2, group_checkpoints.other_shards, tmp_path):
         assert "StateError" in text
         assert "components.shard-in-one.tensor" in text
 

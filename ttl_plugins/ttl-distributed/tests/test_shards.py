@@ -2,7 +2,8 @@
 
 import shutil
 
-import group_cases
+import group_checkpoints
+import group_loops
 import pytest
 import shard_cases
 import torch
@@ -22,14 +23,14 @@ def under_fsdp(size, function, *arguments, **options):
     """Return what a function returns in each process of a group, with fsdp; or in this one."""
     if size == 1:
         return [function(*arguments)]
-    return in_group(size, group_cases.under, {**LAYERS, **options}, function, *arguments)
+    return in_group(size, group_loops.under, {**LAYERS, **options}, function, *arguments)
 
 
 def saved(size, directory, **options):
     """Return what a training with checkpoints comes to in each process."""
     if size == 1:
         return [shard_cases.saved(directory, **options)]
-    return under_fsdp(size, group_cases.saved_with, directory, {**RICH, **options})
+    return under_fsdp(size, group_checkpoints.saved_with, directory, {**RICH, **options})
 
 
 def newest(directory):
@@ -90,7 +91,7 @@ def test_replicas_write_each_part_once(tmp_path):
 
 def test_checkpoints_without_distributed_tensors_stay_as_they_are(tmp_path):
     """Of ddp too: one file of the state."""
-    in_group(2, group_cases.saved_with, tmp_path, {**RICH, "n_epochs": 1})
+    in_group(2, group_checkpoints.saved_with, tmp_path, {**RICH, "n_epochs": 1})
     assert ["manifest.json", "state.pt"] == sorted(file.name for file in newest(tmp_path).iterdir())
     assert "parts" not in torch.load(newest(tmp_path) / "state.pt", weights_only=True)
 
@@ -202,7 +203,7 @@ def test_a_process_that_does_not_write_fails_all(tmp_path, how, asynchronous):
 def killed(directory, victim, at, **options):
     """Kill one process in its second checkpoint; return the calls of each, and what is left."""
     arguments = directory, victim, at, {**RICH, "n_epochs": 1, "every": 1, **options}
-    return what_is_left_of_group(2, group_cases.under, LAYERS, shard_cases.killed, *arguments)
+    return what_is_left_of_group(2, group_loops.under, LAYERS, shard_cases.killed, *arguments)
 
 
 def check_kill(directory, victim, at, expected, **options):

@@ -2,7 +2,8 @@
 
 import random
 
-import group_cases
+import group_checkpoints
+import group_stops
 import pytest
 from elastic_runs import Kills, elastic_run, facts_of
 from examples import FOLDER, run_example
@@ -19,7 +20,7 @@ def test_stops_at_random_points_end_all_processes_alike(seed):
     chance = random.Random(seed)
     size = chance.choice((2, 4))
     where = chance.randrange(size), chance.choice(POINTS), chance.randrange(4)
-    first, *others = in_group(size, group_cases.stopped, *where)
+    first, *others = in_group(size, group_stops.stopped, *where)
     assert first[0]
     for other in others:
         assert first == other
@@ -30,7 +31,7 @@ def test_stops_at_random_points_end_all_processes_alike(seed):
 def test_restarts_after_kills_at_any_time_come_to_the_same_bits(seed, tmp_path):
     """Five in each run, of any process: 50 in all."""
     size = (2, 4)[seed % 2]
-    whole = in_group(size, group_cases.saved_with, tmp_path / "whole", {"n_epochs": 20})
+    whole = in_group(size, group_checkpoints.saved_with, tmp_path / "whole", {"n_epochs": 20})
     n_restarts, facts = elastic_run(size, tmp_path / "killed", Kills(5, seed=seed, skew=0.3))
     assert 5 == n_restarts
     assert [facts_of(each) for each in whole] == facts

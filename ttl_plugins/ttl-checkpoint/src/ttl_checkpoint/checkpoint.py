@@ -480,7 +480,7 @@ class Checkpoint(LoopComponent):
         Raises:
             StateError: it is of another metric, and `settings` does not choose one.
         """
-        self._metric = self._metric.resumed(state, self.settings)
+        self._metric.load_state_dict(state, self.settings)
         self._run = state["run"]
 
     # -- the best one -----------------------------------------------------------------------

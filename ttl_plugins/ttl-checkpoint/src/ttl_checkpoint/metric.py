@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ttl_core import Monitor, StateError, check_can_be_logged, missing_metric_error
+from ttl_core import Monitor, check_can_be_logged, missing_metric_error
 from ttl_core.arguments import user_stacklevel
 
 _COMPONENT = "checkpoint"  # in errors
@@ -38,8 +38,8 @@ class BestMetric:
     @property
     def setting(self) -> dict[str, Any]:
         """What decides which value is the best one: "monitor" and "mode"."""
-        metric = None if self._metric is None else str.__str__(self._metric)  # it may be an enum
-        return {"monitor": metric, "mode": str.__str__(self.mode)}
+        setting = self._monitor.setting
+        return {**setting, "monitor": None} if self._metric is None else setting
 
     @property
     def best(self) -> float:
@@ -115,45 +115,23 @@ class BestMetric:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, what it is of, and when the metric was logged."""
-        return {"best": self.best, **self.setting, **self._monitor.logged_epochs.state_dict()}
+        return {**self._monitor.state_dict(), **self.setting}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], settings: Literal["saved", "new"] | None = None
+    ) -> None:
         """Continue from the best value of a run.
 
         Args:
             state: what `state_dict` returned; earlier versions returned only "best".
-        """
-        self.best = state["best"]
-        self._monitor.logged_epochs.load_state_dict(state)
-
-    def resumed(
-        self, state: Mapping[str, Any], settings: Literal["saved", "new"] | None
-    ) -> BestMetric:
-        """Return the best metric of a run that continues: this one, or the saved one.
-
-        Args:
-            state: what `state_dict` returned.
-            settings: which one to use where the saved one is another, or has another mode.
+            settings: which metric to use where the saved one is another, or has another mode.
 
         Raises:
             StateError: it is, and there is no choice.
         """
-        saved: dict[str, Any] = {name: state.get(name) for name in self.setting}
-        are_known = saved["monitor"] is not None and self._metric is not None
-        if are_known and saved != self.setting:
-            if settings == "new":
-                return self
-            if settings is None:
-                raise StateError(
-                    f"checkpoint monitors best={self.setting['monitor']!r}, "
-                    f"mode={self.setting['mode']!r}, but the checkpoint was saved with "
-                    f"best={saved['monitor']!r}, mode={saved['mode']!r}, whose best value is no "
-                    "measure for the other. Use settings='saved' to continue with that one, "
-                    "settings='new' to let the first value of the new one be the best so far, or "
-                    "start again: resume='never'"
-                )
-            chosen = BestMetric(saved["monitor"], saved["mode"])
-        else:
-            chosen = self
-        chosen.load_state_dict(state)
-        return chosen
+        if self._metric is None:  # there is nothing to compare
+            state = {**state, "monitor": None}
+        resumed = self._monitor.resumed(state, _COMPONENT, settings)
+        if resumed is not None:
+            self._monitor = resumed
+            self._metric = self._metric and resumed.metric

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ttl_core import (
     LoopComponent,
     Monitor,
-    StateError,
     check_can_be_logged,
     hookimpl,
     missing_metric_error,
@@ -156,14 +155,7 @@ class EarlyStopping(LoopComponent):
     def state_dict(self) -> dict[str, Any]:
         """Return what has been counted so far, as plain Python values."""
         self._count()
-        return {
-            "monitor": str.__str__(self.monitor),  # either may be an enum
-            "mode": str.__str__(self.mode),
-            "best": self.best,
-            "n_bad": self.n_bad,
-            "reason": self.reason,
-            **self._monitor.logged_epochs.state_dict(),
-        }
+        return {**self._monitor.state_dict(), "n_bad": self.n_bad, "reason": self.reason}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume counting.
@@ -174,24 +166,13 @@ class EarlyStopping(LoopComponent):
         Raises:
             StateError: it is of another metric or mode, and `settings` does not choose one.
         """
-        monitor, mode = state.get("monitor", self.monitor), state.get("mode", self.mode)
-        if (monitor, mode) != (self.monitor, self.mode):
-            if self.settings == "new":
-                return
-            if self.settings is None:
-                raise StateError(
-                    f"early-stopping monitors {self.monitor!r}, mode={self.mode!r}, but the state "
-                    f"was saved with monitor={monitor!r}, mode={mode!r}, whose best value is no "
-                    "measure for the other. Give it settings='saved' to continue with that one, "
-                    "settings='new' to count from the start with the new one, or start again "
-                    "without the state"
-                )
-            self._monitor = Monitor(monitor, mode, min_delta=self.min_delta)
-        self._monitor.best = state["best"]
+        resumed = self._monitor.resumed(state, "early-stopping", self.settings)
+        if resumed is None:
+            return
+        self._monitor = resumed
         self.n_bad, self.reason = state["n_bad"], state["reason"]
         self._uncounted.clear()
         self._was_logged = True
-        self._monitor.logged_epochs.load_state_dict(state)
 
     def _warn_of_missing(self, loop: TrainTestLoop) -> None:
         """Warn at the end of an epoch if values have stopped coming."""

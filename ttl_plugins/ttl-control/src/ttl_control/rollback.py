@@ -150,13 +150,15 @@ class Rollback(LoopComponent):
         return loss - middle > self.threshold * max(deviation, 1e-3 * abs(middle), 1e-12)
 
     def _keep(self, loop: TrainTestLoop) -> None:
-        healthy = [one for one in self._kept if one.step <= loop.global_step - self.n_quiet]
-        unused = healthy[:-1]
-        self._kept = [one for one in self._kept if one not in unused] if unused else self._kept
+        unused = self._healthy(loop.global_step)[:-1]
         memory = unused[-1].state if unused else None
+        del self._kept[: len(unused)]  # the oldest ones
         self._kept.append(_Kept(loop.global_step, loop.state_dict(out=memory)))
 
-    def _prove(self, step: int) -> None:
+    def _healthy(self, step: int) -> list[_Kept]:
+        return [one for one in self._kept if one.step <= step - self.n_quiet]
+
+    def _prove(self, step: float) -> None:
         for saved_at, path in self._unproven:
             if saved_at <= step - self.n_quiet:
                 (path / UNPROVEN).unlink(missing_ok=True)
@@ -172,8 +174,7 @@ class Rollback(LoopComponent):
                 f"{what}, and rollback {why}. Look at the data of these steps, lower the learning "
                 "rate or clip gradients, or allow more: use('rollback', max_rollbacks=...)"
             )
-        healthy = [one for one in self._kept if one.step <= loop.global_step - self.n_quiet]
-        target = healthy[-1] if healthy else self._kept[0]
+        target = (self._healthy(loop.global_step) or self._kept[:1])[-1]
         self._kept = [one for one in self._kept if one.step <= target.step]
         self._unproven = [one for one in self._unproven if one[0] <= target.step]
         self.n_rollbacks += 1
@@ -191,9 +192,7 @@ class Rollback(LoopComponent):
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
         """Take all checkpoints as proven, as no spike can follow them any more."""
-        for _, path in self._unproven:
-            (path / UNPROVEN).unlink(missing_ok=True)
-        self._unproven = []
+        self._prove(math.inf)
 
     def _scale_rates(self, loop: TrainTestLoop) -> None:
         scale, self._lr_due = self._lr_due, 1.0

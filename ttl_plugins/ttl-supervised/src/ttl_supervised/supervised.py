@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ttl_core import (
     LoopComponent,
+    Monitor,
     RunError,
-    StateError,
     check_can_be_logged,
     hookimpl,
     local_part,
@@ -384,12 +384,12 @@ class Supervised(LoopComponent):
         Raises:
             StateError: the scheduler monitored another metric.
         """
-        saved = state.get("monitor", self.monitor)  # earlier versions did not save it
-        if self.monitor is not None and saved != self.monitor:
-            raise StateError(
-                f"supervised has monitor={self.monitor!r}, but the state was saved with "
-                f"monitor={saved!r}, of which the scheduler holds the best value, no measure for "
-                f"the other. Give it monitor={saved!r} to resume, or start again without the state"
+        if self.monitor is not None:
+            # the best value and the mode are the scheduler's, of which the loop compares the mode
+            Monitor(self.monitor, "min").resumed(
+                {"monitor": state.get("monitor")},
+                "supervised",
+                choices=f"Give it monitor={state.get('monitor')!r} to resume",
             )
         self._is_due = state["is_due"]
         # earlier versions stepped by the newest value, whatever epoch it was of

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
-from ttl_core.arguments import describe, whole_number
-from ttl_trials.memory import is_short_of_memory, n_bytes, resident_growth
+from ttl_core.arguments import whole_number
+from ttl_trials.forks import component_names, trial_fork
+from ttl_trials.memory import if_memory_suffices, n_bytes, resident_growth
 from ttl_trials.sized import RepeatedBatch, batch_size_of, set_batch_size, underlying_loader
 
 if TYPE_CHECKING:
@@ -21,10 +19,6 @@ _log = logging.getLogger(__name__)
 
 _N_STEPS = 3  # the second has gradients and the state of the optimizer in memory, and so the third
 _ACCUMULATION = "grad-accumulation"
-_OTHERS_OUT = (  # what ends or extends a run, or steps less often
-    *("early-stopping", "time-limit", "validate-every", "nan-guard", "rollback", _ACCUMULATION),
-    "limit-batches",
-)
 
 
 class BatchSizeFinder(LoopComponent):
@@ -79,11 +73,7 @@ class BatchSizeFinder(LoopComponent):
         for name in ("effective_batch_size", "largest"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), minimum=1)
-        if isinstance(without, str) or not isinstance(without, Collection):
-            raise ArgumentError(
-                f"without is {describe(without)}, but has to be names of components"
-            )
-        self.without = list(without)
+        self.without = component_names("without", without)
         self.batch_size: int | None = None
 
     @hookimpl(wrapper=True, tryfirst=True)  # before what depends on the number of batches
@@ -131,26 +121,13 @@ class BatchSizeFinder(LoopComponent):
             )
         largest = min(bounds)
         size = min(batch_size_of(loader), largest)
-        fitting, too_large = 0, largest + 1
-        while fitting + 1 < too_large:
-            if self._fits(loop, size):
-                fitting = size
-            else:
-                too_large = size
-            is_bisecting = too_large <= largest
-            size = (fitting + too_large) // 2 if is_bisecting else min(2 * fitting, largest)
-        if not fitting:
-            raise RunError(
-                "batch-size-finder: not even a batch of one sample fits into "
-                + (
-                    f"{self.memory_limit} bytes"
-                    if self.memory_limit
-                    else "the memory of the device"
-                )
-            )
+        found = _largest_that(lambda n: self._fits(loop, n), first=size, largest=largest)
+        if not found:
+            limit = f"{self.memory_limit} bytes" if self.memory_limit else "the device's memory"
+            raise RunError(f"batch-size-finder: not even a batch of one sample fits into {limit}")
         if effective is not None:
-            return next(n for n in range(fitting, 0, -1) if effective % n == 0)
-        return fitting
+            return next(n for n in range(found, 0, -1) if effective % n == 0)
+        return found
 
     def _fits(self, loop: TrainTestLoop, size: int) -> bool:
         """Return whether training takes no more memory than there is with batches of a size."""
@@ -158,31 +135,16 @@ class BatchSizeFinder(LoopComponent):
             growth = resident_growth(lambda: self._prepared(loop, size), _train)
             _log.info("batch-size-finder: %d samples take %s bytes", size, growth)
             return growth is not None and growth <= self.memory_limit
-        try:
-            fork = self._prepared(loop, size)
-            _train(fork)
-            is_on_cpu = all(p.device.type == "cpu" for p in fork.model.parameters())
-            does_fit = True
-        except Exception as error:
-            if not is_short_of_memory(error):
-                raise
-            is_on_cpu = does_fit = False
-        fork = None  # type: ignore[assignment]
-        gc.collect()  # components and their loop hold each other
-        torch.cuda.empty_cache()  # which has no effect without CUDA
-        if is_on_cpu:
+        devices = if_memory_suffices(lambda: _train(self._prepared(loop, size)))
+        if devices is not None and devices <= {"cpu"}:
             raise ArgumentError(
                 "batch-size-finder needs memory_limit on the CPU, as 'memory_limit=\"8GiB\"': "
                 "a system that is short of memory ends processes"
             )
-        return does_fit
+        return devices is not None
 
     def _prepared(self, loop: TrainTestLoop, size: int) -> TrainTestLoop:
-        names = loop.components.names()
-        me = names[loop.components.index(self)]
-        out = [name for name in _OTHERS_OUT if name in names]
-        fork = loop.fork(without=[me, *out, *self.without])
-        fork.valid_data = None
+        fork = trial_fork(loop, self, _ACCUMULATION, "limit-batches", without=self.without)
         fork.train_data = RepeatedBatch(underlying_loader(fork.train_data), size, _N_STEPS)
         return fork
 
@@ -202,8 +164,23 @@ class BatchSizeFinder(LoopComponent):
         self.batch_size = state["batch_size"]
 
 
-def _train(fork: TrainTestLoop) -> None:
+def _train(fork: TrainTestLoop) -> set[str]:
+    """Train a few steps, and return the types of the devices on which the model then is."""
     fork.train(n_optim_steps=_N_STEPS)
+    return {parameter.device.type for parameter in fork.model.parameters()}
+
+
+def _largest_that(fits: Callable[[int], bool], *, first: int, largest: int) -> int:
+    """Return the largest number that fits, by doubling and then bisecting; 0 if none does."""
+    fitting, too_large, n = 0, largest + 1, first
+    while fitting + 1 < too_large:
+        if fits(n):
+            fitting = n
+        else:
+            too_large = n
+        is_bisecting = too_large <= largest
+        n = (fitting + too_large) // 2 if is_bisecting else min(2 * fitting, largest)
+    return fitting
 
 
 def _n_samples(loader: Any) -> int | None:

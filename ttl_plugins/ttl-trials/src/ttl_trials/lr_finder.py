@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import absolute_path, number, whole_number
+from ttl_trials.forks import component_names, trial_fork
 from ttl_trials.plots import check_can_plot, draw_sweep, smoothed
 
 if TYPE_CHECKING:
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OTHERS_OUT = (  # what changes rates, or ends or extends a run
-    *("lr-warmup", "lr-schedule", "swa", "early-stopping", "time-limit", "validate-every"),
-    *("nan-guard", "rollback"),
-)
+_RATE_CHANGERS = ("lr-warmup", "lr-schedule", "swa")
 _RATES = {"lr", "initial_lr", "full_lr"}
 """What groups of parameters hold of learning rates; lr-schedule computes them from "full_lr"."""
 
@@ -82,9 +80,7 @@ class LrFinder(LoopComponent):
             check_can_plot(plot)
         self.lowest, self.highest = lowest, highest
         self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
-        if isinstance(without, str) or not isinstance(without, Collection):
-            raise ArgumentError(f"without is {without!r}, but has to be names of components")
-        self.without = list(without)
+        self.without = component_names("without", without)
         self.apply = bool(apply)
         self.plot: Path | bool | None = None
         if plot is True or plot is False or plot is None:
@@ -131,11 +127,7 @@ class LrFinder(LoopComponent):
                     "before it in the list, or give a path: plot='lr.png'"
                 )
             plot = folder / "lr-finder.png"
-        names = loop.components.names()
-        me = names[loop.components.index(self)]
-        others = [name for name in _OTHERS_OUT if name in names]
-        fork = loop.fork(without=[me, *others, *self.without])
-        fork.valid_data = None
+        fork = trial_fork(loop, self, *_RATE_CHANGERS, without=self.without)
         factor = (self.highest / self.lowest) ** (1 / (self.n_steps - 1))
         rates = [self.lowest * factor**i for i in range(self.n_steps)]
         sweep = _Sweep(rates)

@@ -58,6 +58,19 @@ def is_short_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+def if_memory_suffices(call: Callable[[], T]) -> T | None:
+    """Return what a call returns; None if a device, or the system, had too little memory for it."""
+    result = None
+    try:
+        result = call()
+    except Exception as error:
+        if not is_short_of_memory(error):
+            raise
+    gc.collect()  # components and their loop hold each other
+    torch.cuda.empty_cache()  # which has no effect without CUDA
+    return result
+
+
 def resident_growth(prepare: Callable[[], T], call: Callable[[T], object]) -> int | None:
     """Return by how many bytes a call lets the resident memory of a process grow at most.
 
