@@ -50,7 +50,9 @@ def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
         3
     """
     try:
-        result = None if isinstance(value, bool) else operator.index(value)
+        # those of NumPy and torch are accepted as an index, too
+        is_bool = isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
+        result = None if is_bool else operator.index(value)
     except TypeError:
         result = None
     if result is None or result < minimum:

@@ -20,7 +20,9 @@ def test_whole_numbers_of_any_library_become_ints(value):
     assert (3, int) == (result, type(result))
 
 
-@pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float32(2), "2", None, 0, -1], ids=repr)
+@pytest.mark.parametrize(
+    "value", [True, np.True_, torch.tensor(True), 2.0, np.float32(2), "2", None, 0, -1], ids=repr
+)
 def test_what_is_no_whole_number_is_refused(value):
     """Bools, floats, text and numbers below the minimum are refused, with the value."""
     with pytest.raises(ArgumentError) as caught:

@@ -52,7 +52,7 @@ PLAIN = "plain Python values and tensors, and recreate it from them when they ar
 REFUSED = [
     (numpy.float64(1), "best is numpy.float64", "float(...)"),
     (numpy.int32(1), "best is numpy.int32", "int(...)"),
-    (numpy.bool_(True), "best is numpy.bool", "bool(...)"),
+    (numpy.bool_(True), f"best is numpy.{numpy.bool_.__name__}", "bool(...)"),
     (numpy.zeros(2), "best is numpy.ndarray", "torch.from_numpy(...)"),
     (torch.Generator(), "best is torch._C.Generator", "its get_state()"),
     (deque(), "best is collections.deque", "list(...)"),

@@ -94,8 +94,8 @@ class Alternating(LoopComponent):
             raise ArgumentError(f"predict is {describe(predict)}, but has to take the loop")
         self.predict = predict
         if device == "auto":
-            accelerator = torch.accelerator.current_accelerator()
-            device = accelerator if torch.accelerator.is_available() else "cpu"
+            is_there = torch.accelerator.is_available()  # asked first: else torch 2.6 raises
+            device = torch.accelerator.current_accelerator() if is_there else "cpu"
         self.device = None if device is None else torch.device(device)
         self._cycle = [name for name in self.losses for _ in range(self.turns.get(name, 1))]
         self._own: dict[str, Optimizer] = {}
