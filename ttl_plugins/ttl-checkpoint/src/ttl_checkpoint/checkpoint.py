@@ -493,8 +493,8 @@ class Checkpoint(LoopComponent):
     def load_best(self, loop: TrainTestLoop | None = None) -> Path:
         """Load the weights of the best checkpoint into the model of the loop, to use or test them.
 
-        They are the averages with which the metric was measured where the component `ema` was
-        used, whose averages are then those of the checkpoint too. Optimizers and counters stay.
+        They are the averages with which the metric was measured where a component such as `ema`
+        kept some, which are then those of the checkpoint too. Optimizers and counters stay.
 
         Args:
             loop: the loop; the one that has run with this component by default.
