@@ -355,6 +355,15 @@ def test_a_directory_is_required():
             run()
 
 
+def test_a_directory_that_cannot_be_written_to_is_an_error_before_work_starts(tmp_path):
+    """A run of days does not end without its values."""
+    (tmp_path / "file").touch()
+    loop = make_step_loop(Tensorboard(tmp_path / "file" / "runs"))
+    for run in (lambda: loop.train(1), lambda: loop.test(make_data(1))):
+        with pytest.raises(ArgumentError, match="'tensorboard' cannot write to its directory"):
+            run()
+
+
 def test_the_folder_of_the_run_is_the_default(tmp_path):
     """A folder in it has the event files."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import Logger, LogRecord
 from ttl_core.arguments import absolute_path, directory_or_run_folder, whole_number
+from ttl_core.files import check_writable
 from ttl_tensorboard.event_file import EventFile, read_events
 
 if TYPE_CHECKING:
@@ -78,21 +79,21 @@ class Tensorboard(Logger):
     # -- a run ------------------------------------------------------------------------------
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Check before work starts that there is a directory.
+        """Check before work starts that the directory can be written to.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: it cannot be, or there is none.
         """
-        self._find_directory(loop)
+        check_writable("tensorboard", self._find_directory(loop))
         self._hides |= self._file is None  # such as a run that was killed before its first state
 
     def on_test_begin(self, loop: TrainTestLoop) -> None:
-        """Check before work starts that there is a directory.
+        """Check before work starts that the directory can be written to.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: it cannot be, or there is none.
         """
-        self._find_directory(loop)
+        check_writable("tensorboard", self._find_directory(loop))
 
     def _find_directory(self, loop: TrainTestLoop) -> Path:
         # for the whole life of the component
