@@ -1,10 +1,12 @@
 """The behaviour of `mixup` and `cutmix`, against loops written by hand."""
 
 import random
+from collections import namedtuple
 
 import pytest
 import torch
 from ttl_augment import Cutmix, Mixup
+from ttl_augment.batches import parts, with_parts
 from ttl_augment.conformance import CutmixConformance
 
 from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
@@ -245,3 +247,11 @@ def test_images_of_cutmix_go_through_a_step():
     loop = TrainTestLoop(suite.make_model(), [Step(), Cutmix(n_classes=2)], suite.make_data())
     loop.train(2)
     assert all(bool(p.isfinite().all()) for p in loop.model.parameters())
+
+
+def test_the_fields_of_a_named_tuple_may_be_in_any_order():
+    """Inputs and targets are found by their names, and the mixed batch has the same fields."""
+    kind = namedtuple("kind", "targets inputs weights")
+    batch = kind(torch.tensor([1, 0]), torch.ones(2, 3), None)
+    assert (id(batch.inputs), id(batch.targets)) == (*map(id, parts(batch, "mixup")),)
+    assert kind("soft", "mixed", None) == with_parts(batch, "mixed", "soft")
