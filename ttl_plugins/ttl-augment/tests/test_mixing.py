@@ -249,6 +249,24 @@ def test_images_of_cutmix_go_through_a_step():
     assert all(bool(p.isfinite().all()) for p in loop.model.parameters())
 
 
+@pytest.mark.parametrize("n_classes", [None, 4])
+def test_targets_that_are_shares_already_are_mixed_once(n_classes):
+    """Floating-point targets, as of several labels, do not mean that a batch is mixed."""
+    seen = []
+
+    class See(LoopComponent):
+        def on_forward_pass(self, loop):
+            seen.append(loop.batch)
+
+    first = Mixup(n_classes=n_classes, seed=3)
+    for components in ([first], [Mixup(n_classes=n_classes, seed=3), Mixup()]):
+        data = [(torch.eye(4), torch.eye(4))]
+        TrainTestLoop(torch.nn.Identity(), [*components, See()], data).train(1)
+    (inputs, targets), (again, _) = seen
+    assert not torch.equal(targets, torch.eye(4))
+    torch.testing.assert_close((inputs, inputs), (targets, again))
+
+
 def test_the_fields_of_a_named_tuple_may_be_in_any_order():
     """Inputs and targets are found by their names, and the mixed batch has the same fields."""
     kind = namedtuple("kind", "targets inputs weights")

@@ -254,6 +254,8 @@ def test_scores_are_remembered_over_a_validation_in_mid_batch():
         ({"scheduler": "cosine"}, "scheduler"),
         ({"scheduler_interval": "batch"}, "scheduler_interval is 'batch', .* 'step' or 'epoch'"),
         ({"device": "quantum"}, "quantum"),
+        ({"split": "labels"}, "split is 'labels', but has to take a batch"),
+        ({"monitor": 3}, "monitor is 3, but has to be the name of a metric"),
     ],
 )
 def test_refuses_wrong_configuration_before_work_starts(config, message):

@@ -70,8 +70,8 @@ class Mixing(LoopComponent):
         name = loop.components.names()[loop.components.index(self)]
         inputs, targets = parts(loop.batch, name)
         self._check(name, inputs, targets)
-        if self.n_classes is not None and targets.is_floating_point():
-            return  # another component has mixed this batch
+        if any(self._is_mixed_by(loop, other) for other in loop.components):
+            return
         share = self._random.betavariate(self.alpha, self.alpha)
         generator = torch.Generator().manual_seed(self._random.getrandbits(63))
         order = torch.randperm(len(inputs), generator=generator)
@@ -107,6 +107,12 @@ class Mixing(LoopComponent):
         """
         self._n_batches = state["n_batches"]
         self._hard = None
+
+    def _is_mixed_by(self, loop: TrainTestLoop, other: object) -> bool:
+        """Return whether another component has mixed this batch."""
+        if other is self or not isinstance(other, Mixing) or other._hard is None:
+            return False
+        return loop.components.is_enabled(other)
 
     def _check(self, name: str, inputs: Any, targets: Any) -> None:
         if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():

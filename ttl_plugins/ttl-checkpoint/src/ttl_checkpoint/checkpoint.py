@@ -127,11 +127,11 @@ class Checkpoint(LoopComponent):
         self.keep = checked_keep(keep)
         self.best = best
         self.resume = resume
-        self.asynchronous = asynchronous
-        self.mid_epoch = mid_epoch
+        self.asynchronous = one_of("asynchronous", asynchronous, (True, False))
+        self.mid_epoch = one_of("mid_epoch", mid_epoch, (True, False))
         one_of("on_failure", on_failure, ("raise", "warn"))
         self.on_failure = on_failure
-        self.signals = signals
+        self.signals = one_of("signals", signals, (True, False))
         if not isinstance(ignore, Collection):
             raise ArgumentError(
                 f"ignore is {describe(ignore)}, but has to be the names of components and loop "

@@ -152,6 +152,15 @@ class Supervised(LoopComponent):
                 "scheduler belongs to an optimizer that exists already, but optimizer is a factory "
                 "of another one. Give a factory for the scheduler too"
             )
+        if split is not None and not callable(split):
+            raise TypeError(
+                f"split is {split!r}, but has to take a batch and return inputs and targets, as "
+                "lambda batch: (batch['x'], batch['y']) does"
+            )
+        if monitor is not None and not isinstance(monitor, str):
+            raise TypeError(
+                f"monitor is {monitor!r}, but has to be the name of a metric, as 'valid/loss'"
+            )
         if not isinstance(compile, bool | Mapping):
             raise TypeError(
                 f"compile is {compile!r}, but has to be True, False or a mapping of options, as "

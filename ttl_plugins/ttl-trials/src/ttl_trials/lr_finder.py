@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import absolute_path, number, whole_number
+from ttl_core.arguments import absolute_path, number, one_of, whole_number
 from ttl_trials.plots import check_can_plot, draw_sweep, smoothed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class LrFinder(LoopComponent):
         if isinstance(without, str) or not isinstance(without, Collection):
             raise ArgumentError(f"without is {without!r}, but has to be names of components")
         self.without = list(without)
-        self.apply = bool(apply)
+        self.apply = one_of("apply", apply, (True, False))
         self.plot: Path | bool | None = None
         if plot is True or plot is False or plot is None:
             self.plot = plot or None
