@@ -79,7 +79,14 @@ class Mixing(LoopComponent):
         mixed, share = self.mix(inputs, order, share)
         own, other = targets, targets[order.to(targets.device)]
         self._hard = own if share >= 0.5 else other
-        own, other = (soft(each, self.n_classes, inputs.dtype) for each in (own, other))
+        try:
+            own, other = (soft(each, self.n_classes, inputs.dtype) for each in (own, other))
+        except (RuntimeError, IndexError) as error:
+            error.add_note(
+                f"ttl: targets are classes from 0 to {self.n_classes} - 1, as {name!r} was given "
+                f"n_classes={self.n_classes}. Give it the number of classes of the model"
+            )
+            raise
         loop.batch = with_parts(loop.batch, mixed, torch.lerp(other, own, share))
 
     @hookimpl(wrapper=True, tryfirst=True)
