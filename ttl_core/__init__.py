@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttl_core.batches import map_nested, to_device
+    from ttl_core.batches import describe_batch, map_nested, to_device
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent
@@ -76,6 +76,7 @@ __all__ = [
     "bundle",
     "check_can_be_logged",
     "check_state",
+    "describe_batch",
     "distributed_like",
     "from_config",
     "hookimpl",
@@ -108,6 +109,7 @@ _HOMES = {
     "bundle": "components.bundles",
     "check_can_be_logged": "missing_metrics",
     "check_state": "state.format",
+    "describe_batch": "batches",
     "distributed_like": "shards",
     "from_config": "discovery.configuration",
     "hookimpl": "hookspecs",

@@ -38,6 +38,7 @@ def describe_batch(value: Any, depth: int = 3) -> str:
         depth: how many levels of it are shown.
 
     Example:
+        >>> from ttl_core import describe_batch
         >>> describe_batch((torch.ones(4, 2), {"ids": torch.tensor(3), "name": "a"}))
         "(float32[4, 2], {'ids': int64[], 'name': str})"
     """

@@ -9,20 +9,44 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
+
+from ttl_core.errors import ArgumentError
 
 try:
     import fcntl
 except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DirectoryLock", "write_atomically"]
+__all__ = ["DirectoryLock", "check_writable", "write_atomically"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 _held: dict[str, DirectoryLock] = {}
 """The locks of this process, by their files. Some systems would grant it the same lock twice."""
+
+
+def check_writable(component: str, directory: Path) -> None:
+    """Check before work starts that a component can write to its directory, which is created.
+
+    Args:
+        component: the name of the component, for the error.
+        directory: the directory.
+
+    Raises:
+        ArgumentError: it cannot be created, or not be written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ArgumentError(
+            f"{component!r} cannot write to its directory {directory}: {error}. Choose another "
+            f"one: use({component!r}, directory=...)"
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -109,8 +109,10 @@ def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> 
         True
     """
     logged = list(logged)
+    same = [name for name in logged if name.rpartition("/")[2] == metric]  # without its phase
+    hint = f"Did you mean {same[-1]!r}? " if same else did_you_mean(metric, logged)
     return RunError(
         f"{component!r} needs the metric {metric!r}, which was not logged at epoch level in a "
-        f"whole epoch. {did_you_mean(metric, logged)}Logged were: "
+        f"whole epoch. {hint}Logged were: "
         f"{', '.join(logged) or 'none. The component metrics logs the mean loss'}"
     )

@@ -1,4 +1,4 @@
-"""All loggers record the same values, also of a run that was killed and has resumed."""
+"""All loggers record the same values, also of a run that has resumed, or gone back."""
 
 import csv
 import json
@@ -13,9 +13,10 @@ import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trackio.sqlite_storage import SQLiteStorage
+from ttl_report.page import read as read_page
 from ttl_wandb.offline import read_rows
 
-from ttl_core import Logger
+from ttl_core import Logger, LoopComponent, use
 
 KILL_STEP = 5  # one step after the last checkpoint
 
@@ -23,8 +24,8 @@ KILL_STEP = 5  # one step after the last checkpoint
 class Triples(Logger):
     """The (step, name, value) triples that are logged, in memory."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, level=None):
+        super().__init__(level=level)
         self.found = Counter()
 
     def write(self, records):
@@ -72,6 +73,20 @@ def read_csv(directory):
             for name, value in row.items():
                 if "/" in name and value:
                     yield int(row["step"]), name, float(value)
+
+
+def read_jsonl(directory):
+    """Yield the triples in the file."""
+    for line in (directory / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        yield from ((row["step"], name, value) for name, value in row.items() if "/" in name)
+
+
+def read_report(directory):
+    """Yield the triples in the page."""
+    for series in read_page(directory / "report.html")["series"]:
+        for step, value in zip(series["steps"], series["values"], strict=True):
+            yield step, series["name"], value
 
 
 def read_trackio(directory):
@@ -134,3 +149,61 @@ def test_the_components_import_their_libraries_when_a_run_needs_them(program):
     """To import the components is cheap."""
     _, lines = program
     assert "" == lines[0]
+
+
+class GoBack(LoopComponent):
+    """Goes back once, over the end of an epoch, when the loggers have written what is undone."""
+
+    def __init__(self):
+        self.state = None
+
+    def on_safe_point(self, loop):
+        if loop.global_step == 2 and self.state is None:
+            self.state = loop.state_dict()
+        elif loop.global_step == 5 and self.state:
+            for component in loop.components:
+                if isinstance(component, Logger):
+                    component.flush()
+            state, self.state = self.state, {}
+            loop.rewind(state)
+
+
+@pytest.fixture(scope="module")
+def rewound(tmp_path_factory):
+    """Return the directory and the loop of a run that has gone back."""
+    directory = tmp_path_factory.mktemp("rewound")
+    files = [use(name, directory=directory) for name in ("csv", "jsonl", "report")]
+    board = use("tensorboard", directory=directory / "tensorboard")
+    loop = logged_run.make_loop(*files, board, "history", GoBack())
+    loop.train(3)
+    return directory, loop
+
+
+LOCAL_READERS = {
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "report": read_report,
+    "tensorboard": read_tensorboard,
+}
+
+
+def shown(triples):
+    """Return triples with as many digits as each store has."""
+    return Counter((step, name, f"{np.float32(value):.4g}") for step, name, value in triples)
+
+
+@pytest.mark.parametrize("name", LOCAL_READERS)
+def test_a_run_that_has_gone_back_has_the_values_of_one_that_never_did(logged, rewound, name):
+    """What was undone is in no store, and what was logged again is in each once."""
+    directory, _ = rewound
+    assert shown(logged.elements()) == shown(LOCAL_READERS[name](directory))
+
+
+def test_the_history_of_a_run_that_has_gone_back_is_that_of_one_that_never_did(rewound):
+    """The same of the values in memory, which are those of epochs."""
+    _, loop = rewound
+    plain = logged_run.make_loop(Triples("epoch"))
+    plain.train(3)
+    rows = loop.components["history"].rows
+    found = [(row["step"], name, row[name]) for row in rows for name in row if "/" in name]
+    assert shown(plain.components["triples"].found.elements()) == shown(found)

@@ -46,6 +46,7 @@ def test_the_public_names_are_these():
         "bundle",
         "check_can_be_logged",
         "check_state",
+        "describe_batch",
         "distributed_like",
         "from_config",
         "hookimpl",

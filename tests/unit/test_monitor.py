@@ -66,6 +66,8 @@ def test_a_missing_metric_is_named_with_what_was_logged():
         "'checkpoint' needs the metric 'valid/los', which was not logged at epoch level in a whole "
         "epoch. Did you mean 'valid/loss'? Logged were: train/loss, valid/loss"
     ) == str(missing_metric_error("checkpoint", "valid/los", ["train/loss", "valid/loss"]))
+    without_phase = missing_metric_error("checkpoint", "loss", ["train/loss", "valid/loss"])
+    assert "Did you mean 'valid/loss'?" in str(without_phase)
 
 
 # -- resuming -------------------------------------------------------------------------------

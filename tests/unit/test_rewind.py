@@ -1,9 +1,12 @@
 """rewind(): a run continues from an earlier state of itself."""
 
+from functools import partial
+
 import pytest
 import torch
 from states import assert_same_runs
 from torch.utils.data import DataLoader, TensorDataset
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from ttl_core import (
     ArgumentError,
@@ -149,6 +152,22 @@ def test_skipping_from_an_epoch_to_a_state_between_epochs():
     loop.train(n_epochs=2)
     assert seen.seen[2:] == [(0, 2, 2), (1, 0, 3), (1, 1, 3), (1, 2, 4)]
     assert loop.global_step == 5
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own
+@pytest.mark.parametrize("make", [list, partial(StatefulDataLoader, batch_size=None)])
+def test_skipping_from_the_end_of_an_epoch_into_it_ends_it_once_more(make):
+    """Components get to log and step what is left of the epoch; no batch comes again."""
+    ends = []
+
+    class Ends(LoopComponent):
+        def on_epoch_end(self, loop):
+            ends.append((loop.epoch_desc, loop.epoch_num, loop.global_step))
+
+    loop = tiny_loop(Step(), Ends(), Rewind(0, 2, "skip"), n_batches=3)
+    loop.train_data, loop.valid_data = make(loop.train_data), None
+    loop.train(n_epochs=2)
+    assert [("train", 0, 3), ("train", 0, 1), ("train", 1, 4)] == ends
 
 
 def test_skipping_uses_the_weights_of_the_state():

@@ -280,7 +280,8 @@ class Resumption:
                 position = converted_position(saved, self._changed, data)
             assert position is not None
             self._order = position["order"]
-            batches = iterate_from(data, position)
+            is_complete = position.get("is_complete", False)
+            batches = iter(()) if is_complete else iterate_from(data, position)
             self._loop.batch_num = position["n_batches"] - 1
             self._restore()
         return enumerate(batches, position["n_batches"])
@@ -306,7 +307,8 @@ class Resumption:
             return RewindTarget(state, None, ignored)
         loop.check_resumable()
         now = position_of(loop, self.progress, self._order)
-        return RewindTarget(*with_current_data(loop, members, state, now), ignored)
+        order = self._order or {}
+        return RewindTarget(*with_current_data(loop, members, state, now, order), ignored)
 
     def go_to(self, target: RewindTarget) -> None:
         """Continue from an earlier state of this train() call, whose epochs are called anew.

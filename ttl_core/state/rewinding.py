@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ttl_core.errors import RunError, StateError
 from ttl_core.hooks.failures import StopRun
-from ttl_core.state.data_order import states_between_epochs
+from ttl_core.state.data_order import Order, state_in_epoch, states_between_epochs
 from ttl_core.state.generators import generator_states_of_data
 from ttl_core.state.position import TrainingProgress, is_between_steps
 from ttl_core.state.protocol import State
@@ -87,7 +87,7 @@ def check_same_run(position: State, progress: TrainingProgress) -> None:
 
 
 def with_current_data(
-    loop: TrainTestLoop, members: Sequence[Member], state: State, now: State
+    loop: TrainTestLoop, members: Sequence[Member], state: State, now: State, order: Order
 ) -> tuple[State, State | None]:
     """Return a state with the position of the data replaced by the current one.
 
@@ -96,13 +96,22 @@ def with_current_data(
         members: the members of its list.
         state: the state, which is not changed.
         now: the current position.
+        order: what the order of the batches of the newest epoch follows from.
 
     Returns:
         The state, and the position in the current epoch where the state has none.
     """
-    position = {**now, **{name: state["position"][name] for name in _OF_STATE}}
+    own = state["position"]
+    is_same = own["is_trained"] and own["n_epochs_done"] == now["n_epochs_done"]
+    if now["is_trained"] and not is_same:
+        # behind its last batch: the epoch has to end once more, with what components have of it
+        end = state_in_epoch(loop.data, order, vars(loop)["batch_num"] + 1)
+        # data with a state would begin another epoch; those left behind the last step are used
+        end["is_complete"] = loop.n_epochs is not None or loop.optim_step_num != loop.n_optim_steps
+        now = {**now, "is_trained": False, "epoch": end}
+    position = {**now, **{name: own[name] for name in _OF_STATE}}
     rest = None
-    if state["position"]["epoch"] is None:  # then components are restored before on_epoch_begin
+    if own["epoch"] is None:  # then components are restored before on_epoch_begin
         rest, position["epoch"] = position["epoch"], None
     return {
         **state,

@@ -1,10 +1,12 @@
 """The behaviour of `mixup` and `cutmix`, against loops written by hand."""
 
 import random
+from collections import namedtuple
 
 import pytest
 import torch
 from ttl_augment import Cutmix, Mixup
+from ttl_augment.batches import parts, with_parts
 from ttl_augment.conformance import CutmixConformance
 
 from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
@@ -223,6 +225,14 @@ def test_batches_that_cannot_be_mixed_are_an_error(component, data, message):
         TrainTestLoop(torch.nn.Identity(), [component], [data]).train(1)
 
 
+def test_a_class_beyond_their_number_is_explained():
+    """The error of torch gets a note with the argument that does not fit."""
+    data = [(torch.ones(2, 1), torch.tensor([0, 5]))]
+    with pytest.raises(RuntimeError, match="out of bounds") as caught:
+        TrainTestLoop(torch.nn.Identity(), [Mixup(n_classes=2)], data).train(1)
+    assert any("as 'mixup' was given n_classes=2" in note for note in caught.value.__notes__)
+
+
 @pytest.mark.parametrize("cls", [Mixup, Cutmix])
 @pytest.mark.parametrize(
     ("config", "message"),
@@ -245,3 +255,29 @@ def test_images_of_cutmix_go_through_a_step():
     loop = TrainTestLoop(suite.make_model(), [Step(), Cutmix(n_classes=2)], suite.make_data())
     loop.train(2)
     assert all(bool(p.isfinite().all()) for p in loop.model.parameters())
+
+
+@pytest.mark.parametrize("n_classes", [None, 4])
+def test_targets_that_are_shares_already_are_mixed_once(n_classes):
+    """Floating-point targets, as of several labels, do not mean that a batch is mixed."""
+    seen = []
+
+    class See(LoopComponent):
+        def on_forward_pass(self, loop):
+            seen.append(loop.batch)
+
+    first = Mixup(n_classes=n_classes, seed=3)
+    for components in ([first], [Mixup(n_classes=n_classes, seed=3), Mixup()]):
+        data = [(torch.eye(4), torch.eye(4))]
+        TrainTestLoop(torch.nn.Identity(), [*components, See()], data).train(1)
+    (inputs, targets), (again, _) = seen
+    assert not torch.equal(targets, torch.eye(4))
+    torch.testing.assert_close((inputs, inputs), (targets, again))
+
+
+def test_the_fields_of_a_named_tuple_may_be_in_any_order():
+    """Inputs and targets are found by their names, and the mixed batch has the same fields."""
+    kind = namedtuple("kind", "targets inputs weights")
+    batch = kind(torch.tensor([1, 0]), torch.ones(2, 3), None)
+    assert (id(batch.inputs), id(batch.targets)) == (*map(id, parts(batch, "mixup")),)
+    assert kind("soft", "mixed", None) == with_parts(batch, "mixed", "soft")

@@ -43,12 +43,15 @@ class Worsen(LoopComponent):
                 next(loop.model.parameters()).fill_(100.0)
 
 
-def ema_loop(directory, *others):
-    """Return a loop with ema, whose second epoch is the best one."""
+EMA = use("ema", decay=0.5)
+
+
+def ema_loop(directory, *others, averaging=EMA):
+    """Return a loop with averages of weights, whose second epoch is the best one."""
     saving = Checkpoint(directory, signals=False, best="valid/loss", keep=9)
     return TrainTestLoop(
         ComponentConformance.make_model(),
-        [Step(), use("ema", decay=0.5), LogLoss(), *others, saving],
+        [Step(), averaging, LogLoss(), *others, saving],
         ComponentConformance.make_data(3),
         ComponentConformance.make_data(2),
     )
@@ -82,9 +85,19 @@ def test_load_best_loads_its_weights(tmp_path):
     assert seen[1] == weights(loop)
 
 
-def test_load_best_loads_the_averages_that_were_measured(tmp_path):
+@pytest.mark.parametrize(
+    "averaging",
+    [
+        EMA,
+        use("ema", name="slow", decay=0.5),
+        use("swa", start_epoch=0),
+        use("swa", start_epoch=2),
+    ],
+    ids=["ema", "renamed", "swa", "later than the best"],
+)
+def test_load_best_loads_the_averages_that_were_measured(tmp_path, averaging):
     """A15: validation by hand and by the loop then gives the best value again."""
-    loop = ema_loop(tmp_path, Worsen())
+    loop = ema_loop(tmp_path, Worsen(), averaging=averaging)
     loop.train(3)
     path = loop.components["checkpoint"].load_best()
     best = read_state(path)["metrics"]["valid/loss"]

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
 from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
 from ttl_core.testing import Step, tiny_data, tiny_loop, tiny_model
@@ -73,6 +74,34 @@ def test_two_spikes_from_one_state_lower_the_rates_twice():
     assert loop.scheduler.base_lrs == [0.025]
 
 
+SCHEDULERS = {
+    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 5, cycle_momentum=False),
+    "sequential": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o), lr_scheduler.LambdaLR(o, lambda n: 0.9**n)], [3]
+    ),
+    "chained": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.LambdaLR(o, lambda n: 1.0)]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_rates_are_lowered_whatever_the_scheduler_computes_them_from(name):
+    """Upper bounds, and the rates of schedulers in others, are scaled too."""
+
+    class Scheduled(Step):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            loop.scheduler = SCHEDULERS[name](loop.optimizer)
+
+    rates = []
+    for factor in (1.0, 0.5):
+        rollback = use("rollback", every=5, n_quiet=5, threshold=40, lr_factor=factor)
+        spikes = Spikes(27, factor=float("nan"))
+        loop = tiny_loop(Scheduled(), spikes, rollback, n_batches=40)
+        loop.train(n_epochs=1)
+        rates.append(loop.optimizer.param_groups[0]["lr"])
+    assert rates[0] / 2 == pytest.approx(rates[1])
+
+
 def test_it_gives_up():
     """The error says how often, what the loss was, and what to do."""
     spikes = Spikes(20, 21, 22, factor=float("nan"))
@@ -97,6 +126,17 @@ class Logged(LoopComponent):
     def on_log(self, loop, metrics, level):
         if "train/n-rollbacks" in metrics:
             self.values.append((loop.global_step, metrics["train/n-rollbacks"]))
+
+
+class Begin(LoopComponent):
+    """The steps at which training epochs begin."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_epoch_begin(self, loop):
+        if loop.is_training:
+            self.steps.append(loop.global_step)
 
 
 class Killed(BaseException):
@@ -128,15 +168,22 @@ def test_resuming_prefers_proven_checkpoints(tmp_path):
     marked = sorted(path.parent.name for path in tmp_path.glob("0*/unproven"))
     assert [name.rpartition("-")[2] for name in saved] == ["8", "12"]
     assert [name.rpartition("-")[2] for name in marked] == ["12"]
-    begins = []
-
-    class Begin(LoopComponent):
-        def on_epoch_begin(self, loop):
-            begins.append(loop.global_step)
-
-    make_loop(Begin()).train(n_epochs=1)
-    assert begins == [8]
+    loop = make_loop(Begin())
+    loop.train(n_epochs=1)
+    assert [8] == loop.components["begin"].steps
     assert not list(tmp_path.glob("0*/unproven"))[1:]  # the end of a run proves the others
+
+
+def test_resuming_takes_an_unproven_checkpoint_where_there_is_no_other(tmp_path):
+    """Soon after the beginning none is proven yet; they are intact nonetheless."""
+    checkpoint = use("checkpoint", directory=tmp_path, every=4, signals=False)
+    with pytest.raises(Killed):
+        tiny_loop(SmallSteps(), checkpoint, "rollback", Kill(10), n_batches=40).train(n_epochs=1)
+    assert 2 == len(list(tmp_path.glob("0*/unproven")))
+    loop = tiny_loop(SmallSteps(), checkpoint, "rollback", Begin(), n_batches=40)
+    loop.train(n_epochs=1)
+    assert [8] == loop.components["begin"].steps
+    assert not list(tmp_path.glob("corrupt-*"))
 
 
 @pytest.mark.parametrize("config", [{"threshold": 0}, {"lr_factor": 0}, {"window": 2}])

@@ -301,7 +301,7 @@ def test_a_directory_that_cannot_be_written_to_is_an_error_before_work_starts(fi
         with pytest.raises(ArgumentError) as caught:
             run()
         assert (
-            f"{files.kind} cannot write to its directory {files.directory}: [Errno 20] Not a "
+            f"'{files.kind}' cannot write to its directory {files.directory}: [Errno 20] Not a "
             f"directory: '{files.directory}'. Choose another one: "
             f"use('{files.kind}', directory=...)"
         ) == str(caught.value)

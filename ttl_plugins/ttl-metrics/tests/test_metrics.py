@@ -164,6 +164,16 @@ def test_a13_a_weighted_loss_near_the_largest_number_does_not_overflow():
     assert loss.item() == mean_loss([loss] * 2, [64, 64])
 
 
+@pytest.mark.parametrize("empty", [0, tensor(0)], ids=["number", "tensor"])
+def test_a_batch_of_weight_0_adds_nothing(empty):
+    """The mean loss of nothing, as of an empty batch, is NaN, but that of its epoch is not."""
+    nan = tensor(float("nan"))
+    assert 2.0 == mean_loss([tensor(1.0), nan, tensor(4.0)], [2, empty, 1])
+    on_device = _DeviceSum()
+    on_device.add(nan, tensor(0))
+    assert 0.0 == on_device.rounded().item()
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "compensated"])
 @pytest.mark.parametrize("one", [1, tensor(1)], ids=["number", "tensor"])
 def test_a13_long_sums_keep_their_digits(dtype, one):
@@ -655,6 +665,26 @@ def test_a_metric_with_the_name_of_the_loss_is_refused():
     """Two values of one name cannot be logged."""
     with pytest.raises(ValueError, match="named 'loss'"):
         Metrics(valid={"loss": SumMetric()})
+
+
+def test_a_metric_that_returns_a_value_with_the_name_of_the_loss_is_refused():
+    """It would take the place of the mean loss."""
+
+    class Several(SumMetric):
+        def compute(self):
+            return {"loss": self.sum_value}
+
+    loop = make_loop(Metrics(several=Several(), update_with=lambda loop: (1.0,)))
+    with pytest.raises(RunError, match="named 'loss', as the mean loss is"):
+        loop.test([batch(5.0)])
+
+
+def test_a_metric_that_fails_is_explained_by_what_it_was_given():
+    """The error of torchmetrics gets a note with types and shapes, and the fix."""
+    metrics = Metrics(accuracy=BinaryAccuracy(), update_with=lambda loop: (loop.scores,) * 2)
+    with pytest.raises(RuntimeError, match="Detected the following values") as caught:
+        make_loop(metrics).test([batch(1.0, scores=(0.2, 0.7))])
+    assert any("(float32[2], float32[2])" in note for note in caught.value.__notes__)
 
 
 def test_a_metric_may_be_named_loss_where_the_loss_is_not_logged():

@@ -124,6 +124,7 @@ def test_reads_no_value_from_the_device(make_loop):
         ({"max_norm": math.nan}, "max_norm is nan"),
         ({"max_norm": True}, "max_norm is True"),
         ({"max_value": "1"}, "max_value is '1'"),
+        ({"norm_type": 0}, "norm_type is 0, but has to be a number above 0"),
     ],
 )
 def test_refuses_unusable_limits(config, message):

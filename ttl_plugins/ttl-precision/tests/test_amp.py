@@ -350,6 +350,12 @@ def test_refuses_other_types(dtype):
         Amp(dtype)
 
 
+def test_a_device_that_torch_does_not_know_is_refused_before_training():
+    """Not by the first batch."""
+    with pytest.raises(ArgumentError, match="device_type is 'gpu', but has to be a type of device"):
+        Amp(device_type="gpu")
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("init_scale", 0), ("init_scale", "big"), ("growth_interval", 0.5)]
 )

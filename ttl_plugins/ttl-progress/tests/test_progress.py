@@ -221,6 +221,13 @@ def test_values_that_are_no_number_are_left_out(capsys):
     assert ["train epoch 1/1  1 batch  0.0 s  loss 1"] == lines(capsys)
 
 
+def test_an_integer_beyond_the_range_of_float_does_not_end_training(capsys):
+    """It is shown as infinity, and is in no table."""
+    log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1, "big": -(10**400)}, "epoch"))
+    make_loop(log, "progress", n_train=1).train(n_epochs=2)
+    assert "train epoch 1/2  1 batch  0.0 s  loss 1  big -inf" == lines(capsys)[0]
+
+
 def test_markup_in_a_name_is_text(capsys):
     """Brackets are printed as they are."""
     log = Do("on_epoch_end", lambda loop: loop.log({"loss": 1, "top[bold]:smile:": 2}, "epoch"))

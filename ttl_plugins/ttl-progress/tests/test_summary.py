@@ -77,6 +77,21 @@ def test_operations_are_counted_by_hand():
     assert f"{total / 1e3:.1f} k" == shown["Sequential"][-1]
 
 
+def test_operations_that_torch_does_not_count_are_not_said_to_be_none():
+    """As those of an LSTM: the line has no number of operations in place of 0."""
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(2, 3)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    data = [(torch.ones(4, 2), torch.zeros(4, dtype=torch.long))]
+    assert "This batch: 72 B of outputs of layers" in printed(Recurrent(), data)
+
+
 def test_a_module_that_is_used_twice_is_counted_once():
     """Its second row says so."""
     layer = nn.Linear(4, 4)

@@ -1,5 +1,6 @@
 """Models with several inputs or a loss of their own, several losses, and closures."""
 
+import math
 from functools import partial
 from types import SimpleNamespace
 
@@ -143,6 +144,18 @@ def test_several_losses_are_summed_and_logged_each_by_its_own_weight(others):
     torch.testing.assert_close(model.state_dict(), loop.model.state_dict())
     expected = {"train/loss/class": sums[0] / sums[1], "train/loss/size": sums[2] / sums[3]}
     assert {name: pytest.approx(float(value)) for name, value in expected.items()} == logged.seen[0]
+
+
+def test_an_empty_batch_adds_nothing_to_the_means_of_losses():
+    """Its mean losses are NaN, those of the epoch are not."""
+    x, y = ComponentConformance.make_data(1)[0]
+    loop = TrainTestLoop(
+        ComponentConformance.make_model(),
+        [Supervised(lambda *pair: {"class": cross_entropy(*pair)}, SGD)],
+        [(x, y), (x[:0], y[:0])],
+    )
+    loop.train(1)
+    assert math.isfinite(loop.metrics["train/loss/class"])
 
 
 def test_means_of_losses_resume_in_mid_epoch():

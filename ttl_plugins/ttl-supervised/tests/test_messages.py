@@ -205,7 +205,7 @@ def test_a18_a_schedule_in_steps_is_not_reported(factory):
 @pytest.mark.parametrize(
     ("loss_func", "error", "message"),
     [
-        (torch.nn.MSELoss(reduction="none"), ValueError, r"of shape \(4, 1\), .* reduction='mean'"),
+        (lambda *pair: torch.sub(*pair), ValueError, r"of shape \(4, 1\), .* reduction='mean'"),
         (lambda *pair: MSE(*pair).item(), TypeError, r"returned a float, .* \.item\(\)"),
         (lambda *pair: None, TypeError, "returned a NoneType, None, but has to return the mean"),
     ],
@@ -215,6 +215,33 @@ def test_a18_a_loss_that_is_no_single_number_is_refused(loss_func, error, messag
     """A18: the error says what loss_func returned and what it has to return."""
     with pytest.raises(error, match=message):
         make_loop(loss_func=loss_func).train(n_epochs=1)
+
+
+def test_a_loss_for_each_sample_is_refused_in_validation_too():
+    """What would fail in the component that averages losses is refused where it comes from."""
+    with pytest.raises(ValueError, match=r"a tensor of shape \(4, 1\)"):
+        make_loop(loss_func=lambda *pair: torch.sub(*pair)).validate(DATA)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [torch.nn.MSELoss, partial(partial, torch.nn.functional.mse_loss)],
+    ids=["module", "partial"],
+)
+def test_a_reduction_that_gives_no_mean_is_reported_when_it_is_given(make):
+    """Losses of single samples are refused; a sum, whose mean is wrong, warned of."""
+    with pytest.raises(ArgumentError, match="reduction='none', but has to return the mean"):
+        make_loop(loss_func=make(reduction="none"))
+    with pytest.warns(UserWarning, match="reduction='sum', but loop.loss is by convention"):
+        make_loop(loss_func=make(reduction="sum"))
+
+
+def test_a_loss_function_that_fails_is_explained_by_what_it_was_given():
+    """The error of torch gets a note with types and shapes, which it mostly lacks."""
+    data = [(torch.ones(4, 2), torch.ones(4, 1, dtype=torch.long))]
+    with pytest.raises(RuntimeError) as caught:
+        make_loop(data=data, loss_func=torch.nn.BCEWithLogitsLoss()).train(n_epochs=1)
+    assert any("float32[4, 1] and targets int64[4, 1]" in note for note in caught.value.__notes__)
 
 
 def test_a18_a_loss_of_one_element_trains():

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 MSE = torch.nn.MSELoss()
 Pair = namedtuple("Pair", "inputs targets")
+Reversed = namedtuple("Reversed", "targets inputs")
 
 
 def make_data(n_batches=4):
@@ -123,11 +125,13 @@ def test_makes_a_new_optimizer_in_each_train():
         lambda inputs, targets: [inputs, targets],
         lambda inputs, targets: {"inputs": inputs, "targets": targets},
         Pair,
+        lambda inputs, targets: Reversed(targets, inputs),
+        lambda inputs, targets: SimpleNamespace(inputs=inputs, targets=targets),
     ],
-    ids=["tuple", "list", "dict", "namedtuple"],
+    ids=["tuple", "list", "dict", "named tuple", "reversed", "object"],
 )
 def test_finds_inputs_and_targets(make_batch):
-    """Pairs and mappings of inputs and targets need no configuration."""
+    """Pairs, and what names its inputs and targets, need no configuration."""
     loop = make_loop(data=[make_batch(*batch) for batch in make_data()])
     loop.train(3)
     assert_same(trained_by_hand(3), loop.model.state_dict())
@@ -250,6 +254,8 @@ def test_scores_are_remembered_over_a_validation_in_mid_batch():
         ({"scheduler": "cosine"}, "scheduler"),
         ({"scheduler_interval": "batch"}, "scheduler_interval is 'batch', .* 'step' or 'epoch'"),
         ({"device": "quantum"}, "quantum"),
+        ({"split": "labels"}, "split is 'labels', but has to take a batch"),
+        ({"monitor": 3}, "monitor is 3, but has to be the name of a metric"),
     ],
 )
 def test_refuses_wrong_configuration_before_work_starts(config, message):

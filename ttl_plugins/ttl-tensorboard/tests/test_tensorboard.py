@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -352,6 +353,30 @@ def test_a_directory_is_required():
     loop = make_step_loop(Tensorboard())
     for run in (lambda: loop.train(1), lambda: loop.test(make_data(1))):
         with pytest.raises(ArgumentError, match="run-folder"):
+            run()
+
+
+def test_a_directory_that_is_removed_during_the_run_is_made_anew(tmp_path, caplog):
+    """What is logged from then on is in a new file, after one message."""
+    board = Tensorboard(tmp_path / "board")
+
+    def remove(loop):
+        if loop.epoch_num == 1:
+            board.flush()
+            shutil.rmtree(tmp_path / "board")
+
+    make_step_loop(Log(), act_at("on_epoch_begin", remove), board).train(2)
+    assert scalars(tmp_path / "board")["train/a"]
+    (message,) = caplog.messages
+    assert message.endswith("A new file is begun")
+
+
+def test_a_directory_that_cannot_be_written_to_is_an_error_before_work_starts(tmp_path):
+    """A run of days does not end without its values."""
+    (tmp_path / "file").touch()
+    loop = make_step_loop(Tensorboard(tmp_path / "file" / "runs"))
+    for run in (lambda: loop.train(1), lambda: loop.test(make_data(1))):
+        with pytest.raises(ArgumentError, match="'tensorboard' cannot write to its directory"):
             run()
 
 

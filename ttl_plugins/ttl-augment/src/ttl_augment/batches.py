@@ -13,7 +13,7 @@ from ttl_core.arguments import describe
 
 
 def parts(batch: Any, find_name: Callable[[], str]) -> tuple[Any, Any]:
-    """Return the inputs and the targets of a pair, or of a mapping that names them.
+    """Return the inputs and the targets of a pair, or of a mapping or named tuple that names them.
 
     Args:
         batch: the batch.
@@ -26,6 +26,8 @@ def parts(batch: Any, find_name: Callable[[], str]) -> tuple[Any, Any]:
         >>> parts({"inputs": 1, "targets": 2}, lambda: "mixup")
         (1, 2)
     """
+    if {"inputs", "targets"} <= {*getattr(batch, "_fields", ())}:  # in any order, with others
+        return batch.inputs, batch.targets
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     if isinstance(batch, Mapping) and {"inputs", "targets"} <= batch.keys():
@@ -48,8 +50,11 @@ def with_parts(batch: Any, inputs: Any, targets: Any) -> Any:
         changed: Any = dict(batch) if type(batch) is dict else copy.copy(batch)
         changed["inputs"], changed["targets"] = inputs, targets
         return changed
-    if hasattr(batch, "_fields"):
-        return type(batch)(inputs, targets)
+    fields = getattr(batch, "_fields", None)
+    if fields is not None:
+        named = {"inputs", "targets"} <= {*fields}
+        names = ("inputs", "targets") if named else fields
+        return batch._replace(**dict(zip(names, (inputs, targets), strict=True)))
     return type(batch)((inputs, targets))
 
 

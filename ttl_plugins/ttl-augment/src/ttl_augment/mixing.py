@@ -70,8 +70,8 @@ class Mixing(LoopComponent):
             return
         inputs, targets = parts(loop.batch, partial(self._name_in, loop))
         self._check(loop, inputs, targets)
-        if self.n_classes is not None and targets.is_floating_point():
-            return  # another component has mixed this batch
+        if any(self._is_mixed_by(loop, other) for other in loop.components):
+            return
         share = self._random.betavariate(self.alpha, self.alpha)
         generator = torch.Generator().manual_seed(self._random.getrandbits(63))
         order = torch.randperm(len(inputs), generator=generator)
@@ -79,7 +79,15 @@ class Mixing(LoopComponent):
         mixed, share = self.mix(inputs, order, share)
         order = order.to(targets.device)
         self._hard = targets if share >= 0.5 else targets[order]
-        own = soft(targets, self.n_classes, inputs.dtype)
+        try:
+            own = soft(targets, self.n_classes, inputs.dtype)
+        except (RuntimeError, IndexError) as error:
+            error.add_note(
+                f"ttl: targets are classes from 0 to {self.n_classes} - 1, as "
+                f"{self._name_in(loop)!r} was given n_classes={self.n_classes}. Give it the number "
+                "of classes of the model"
+            )
+            raise
         loop.batch = with_parts(loop.batch, mixed, torch.lerp(own[order], own, share))
 
     @hookimpl(wrapper=True, tryfirst=True)
@@ -110,6 +118,12 @@ class Mixing(LoopComponent):
 
     def _name_in(self, loop: TrainTestLoop) -> str:
         return loop.components.names()[loop.components.index(self)]
+
+    def _is_mixed_by(self, loop: TrainTestLoop, other: object) -> bool:
+        """Return whether another component has mixed this batch."""
+        if other is self or not isinstance(other, Mixing) or other._hard is None:
+            return False
+        return loop.components.is_enabled(other)
 
     def _check(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
         if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():

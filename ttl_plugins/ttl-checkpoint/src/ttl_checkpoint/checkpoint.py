@@ -127,11 +127,11 @@ class Checkpoint(LoopComponent):
         self.keep = checked_keep(keep)
         self.best = best
         self.resume = resume
-        self.asynchronous = asynchronous
-        self.mid_epoch = mid_epoch
+        self.asynchronous = one_of("asynchronous", asynchronous, (True, False))
+        self.mid_epoch = one_of("mid_epoch", mid_epoch, (True, False))
         one_of("on_failure", on_failure, ("raise", "warn"))
         self.on_failure = on_failure
-        self.signals = signals
+        self.signals = one_of("signals", signals, (True, False))
         if not isinstance(ignore, Collection):
             raise ArgumentError(
                 f"ignore is {describe(ignore)}, but has to be the names of components and loop "
@@ -493,8 +493,8 @@ class Checkpoint(LoopComponent):
     def load_best(self, loop: TrainTestLoop | None = None) -> Path:
         """Load the weights of the best checkpoint into the model of the loop, to use or test them.
 
-        They are the averages with which the metric was measured where the component `ema` was
-        used, whose averages are then those of the checkpoint too. Optimizers and counters stay.
+        They are the averages with which the metric was measured where a component such as `ema`
+        kept some, which are then those of the checkpoint too. Optimizers and counters stay.
 
         Args:
             loop: the loop; the one that has run with this component by default.

@@ -31,7 +31,7 @@ def command(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "List the checkpoints of a directory, and check each byte by byte; or export the weights "
         "of one into a file of safetensors: the averages with which the model was validated where "
-        "the component ema was used, else its own."
+        "a component that averages them was used, as ema, else its own."
     )
     parser.epilog = (
         "The exit status is 1 if one is corrupt or cannot be read or exported, 2 if there is none."

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STATE_FILE, MANIFEST_FILE = "state.pt", "manifest.json"
+UNPROVEN_FILE = "unproven"
+"""An empty file by which a component marks a checkpoint as one that may not be healthy."""
 SUBFOLDER = "checkpoints"  # of the folder of a run, where no directory is given
 NAME = re.compile(
     r"(?P<kind>crash-|corrupt-)?(?P<number>[0-9]{6,18})-epoch-(?P<epoch>[0-9]{1,18})"

@@ -17,7 +17,13 @@ import torch
 
 from ttl_checkpoint.errors import CheckpointError, CorruptError, printable
 from ttl_checkpoint.files import explaining_os_errors, open_regular
-from ttl_checkpoint.manifest import MANIFEST_FILE, PART_FILE, STATE_FILE, read_manifest
+from ttl_checkpoint.manifest import (
+    MANIFEST_FILE,
+    PART_FILE,
+    STATE_FILE,
+    UNPROVEN_FILE,
+    read_manifest,
+)
 from ttl_core import StateError, attach_parts, check_state
 
 # files that file systems and file managers add by themselves
@@ -122,7 +128,8 @@ def _verified(
             extra = {
                 name
                 for name in os.listdir(path)
-                if name not in (*files, MANIFEST_FILE) and not _OF_SYSTEMS.fullmatch(name)
+                if name not in (*files, MANIFEST_FILE, UNPROVEN_FILE)
+                and not _OF_SYSTEMS.fullmatch(name)
             }
             streams = {name: stack.enter_context(open_regular(path / name)) for name in files}
         if extra:

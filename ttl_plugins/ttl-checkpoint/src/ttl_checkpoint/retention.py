@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ttl_checkpoint.errors import CheckpointError
+from ttl_checkpoint.manifest import UNPROVEN_FILE
 from ttl_checkpoint.store import Store
 from ttl_core import ArgumentError
 from ttl_core.arguments import whole_number
@@ -55,7 +56,7 @@ def is_proven(path: Path) -> bool:
     Args:
         path: the directory of the checkpoint.
     """
-    return not (path / "unproven").exists()
+    return not (path / UNPROVEN_FILE).exists()
 
 
 def best_of(manifests: Mapping[Path, Mapping[str, Any]], mode: str) -> Path | None:

@@ -17,8 +17,9 @@ from ttl_core import RunError, StateError, distributed_like, whole_tensor
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-_AVERAGING = "ema"  # the name of the component whose averages validation uses
-_PREFIX = "module."  # of the weights in the state of a torch.optim.swa_utils.AveragedModel
+# what the state of a torch.optim.swa_utils.AveragedModel has, in which components keep averages
+_PREFIX = "module."
+_COUNT = "n_averaged"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -34,29 +35,43 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, state
 
 
-def averages_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the state of the component `ema` with which a model was validated; else an empty one.
+def averages_of(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the averages with which a model was validated, by component, in the order of the list.
+
+    They are recognized by their form, as a component may have any name, and be of any package.
 
     Args:
         state: the state of a loop.
     """
-    enabled = {record["name"] for record in state["manifest"] if record["enabled"]}
-    averages = state["components"].get(_AVERAGING) if _AVERAGING in enabled else None
-    return averages if isinstance(averages, Mapping) else {}
+    enabled = [record["name"] for record in state["manifest"] if record["enabled"]]
+    found = {name: _averages_in(state["components"].get(name)) for name in enabled}
+    return {name: averages for name, averages in found.items() if averages}
+
+
+def _averages_in(own: Any) -> Mapping[str, Any]:
+    """Return the state of an AveragedModel that the state of a component is, or holds."""
+    if not isinstance(own, Mapping):
+        return {}
+    for value in (own, *own.values()):
+        if isinstance(value, Mapping) and _COUNT in value:
+            return value
+    return {}
 
 
 def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights with which a model was validated: averages where `ema` was enabled.
+    """Return the weights with which a model was validated: averages where there were some.
 
     Args:
         state: the state of a loop.
     """
-    averages = averages_of(state)
-    return {name: averages.get(f"{_PREFIX}{name}", own) for name, own in state["model"].items()}
+    weights = dict(state["model"])
+    for averages in averages_of(state).values():  # of several, the last one is copied in last
+        weights = {name: averages.get(f"{_PREFIX}{name}", own) for name, own in weights.items()}
+    return weights
 
 
 def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | None) -> Path:
-    """Load the weights with which a model was validated into it, and averages into `ema`.
+    """Load the weights with which a model was validated into it, and averages into components.
 
     Args:
         loop: the loop; None if there is none.
@@ -86,9 +101,11 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
     except RuntimeError as error:
         raise StateError(f"the model does not fit {path}: {error}") from error
     averages = averages_of(state)
-    if averages and _AVERAGING in loop.components.names():
+    for name, component in zip(loop.components.names(), loop.components, strict=True):
         # else validation would replace what was loaded by the averages of the last step
-        loop.components[_AVERAGING].load_state_dict(averages)
+        has_averages = name in averages or getattr(component, "averaged", None) is not None
+        if has_averages and name in state["components"]:
+            component.load_state_dict(state["components"][name])  # type: ignore[attr-defined]
     return path
 
 

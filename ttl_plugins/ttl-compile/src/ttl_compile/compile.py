@@ -81,6 +81,9 @@ class Compile(LoopComponent):
         backend: str | Callable[..., Any] = "inductor",
         fullgraph: bool = False,
     ) -> None:
+        self.model = one_of("model", model, (True, False))
+        self.loss = one_of("loss", loss, (True, False))
+        self.optimizer = one_of("optimizer", optimizer, (True, False))
         if not (model or loss or optimizer):
             raise ArgumentError(
                 "model, loss and optimizer are all False, so there is nothing to compile. Set one "
@@ -89,7 +92,6 @@ class Compile(LoopComponent):
         if regions is not None and not model:
             raise ArgumentError(f"regions={regions!r} are parts of a model, but model is False")
         self.regions = None if regions is None else checked_patterns(regions)
-        self.model, self.loss, self.optimizer = model, loss, optimizer
         self.options: dict[str, Any] = {
             "mode": one_of("mode", mode, _MODES),
             "dynamic": one_of("dynamic", dynamic, (None, True, False)),

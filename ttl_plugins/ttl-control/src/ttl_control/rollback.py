@@ -203,9 +203,7 @@ class Rollback(LoopComponent):
             for group in optimizer.param_groups:
                 for key in group.keys() & _RATES:
                     group[key] *= scale
-        scheduler: Any = vars(loop).get("scheduler")
-        if hasattr(scheduler, "base_lrs"):
-            scheduler.base_lrs = [rate * scale for rate in scheduler.base_lrs]
+        _scale_scheduler(vars(loop).get("scheduler"), scale)
 
     # -- state ------------------------------------------------------------------------------
 
@@ -231,3 +229,12 @@ class Rollback(LoopComponent):
             return
         self.n_rollbacks, self._lr_scale = state["n_rollbacks"], state["lr_scale"]
         self._kept, self._unproven = [], []
+
+
+def _scale_scheduler(scheduler: Any, scale: float) -> None:
+    """Scale the rates from which a scheduler, and those that it holds, compute others."""
+    for name in ("base_lrs", "max_lrs"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, [rate * scale for rate in getattr(scheduler, name)])
+    for inner in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
+        _scale_scheduler(inner, scale)

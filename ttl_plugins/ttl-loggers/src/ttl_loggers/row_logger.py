@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ttl_core import ArgumentError, Logger, LogRecord
+from ttl_core import Logger, LogRecord
 from ttl_core.arguments import absolute_path, directory_or_run_folder
+from ttl_core.files import check_writable
 from ttl_loggers.row_file import LostRowsError, RowFile
 from ttl_loggers.rows import Row, add_records
 
@@ -112,15 +112,7 @@ class RowLogger(Logger):
 
     def _check_directory(self, loop: TrainTestLoop) -> None:
         directory = directory_or_run_folder(self.directory, loop, self.component)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory):
-                pass
-        except OSError as error:
-            raise ArgumentError(
-                f"{self.component} cannot write to its directory {directory}: {error}. Choose "
-                f"another one: use({self.component!r}, directory=...)"
-            ) from error
+        check_writable(self.component, directory)
 
     def open(self, loop: TrainTestLoop) -> None:
         """Find the directory, which is that of the first run."""

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ttl_core import Group, StateError
+from ttl_core import Group, RunError, StateError
 from ttl_metrics.mean_loss import MeanLoss
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ class EpochValues:
 
         Args:
             group: the processes that have gathered together, all of which have to call this.
+
+        Raises:
+            RunError: a metric returned a value with the name of the loss.
         """
         self.epoch = None
         values = {"loss": self._loss.compute(group)} if group.any(self._has_loss) else {}
@@ -70,7 +73,14 @@ class EpochValues:
             with warnings.catch_warnings():
                 if not self._has_metrics:  # a process without a batch of its own
                     warnings.filterwarnings("ignore", "The ``compute`` method of metric")
-                values |= self.metrics.compute()
+                computed = self.metrics.compute()
+            if values.keys() & computed.keys():
+                raise RunError(
+                    "a metric returned several values by name, of which one is named 'loss', as "
+                    "the mean loss is. Give the metric a prefix, as in "
+                    "MetricCollection(..., prefix='my-'), or leave the mean loss out: loss=False"
+                )
+            values |= computed
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,12 +32,14 @@ class MeanLoss:
 
         Args:
             loss: a number, or a tensor that holds one.
-            weight: the same.
+            weight: the same. A batch of weight 0 adds nothing, whatever its loss.
         """
         loss, weight = _readable(loss), _readable(weight)
         if isinstance(weight, torch.Tensor):
             self._total_on_device.add(loss, weight)
             self._weight_on_device.add(1, weight)
+            return
+        if weight == 0:  # the mean loss of nothing is NaN, and so would be its product with 0
             return
         if isinstance(loss, torch.Tensor):
             self._total_on_device.add(loss, weight)
@@ -113,6 +115,8 @@ class _DeviceSum:
             self._value.add_(value, alpha=weight)  # converts and multiplies in the same kernel
             return
         value = torch.as_tensor(value, dtype=self._value.dtype, device=device) * weight
+        if isinstance(weight, torch.Tensor):
+            value = torch.where(weight == 0, 0, value)
         # what the addition rounds off, exactly (Knuth's 2Sum)
         after = self._value + value
         added = after - self._value

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
+from ttl_core import ArgumentError, LoopComponent, RunError, describe_batch, hookimpl
+from ttl_core.arguments import one_of
 from ttl_metrics.epoch_values import EpochValues
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Metrics(LoopComponent):
     "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Those of a named
     validation set are "valid/<name>/loss" and so on. Each phase has its own copy of every metric,
     so that a validation in mid-epoch leaves the training epoch's unchanged. A batch whose
-    `loop.loss` is None or unset does not count in the mean, and an epoch in which nothing was
-    gathered logs nothing. Nothing is gathered in prediction.
+    `loop.loss` is None or unset does not count in the mean, and one of weight 0 counts nowhere. An
+    epoch in which nothing was gathered logs nothing. Nothing is gathered in prediction.
 
     Args:
         metrics: the metrics of every phase: a metric, a collection, or metrics by name.
@@ -86,7 +87,7 @@ class Metrics(LoopComponent):
                 f"update_with is {update_with!r}, but has to take the loop and return a tuple, as "
                 "lambda loop: (loop.scores, loop.batch[1]) does"
             )
-        self.loss = loss
+        self.loss = one_of("loss", loss, (True, False))
         self.update_with = update_with
         common = named if metrics is None else metrics
         for_all = _given("metrics", common, has_loss=loss)
@@ -129,13 +130,13 @@ class Metrics(LoopComponent):
         loss = getattr(loop, "loss", None)
         if self.loss and loss is not None:
             weight = loop.batch_size
-            if isinstance(weight, int) and weight == 0 and loop.group.size > 1:
-                return  # a batch of others, with which this process only keeps in step
+            if isinstance(weight, int) and weight == 0:
+                return  # an empty batch, or one of others, with which this process keeps in step
             values.add_loss(loss, weight)
         if values.metrics is not None:
             arguments = self._arguments(loop, loss)
             if arguments is not None:
-                values.update_metrics(*arguments)
+                self._update(values, arguments)
 
     # Otherwise components placed before this one would read the values of an earlier epoch.
     @hookimpl(tryfirst=True)
@@ -180,6 +181,20 @@ class Metrics(LoopComponent):
         if values.epoch != key:
             values.begin(key)  # this component was enabled in the middle of the epoch
         return values
+
+    def _update(self, values: EpochValues, arguments: tuple[Any, ...]) -> None:
+        try:
+            values.update_metrics(*arguments)
+        except Exception as error:
+            what = "what update_with returned"
+            if self.update_with is None:
+                what = "loop.scores and the targets of the batch"
+            error.add_note(
+                f"ttl: metrics were updated with {what}: {describe_batch(arguments)}. If they need "
+                "something else: use('metrics', ..., update_with=lambda loop: (loop.scores, "
+                "loop.batch[1].long()))"
+            )
+            raise
 
     def _arguments(self, loop: TrainTestLoop, loss: Any) -> tuple[Any, ...] | None:
         """Return what to update metrics with, or None to skip this batch."""

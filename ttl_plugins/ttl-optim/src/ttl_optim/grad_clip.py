@@ -25,7 +25,7 @@ class GradClip(LoopComponent):
         norm_type: which p-norm; 2.0 is the Euclidean one.
 
     Raises:
-        ArgumentError: both limits are given, or one is no number above 0.
+        ArgumentError: both limits are given, or an argument is no number above 0.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -53,7 +53,7 @@ class GradClip(LoopComponent):
             max_value = number("max_value", max_value, above=0)
         self.max_norm = 1.0 if max_norm is None else max_norm
         self.max_value = max_value
-        self.norm_type = number("norm_type", norm_type)
+        self.norm_type = number("norm_type", norm_type, above=0)
 
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl, local_part, optimizer_parameters
-from ttl_core.arguments import describe, number
+from ttl_core import LoopComponent, hookimpl, local_part, optimizer_parameters
+from ttl_core.arguments import number, one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -45,9 +45,7 @@ class Sam(LoopComponent):
 
     def __init__(self, rho: float = 0.05, *, adaptive: bool = False) -> None:
         self.rho = number("rho", rho, above=0)
-        if not isinstance(adaptive, bool):
-            raise ArgumentError(f"adaptive is {describe(adaptive)}, but has to be True or False")
-        self.adaptive = adaptive
+        self.adaptive = one_of("adaptive", adaptive, (True, False))
         self._batches: list[tuple[Any, Any]] = []  # of this step: the batch and its weight
         self._is_second = False
 

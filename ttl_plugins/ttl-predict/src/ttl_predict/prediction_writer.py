@@ -79,9 +79,7 @@ class PredictionWriter(LoopComponent):
             )
         self.columns = columns
         self.every = whole_number("every", every, minimum=1)
-        if not isinstance(resume, bool):
-            raise ArgumentError(f"resume is {describe(resume)}, but has to be True or False")
-        self.resume = resume
+        self.resume = one_of("resume", resume, (True, False))
         self._folder: Path | None = None  # of this prediction; None outside of one
         self._parts: list[dict[str, Any]] = []
         self._pending: list[dict[str, torch.Tensor]] = []

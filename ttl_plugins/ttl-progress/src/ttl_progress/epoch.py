@@ -144,6 +144,8 @@ def _text(value: Any) -> str | None:
     detach = getattr(value, "detach", None)
     try:
         return f"{float(detach() if detach else value):.4g}"
+    except OverflowError:  # of an integer
+        return "-inf" if value < 0 else "inf"
     except (TypeError, ValueError, RuntimeError):  # what torch and NumPy raise for many numbers
         return None
 

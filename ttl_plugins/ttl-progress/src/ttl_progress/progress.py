@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import number, whole_number
+from ttl_core.arguments import number, one_of, whole_number
 from ttl_progress.display import Display
 from ttl_progress.epoch import Epoch
 from ttl_progress.epoch_table import epoch_table
@@ -72,7 +73,7 @@ class Progress(LoopComponent):
                 f"{_MAX_REFRESHES}: each refresh waits for the device"
             )
         self.every = every and whole_number("every", every, minimum=1)
-        self.table = table
+        self.table = one_of("table", table, (True, False))
         if not isinstance(console, Console | None):
             raise TypeError(f"console is {console!r}, no rich.console.Console")
         self._display = Display(console)
@@ -185,7 +186,8 @@ class Progress(LoopComponent):
             for name in epoch.values["epoch"]:
                 value = loop.metrics.get(name)
                 if isinstance(value, int | float):
-                    self._values.setdefault(name, {})[loop.epoch_num + 1] = value
+                    with contextlib.suppress(OverflowError):
+                        self._values.setdefault(name, {})[loop.epoch_num + 1] = float(value)
 
     def _print_table(self) -> None:
         n_epochs = len({epoch for by_epoch in self._values.values() for epoch in by_epoch})

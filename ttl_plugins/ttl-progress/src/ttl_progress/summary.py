@@ -14,7 +14,7 @@ from rich.text import Text
 from torch.nn.parameter import is_lazy
 
 from ttl_core import LoopComponent, hookimpl
-from ttl_core.arguments import whole_number
+from ttl_core.arguments import one_of, whole_number
 from ttl_progress.first_call import FirstCall, is_compiled
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Summary(LoopComponent):
         self, *, depth: int = 3, flops: bool = True, console: Console | None = None
     ) -> None:
         self.depth = whole_number("depth", depth, minimum=1)
-        self.flops = flops
+        self.flops = one_of("flops", flops, (True, False))
         if not isinstance(console, Console | None):
             raise TypeError(f"console is {console!r}, no rich.console.Console")
         self._console = console
@@ -170,7 +170,9 @@ def _totals(model: torch.nn.Module, call: FirstCall) -> list[str]:
         f"{total:,} parameters, {trainable:,} of them trainable; {_scaled(n_bytes)}B with buffers"
     )
     if model in call.shapes:
-        flops = f"{_scaled(call.flops[model])}FLOPs forward, " if model in call.flops else ""
+        # 0 where torch counts none of its operations, as those of an LSTM
+        n_flops = call.flops.get(model, 0)
+        flops = f"{_scaled(n_flops)}FLOPs forward, " if n_flops else ""
         second = f"This batch: {flops}{_scaled(call.output_bytes)}B of outputs of layers"
     elif is_compiled(model):
         second = "The model is compiled, so shapes and FLOPs are not recorded"

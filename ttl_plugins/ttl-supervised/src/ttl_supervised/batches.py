@@ -19,13 +19,14 @@ Batch = tuple[Any, Any]
 
 
 def split_batch(batch: Any) -> Batch:
-    """Return the inputs and the targets of a pair, or of a mapping that names them.
+    """Return the inputs and the targets of a pair, or of what names them.
 
     Args:
         batch: what the data yielded.
 
     Returns:
-        Inputs and targets. A batch of any other type is inputs alone, and its targets are None.
+        Inputs and targets: of a mapping by key, of an object such as a named tuple or a dataclass
+        by attribute. A batch of any other type is inputs alone, and its targets are None.
 
     Example:
         >>> split_batch({"inputs": 1, "targets": 2})
@@ -35,6 +36,8 @@ def split_batch(batch: Any) -> Batch:
     """
     if isinstance(batch, Mapping) and "inputs" in batch:
         return batch["inputs"], batch.get("targets")
+    if hasattr(batch, "inputs"):  # before pairs: fields may be in any order
+        return batch.inputs, getattr(batch, "targets", None)
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     if isinstance(batch, list | tuple) and len(batch) == 1:

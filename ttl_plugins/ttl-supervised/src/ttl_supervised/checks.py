@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
-from ttl_core import ArgumentError
+from ttl_core import ArgumentError, describe_batch
+from ttl_core.arguments import user_stacklevel
 from ttl_supervised.batches import describe, suggested_split
+
+
+def check_reduction(loss_func: Any) -> None:
+    """Check that a loss function of torch returns the mean of a batch.
+
+    Args:
+        loss_func: the loss function: a module of torch.nn, a functools.partial, or any other.
+
+    Raises:
+        ArgumentError: it returns a loss for each sample.
+    """
+    reduction = getattr(loss_func, "reduction", None)
+    if isinstance(loss_func, partial):
+        reduction = loss_func.keywords.get("reduction")
+    if reduction == "none":
+        raise ArgumentError(
+            f"loss_func is {loss_func!r} with reduction='none', but has to return the mean loss of "
+            "the batch: give it reduction='mean', or a function that reduces what it returns"
+        )
+    if reduction == "sum":
+        warnings.warn(
+            f"loss_func is {loss_func!r} with reduction='sum', but loop.loss is by convention the "
+            "mean loss of a batch: means over epochs and accumulated gradients count it by the "
+            "size of the batch once more. Give it reduction='mean', and the learning rate that "
+            "fits; if the sum is meant, give a function: lambda scores, targets: ...",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
 
 
 def check_optimizer(optimizer: Any, model: torch.nn.Module, loss_func: Any) -> None:
@@ -69,7 +100,7 @@ def _parameters(optimizer: Any) -> set[int]:
 
 
 def wrong_loss_error(loss: Any) -> Exception:
-    """Return the error for a training loss that is no single number in a tensor."""
+    """Return the error for a loss that is no single number, or in training not in a tensor."""
     if isinstance(loss, torch.Tensor):
         return ValueError(
             f"loss_func returned a tensor of shape {tuple(loss.shape)}, but has to return the mean "
@@ -120,6 +151,15 @@ def note_missing_graph(error: Exception, loss: torch.Tensor) -> None:
             "ttl: the loss has no graph that leads to a parameter. Either all parameters are "
             "frozen, or loss_func computes with detached values, such as x.item() or x.argmax()"
         )
+
+
+def note_loss_arguments(error: Exception, scores: Any, targets: Any) -> None:
+    """Add a note to an error of a loss function, with the types and shapes that it was given."""
+    error.add_note(
+        f"ttl: loss_func was called with scores {describe_batch(scores)} and targets "
+        f"{describe_batch(targets)}. It may be a function that takes from them what it needs: "
+        "lambda scores, targets: ..."
+    )
 
 
 def note_devices(error: Exception, **values: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ttl_core import ArgumentError
 from ttl_core.arguments import describe, did_you_mean, number
 
@@ -71,9 +73,7 @@ class LossParts:
     def end_batch(self) -> None:
         """Add the losses of the batch that has ended to the means."""
         if self._newest is not None:
-            for name, (loss, weight) in self._newest.items():
-                total, n = self._sums.get(name, (0.0, 0))
-                self._sums[name] = total + loss * weight, n + weight
+            self._sums = self._with_newest()
             self._newest = None
 
     def means(self) -> dict[str, Any]:
@@ -83,11 +83,20 @@ class LossParts:
 
     def state_dict(self) -> dict[str, list[Any]]:
         """Return the sums so far."""
+        return {name: list(part) for name, part in self._with_newest().items()}
+
+    def _with_newest(self) -> dict[str, Part]:
+        """Return the sums with the losses of this batch; those of weight 0 add nothing."""
         sums = dict(self._sums)
         for name, (loss, weight) in (self._newest or {}).items():
             total, n = sums.get(name, (0.0, 0))
-            sums[name] = total + loss * weight, n + weight
-        return {name: list(part) for name, part in sums.items()}
+            product = loss * weight
+            if isinstance(weight, torch.Tensor):
+                product = torch.where(weight == 0, 0, product)
+            elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
+                product = 0.0
+            sums[name] = total + product, n + weight
+        return sums
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with sums.

@@ -34,10 +34,12 @@ from ttl_supervised.batches import (
 from ttl_supervised.calls import Call, checked_call, split_output
 from ttl_supervised.checks import (
     check_optimizer,
+    check_reduction,
     check_scheduler,
     no_loss_error,
     no_targets_error,
     note_devices,
+    note_loss_arguments,
     note_missing_graph,
     note_whole_batch,
     wrong_loss_error,
@@ -78,7 +80,8 @@ class Supervised(LoopComponent):
             metric it does not step, and the first such epoch gives a warning.
         split: takes what the data yielded and returns inputs and targets; the targets may be
             None in testing and prediction. By default a batch is a pair, or a mapping with
-            "inputs" and "targets"; a batch of any other type is inputs alone.
+            "inputs" and "targets", or an object that has them, as a named tuple or a dataclass; a
+            batch of any other type is inputs alone.
         call: how the model is called: "args" for `model(*inputs)`, "kwargs" for `model(**inputs)`,
             or a function of the model and the inputs; by default `model(inputs)`.
         loss_weights: where there are several losses, what each is multiplied by in their sum, by
@@ -89,8 +92,9 @@ class Supervised(LoopComponent):
 
     Raises:
         TypeError: an argument has a type that cannot work.
-        ArgumentError: `scheduler_interval` is neither "step" nor "epoch"; in train(), the
-            optimizer is of another model, or the scheduler of another optimizer.
+        ArgumentError: `scheduler_interval` is neither "step" nor "epoch", or `loss_func` returns
+            a loss for each sample; in train(), the optimizer is of another model, or the scheduler
+            of another optimizer.
 
     Example:
         >>> from functools import partial
@@ -132,6 +136,7 @@ class Supervised(LoopComponent):
                 f"loss_func is {loss_func!r}, but has to take scores and targets and return a "
                 "loss, as torch.nn.CrossEntropyLoss() does, or None where the model returns it"
             )
+        check_reduction(loss_func)
         if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
                 f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
@@ -146,6 +151,15 @@ class Supervised(LoopComponent):
             raise TypeError(
                 "scheduler belongs to an optimizer that exists already, but optimizer is a factory "
                 "of another one. Give a factory for the scheduler too"
+            )
+        if split is not None and not callable(split):
+            raise TypeError(
+                f"split is {split!r}, but has to take a batch and return inputs and targets, as "
+                "lambda batch: (batch['x'], batch['y']) does"
+            )
+        if monitor is not None and not isinstance(monitor, str):
+            raise TypeError(
+                f"monitor is {monitor!r}, but has to be the name of a metric, as 'valid/loss'"
             )
         if not isinstance(compile, bool | Mapping):
             raise TypeError(
@@ -335,7 +349,7 @@ class Supervised(LoopComponent):
             logged = self._parts.add(loss, loop.batch_size)
             loss = logged["loss"]
         loop.loss = loss
-        if loop.is_training and not (isinstance(loss, torch.Tensor) and loss.numel() == 1):
+        if not (loss.numel() == 1 if isinstance(loss, torch.Tensor) else not loop.is_training):
             raise wrong_loss_error(loss)
         loop.log(logged)
         self._loss_at = loop.batch_num
@@ -407,6 +421,7 @@ class Supervised(LoopComponent):
             return loop.loss_func(loop.scores, targets)
         except Exception as error:
             note_devices(error, scores=loop.scores, targets=targets, loss_func=loop.loss_func)
+            note_loss_arguments(error, loop.scores, targets)
             raise
 
     def _split(self, loop: TrainTestLoop) -> Batch:

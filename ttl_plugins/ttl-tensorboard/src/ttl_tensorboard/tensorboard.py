@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import Logger, LogRecord
 from ttl_core.arguments import absolute_path, directory_or_run_folder, whole_number
+from ttl_core.files import check_writable
 from ttl_tensorboard.event_file import EventFile, read_events
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
     from ttl_tensorboard.events import Encoder
+
+_log = logging.getLogger(__name__)
 
 _START = {"step": 0, "file": "", "begin": 0, "end": 0}  # of a run that has written nothing
 
@@ -65,7 +69,8 @@ class Tensorboard(Logger):
         self.graph = graph
         self._file: EventFile | None = None
         self._encoder: Encoder | None = None
-        self._heading = b""  # the events that describe the run, until they are written
+        self._description = b""  # the events that describe the run
+        self._heading = b""  # the same, until they are written
         self._position: dict[str, Any] = dict(_START)
         self._is_at_position = False  # whether the next event follows the one at the position
         self._hides = False  # whether what is after the position was written by a run before
@@ -78,21 +83,21 @@ class Tensorboard(Logger):
     # -- a run ------------------------------------------------------------------------------
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Check before work starts that there is a directory.
+        """Check before work starts that the directory can be written to.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: it cannot be, or there is none.
         """
-        self._find_directory(loop)
+        check_writable("tensorboard", self._find_directory(loop))
         self._hides |= self._file is None  # such as a run that was killed before its first state
 
     def on_test_begin(self, loop: TrainTestLoop) -> None:
-        """Check before work starts that there is a directory.
+        """Check before work starts that the directory can be written to.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: it cannot be, or there is none.
         """
-        self._find_directory(loop)
+        check_writable("tensorboard", self._find_directory(loop))
 
     def _find_directory(self, loop: TrainTestLoop) -> Path:
         # for the whole life of the component
@@ -119,9 +124,10 @@ class Tensorboard(Logger):
         directory = self._find_directory(loop)
         if self._encoder is None:
             step = self._position["step"]
-            self._heading = events.describe_run(self.configuration(loop), loop.manifest(), step)
+            self._description = events.describe_run(self.configuration(loop), loop.manifest(), step)
             if self.graph is not None:
-                self._heading += events.describe_model(loop.model, self.graph, self.skip)
+                self._description += events.describe_model(loop.model, self.graph, self.skip)
+            self._heading = self._description
             self._encoder = events.Encoder(self.skip)
         if self._file is None:
             self._file = EventFile(directory)
@@ -140,7 +146,21 @@ class Tensorboard(Logger):
 
         Args:
             records: the records.
+
+        Raises:
+            OSError: they cannot be written.
         """
+        try:
+            self._write(records)
+        except FileNotFoundError as error:  # it was removed during the run
+            _log.warning("tensorboard: %s. A new file is begun", error)
+            assert self.directory is not None  # since open()
+            self._file, self._heading = EventFile(self.directory), self._description
+            self._position = {**_START, "step": self._position["step"]}
+            self._is_at_position = False
+            self._write(records)
+
+    def _write(self, records: Sequence[LogRecord]) -> None:
         file, encoder = self._file, self._encoder
         assert file is not None and encoder is not None  # noqa: PT018  # since open()
         if not self._is_at_position:
