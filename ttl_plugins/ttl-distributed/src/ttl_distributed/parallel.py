@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ttl_distributed.base import Calls
@@ -46,3 +48,31 @@ class Parallel(DistributedDataParallel):
 def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Return the parameters of a model that get gradients."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def average_gradients(parameters: Iterable[torch.Tensor], size: int) -> None:
+    """Replace gradients by their means over all processes, which have to call this together.
+
+    A process may lack a gradient that others have; one that all lack stays None.
+
+    Args:
+        parameters: the parameters, the same in all processes.
+        size: the number of processes.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    n_there = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int64)
+    dist.all_reduce(n_there)
+    by_type: dict[Any, list[torch.Tensor]] = {}
+    for parameter, n in zip(trained, n_there.tolist(), strict=True):
+        if n:
+            by_type.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+    for several in by_type.values():
+        for parameter in several:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad.to_dense() for parameter in several]  # type: ignore[union-attr]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = torch.split(flat.div_(size), [gradient.numel() for gradient in gradients])
+        for parameter, part in zip(several, parts, strict=True):
+            parameter.grad = part.view(parameter.shape)
