@@ -5,6 +5,7 @@ import tomllib
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from ttl_core import ArgumentError
 
 REQUIRED = {
+    "keras-callback": {"callback": SimpleNamespace(on_epoch_end=print)},
     "seed": {"seed": 0},
     "supervised": {"loss_func": torch.nn.MSELoss(), "optimizer": torch.optim.SGD},
 }

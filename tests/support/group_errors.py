@@ -29,7 +29,7 @@ def error_of(name):
     """Return the error that all processes come to."""
     loop = make_loop(valid=False)
     if name == "not whole":
-        loop.components = [loop.components["ddp"], NotWhole()]
+        loop.components = [loop.components[0], NotWhole()]
     if name == "one steps":
         loop.components.append(OneSteps())
     try:

@@ -19,6 +19,7 @@ from ttl_core.components.component import Item, LoopComponent, own_name
 from ttl_core.components.members import spec_of
 from ttl_core.errors import ArgumentError, RunError, StateError
 from ttl_core.hooks.member import Member
+from ttl_core.shards import is_sharded
 from ttl_core.state.generators import generator_states_of_data, restore_generator_states
 from ttl_core.state.position import OF_BATCH, Stage, is_between_steps
 from ttl_core.state.protocol import DataWrapper, State, has_state
@@ -100,6 +101,12 @@ def _check_can_fork(loop: TrainTestLoop) -> None:
         raise RunError(
             "fork() was called inside an epoch, where components may be halfway through a batch. "
             "Call it in on_safe_point, in on_train_begin, or outside of runs"
+        )
+    if any(map(is_sharded, loop.model.parameters())):
+        raise StateError(
+            "the loop cannot be forked, as each process of its group has only a part of the model, "
+            "which cannot be copied. Fork it where each has the whole model: in one process, or "
+            "with ddp in place of fsdp"
         )
 
 

@@ -173,12 +173,6 @@ def test_evaluation_counts_each_sample_once():
 # -- mistakes -------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_not_called_as_a_whole_is_refused():
-    """The gradients of its processes would not be averaged."""
-    for text in in_group(2, group_errors.error_of, "not whole"):
-        assert "Call the model as a whole" in text
-
-
 def test_processes_that_disagree_fail_together():
     """Instead of waiting for one another."""
     for text in in_group(2, group_errors.error_of, "one steps"):

@@ -146,6 +146,12 @@ def test_what_does_not_fit_the_run_is_refused(name):
         assert expected in text
 
 
+def test_a_model_that_is_not_called_as_a_whole_is_refused():
+    """Its parameters are gathered as it is called."""
+    for text in under_fsdp(2, group_errors.error_of, "not whole"):
+        assert "call it as a whole there, not a module in it, or train with ddp" in text
+
+
 # -- components -----------------------------------------------------------------------------
 
 

@@ -200,6 +200,15 @@ def test_a_process_that_does_not_write_fails_all(tmp_path, how, asynchronous):
         assert not list(directory.glob(".tmp-*"))
 
 
+def test_a_thread_that_cannot_write_fails_all_before_the_next_save(tmp_path):
+    """At one safe point, at which all processes know of it."""
+    options = {"asynchronous": True, "every": 4, "mid_epoch": False, "n_epochs": 2, "pause": 0.01}
+    first, second = under_fsdp(2, shard_cases.failed, tmp_path, "full", options)
+    for facts in (first, second):
+        assert "rank 1 on" in facts["error"]
+    assert 4 < first["steps"] == second["steps"] < 8
+
+
 def killed(directory, victim, at, **options):
     """Kill one process in its second checkpoint; return the calls of each, and what is left."""
     arguments = directory, victim, at, {**RICH, "n_epochs": 1, "every": 1, **options}

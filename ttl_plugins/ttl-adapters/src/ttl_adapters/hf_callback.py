@@ -133,10 +133,19 @@ class HFCallback(Adapter):
     @hookimpl(wrapper=True)
     def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Validate where the callback asked for it, and stop."""
-        if self._control.should_evaluate:
+        if self._is_evaluation_due(loop):
             loop.validate()
             self._control.should_evaluate = False
         return (yield from super().on_safe_point(loop))
+
+    def _is_evaluation_due(self, loop: TrainTestLoop) -> bool:
+        """Return whether to validate; in a group, where a process has announced that it asks."""
+        if loop.group.size == 1:
+            return bool(self._control.should_evaluate)
+        return loop.is_training and self._evaluation_name(loop) in loop.group.announced
+
+    def _evaluation_name(self, loop: TrainTestLoop) -> str:
+        return f"{loop.components.names()[loop.components.index(self)]}-evaluate"
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Call on_log with values of epochs, and keep those of batches until it is asked for."""
@@ -177,6 +186,9 @@ class HFCallback(Adapter):
             self._tell("on_substep_end")
             return
         self._tell("on_step_end")
+        if self._control.should_evaluate and loop.group.size > 1:  # the callback may be alone in it
+            self._control.should_evaluate = False
+            loop.group.announce(self._evaluation_name(loop))
         every = self._args.logging_strategy == "steps" and self._args.logging_steps
         if self._control.should_log or (every and loop.global_step % every == 0):
             rate = loop.optimizers[0].param_groups[0]["lr"]

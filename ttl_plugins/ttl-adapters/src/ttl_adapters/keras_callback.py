@@ -10,6 +10,7 @@ from ttl_adapters.facade import as_logs, as_number
 from ttl_adapters.keras_model import Model
 from ttl_adapters.plain_state import changed, plain_attributes, restored
 from ttl_core import hookimpl
+from ttl_core.arguments import one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -27,6 +28,9 @@ class KerasCallback(Adapter):
 
     Args:
         callback: the callback, an object.
+        main_only: whether its hooks are called in the main process of a group alone, as those of
+            callbacks should be that write files or print. Without it they are called in each, as
+            those of callbacks have to be that change the model or a learning rate.
 
     Attributes:
         callback: the callback.
@@ -61,8 +65,9 @@ class KerasCallback(Adapter):
         "TensorBoard": "the component tensorboard",
     }
 
-    def __init__(self, callback: object) -> None:
+    def __init__(self, callback: object, *, main_only: bool = False) -> None:
         super().__init__(callback)
+        self.main_only = one_of("main_only", main_only, (True, False))
         self._model = Model(self)
         self._at_begin = plain_attributes(self.callback)
         self._logged: dict[str, Any] = {}  # at epoch level, in the current epoch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_adapters.facade import STOP_FLAG, Facade
+from ttl_core import distributed_like, whole_tensor
 
 if TYPE_CHECKING:
     from ttl_adapters.adapter import Adapter
@@ -90,10 +91,10 @@ class Optimizer(Facade):
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().cpu().numpy().copy()
+    return whole_tensor(tensor.detach()).cpu().numpy().copy()
 
 
 def _set_weights(model: torch.nn.Module, weights: Sequence[Any]) -> None:
     with torch.no_grad():
         for tensor, array in zip(model.state_dict().values(), weights, strict=True):
-            tensor.copy_(torch.as_tensor(array))
+            tensor.copy_(distributed_like(torch.as_tensor(array), tensor))

@@ -13,7 +13,7 @@ import torch
 from ttl_adapters.batch_counts import is_last_batch, n_batches, n_valid_batches
 from ttl_adapters.facade import STOP_FLAG, Facade, Metrics, renamed
 from ttl_adapters.lightning_module import Logger, Module, root_device, root_directory
-from ttl_core import Group
+from ttl_core import Group, map_nested, whole_tensor
 from ttl_core.files import write_atomically
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Trainer(Facade):
             filepath: the file.
             weights_only: whether to leave out the states of optimizers and scheduler.
         """
-        content = checkpoint_of(self)
+        content = map_nested(_whole, checkpoint_of(self))
         if weights_only:
             del content["optimizer_states"], content["lr_schedulers"]
         if self.is_global_zero:
@@ -220,6 +220,11 @@ class Trainer(Facade):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, stream.getvalue())
         self.strategy.barrier()
+
+
+def _whole(value: Any) -> Any:
+    """Return a tensor as one that this process has all of, which all processes do together."""
+    return whole_tensor(value) if isinstance(value, torch.Tensor) else value
 
 
 def bind(trainer: Trainer, loop: TrainTestLoop) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, to_device
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, local_part, to_device
 from ttl_core.arguments import describe, did_you_mean, whole_number
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Alternating(LoopComponent):
             leave the model and the batches where they are.
 
     Raises:
-        ArgumentError: an argument has an unusable value; in train(), the model has no such module.
+        ArgumentError: an argument has an unusable value; in train(), the model has no such module,
+            or each process has a part of it.
 
     Example:
         >>> from functools import partial
@@ -115,6 +116,12 @@ class Alternating(LoopComponent):
                     f"'alternating' has a loss for {name!r}, but the model has no such module. "
                     f"{hint}It has: {', '.join(repr(each) for each in modules if each)}"
                 )
+        if any(local_part(p) is not p for p in loop.model.parameters()):
+            raise ArgumentError(
+                "'alternating' calls networks in the model one by one, but each process has a part "
+                "of their parameters alone, which fsdp gathers where the model is called as a "
+                "whole. Train with ddp in place of fsdp"
+            )
         self._own = {
             name: make(modules[name].parameters()) for name, make in self.optimizers.items()
         }
@@ -216,7 +223,8 @@ class Alternating(LoopComponent):
 
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
         """Log the mean loss of each network."""
-        means = {f"loss/{name}": total / n for name, (total, n) in self._sums.items() if n}
+        sums = _sums_of_group(loop, self._sums)
+        means = {f"loss/{name}": total / n for name, (total, n) in sums.items() if n}
         if means:
             loop.log(means, level="epoch")
 
@@ -241,6 +249,19 @@ class Alternating(LoopComponent):
     def _move_model(self, model: torch.nn.Module) -> None:
         if self.device is not None:
             model.to(self.device)
+
+
+def _sums_of_group(loop: TrainTestLoop, sums: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the sums of all processes, of which in evaluation one may have no batch."""
+    if loop.group.size == 1:
+        return sums
+    own = {name: (float(total), float(n)) for name, (total, n) in sums.items()}
+    several = loop.group.gather(own)
+    found: dict[str, tuple[float, float]] = {}
+    for name, (total, n) in (pair for each in several for pair in each.items()):
+        before, n_before = found.get(name, (0.0, 0.0))
+        found[name] = before + total, n_before + n
+    return found
 
 
 def _functions(name: str, values: Any, what: str) -> dict[str, Callable[..., Any]]:

@@ -24,13 +24,16 @@ class BatchSchedule(LoopComponent):
     with a second dimension as long as the longest one's, the first positions. Other phases see
     whole batches. `loop.batch_size`, by which losses are weighted, follows by default.
 
+    In a group of processes a batch is that of all of them together, as in one process.
+
     Args:
         samples: how many samples a batch has: a mapping from optimization steps, as
             `loop.global_step` counts, to numbers, beginning with step 0.
         length: how long sequences are, in the same way.
 
     Raises:
-        ArgumentError: neither is given, or one is something else.
+        ArgumentError: neither is given, or one is something else; in train(), a batch would have
+            fewer samples than there are processes.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -57,11 +60,23 @@ class BatchSchedule(LoopComponent):
         self.samples = None if samples is None else _checked("samples", samples)
         self.length = None if length is None else _checked("length", length)
 
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Check that each process of a group has a part of each batch."""
+        for step, n in (self.samples or {}).items():
+            if n < loop.group.size:
+                raise ArgumentError(
+                    f"'batch-schedule' has samples[{step}]={n}, which all {loop.group.size} "
+                    "processes share: each needs a sample of a batch. Give at least "
+                    f"{loop.group.size}"
+                )
+
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Cut the batch of a training epoch."""
         if not loop.is_training:
             return
         n_samples = _value(self.samples, loop.global_step)
+        if n_samples is not None:  # of which each process has every n-th one
+            n_samples = len(range(loop.group.rank, n_samples, loop.group.size))
         length = _value(self.length, loop.global_step)
         longest = 0
         if length is not None:

@@ -54,6 +54,16 @@ class Mixing(LoopComponent):
         """
         raise NotImplementedError
 
+    def order(self, n: int, seed: int, rank: int) -> torch.Tensor:
+        """Return which sample each one of a batch is mixed with.
+
+        Args:
+            n: the number of samples, of a group those of this process.
+            seed: the seed of this batch, the same in all processes.
+            rank: the number of the process, each of which has an order of its own.
+        """
+        return torch.randperm(n, generator=torch.Generator().manual_seed(seed ^ rank))
+
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Replace the batch of a training epoch by one of mixed samples.
 
@@ -73,8 +83,8 @@ class Mixing(LoopComponent):
         if any(self._is_mixed_by(loop, other) for other in loop.components):
             return
         share = self._random.betavariate(self.alpha, self.alpha)
-        generator = torch.Generator().manual_seed(self._random.getrandbits(63))
-        order = torch.randperm(len(inputs), generator=generator)
+        # in a group only the order differs: the share of a batch is one, as in one process
+        order = self.order(len(inputs), self._random.getrandbits(63), loop.group.rank)
         order = order.to(inputs.device, non_blocking=True)
         mixed, share = self.mix(inputs, order, share)
         order = order.to(targets.device)

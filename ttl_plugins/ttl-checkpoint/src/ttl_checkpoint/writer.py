@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
+FAILED = "checkpoint-failed"
+"""What a process announces whose part of a checkpoint could not be written by its thread."""
 _N_CRASHES = 2  # directories crash-... that are kept
 
 
@@ -63,6 +65,7 @@ class Writer:
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[Path | None] | None = None  # what the thread is writing
         self._together: GroupSave | None = None  # of which not all processes know the outcome
+        self._is_failure_announced = False
         self._copy: dict[str, Any] | None = None  # an earlier state, whose memory is reused
 
     def open(self, loop: TrainTestLoop) -> None:
@@ -135,7 +138,7 @@ class Writer:
             return position
         write = partial(self._write_together, together, *arguments)
         if self._asynchronous:
-            self._together = together
+            self._together, self._is_failure_announced = together, False
             self._start(loop, partial(write, collect=together.exchange))
         else:
             self._start(loop, partial(write, collect=loop.group.gather))
@@ -167,12 +170,18 @@ class Writer:
     def poll(self, loop: TrainTestLoop) -> None:
         """Announce what the thread was writing, if that is done.
 
-        Where that has failed, and all processes have written, they are told by `finish`.
+        Where that has failed, and all processes have written, they learn at one safe point that
+        `finish` has to tell them.
         """
+        if FAILED in loop.group.announced:
+            self.finish(loop)
         if self._pending is None or not self._pending.done():
             return
         if self._together is None or self._pending.exception() is None:
             self._settle(loop)
+        elif not self._is_failure_announced:
+            self._is_failure_announced = True
+            loop.group.announce(FAILED)
 
     def finish(self, loop: TrainTestLoop, *, alone: bool = False) -> None:
         """Wait for what the thread is writing, if anything, and announce it.
@@ -195,7 +204,13 @@ class Writer:
 
     def _finish_together(self, loop: TrainTestLoop) -> None:
         """Wait for what all processes are writing, and tell each where that has failed."""
+        # Others come here when they have written, and if one ends instead, waiting for it fails at
+        # once; the thread of the main process would wait for its files.
+        if loop.group.is_main:
+            loop.group.barrier()
         error = self._pending.exception() if self._pending is not None else None
+        if not loop.group.is_main:
+            loop.group.barrier()
         if error is None:
             self._settle(loop)
         elif not isinstance(error, CheckpointError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from ttl_compile.calls import (
     Call,
@@ -163,13 +164,16 @@ class Compile(LoopComponent):
 
     def _prepare(self, loop: TrainTestLoop) -> bool:
         """Return whether there is something compiled to use; compile a new model."""
+        model = loop.model
+        if isinstance(model, DistributedDataParallel):  # what it does is not to be compiled
+            model = model.module
         if self._is_available is None:
-            self._check_availability(loop.model)
-        if self._is_available and self._compiled_for is not loop.model:
-            self._compiled_for = loop.model
-            modules = [loop.model]
+            self._check_availability(model)
+        if self._is_available and self._compiled_for is not model:
+            self._compiled_for = model
+            modules = [model]
             if self.regions is not None:
-                modules = matching_modules(loop.model, self.regions)
+                modules = matching_modules(model, self.regions)
             self._calls = [
                 (module, compiled_module(module, self.options))
                 for module in modules

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from ttl_core import Group, GroupError, LoopComponent, RunError, hookimpl
+from ttl_core import Group, GroupError, LoopComponent, hookimpl
 from ttl_core.arguments import number
 from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
@@ -70,7 +70,7 @@ class DataParallel(LoopComponent):
         if self._place is None and not is_initialized:  # so that no hook is called
             for point in {*vars(type(self)), *vars(DataParallel)}:
                 if point.startswith(("on_", "around_")):
-                    setattr(self, point, getattr(super(), point))
+                    setattr(self, point, getattr(super(), point, None))
 
     # -- of the subclass --------------------------------------------------------------------
 
@@ -104,6 +104,9 @@ class DataParallel(LoopComponent):
         raise NotImplementedError
         yield
 
+    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
+        """Do what depends on how often the model was called in that of a training batch."""
+
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
         """Return a loss whose gradients are 0."""
         raise NotImplementedError
@@ -125,9 +128,9 @@ class DataParallel(LoopComponent):
         """Leave nothing of a run behind; record a failure for the other processes."""
         if self._group is None:
             return (yield)
-        self._group.reset()
         try:
-            with explaining_failures("the run"):  # also what components do together
+            # also of what components do together
+            with self._group.of_run(), explaining_failures("the run"):
                 self._take_part(loop, self._group)
                 return (yield)
         except BaseException as exception:
@@ -144,7 +147,6 @@ class DataParallel(LoopComponent):
             self._step_weights.reset()
             self._has_news = False
             self._leave(loop)
-            self._group.reset()
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: the other components have begun
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -232,12 +234,7 @@ class DataParallel(LoopComponent):
                 return (yield)
         with self._synchronized(loop) as calls, explaining_failures("the forward pass"):
             result = yield
-        if not calls.n:
-            raise RunError(
-                f"{self.entry_point}: no component has called loop.model(...) in on_forward_pass "
-                f"of training batch {loop.batch_num}, so the gradients of the processes would not "
-                "be averaged. Call the model as a whole, not a module in it"
-            )
+        self._end_forward_pass(loop, calls)
         self._is_recomputing = self._has_voted
         if not self._has_voted:
             self._has_voted = True

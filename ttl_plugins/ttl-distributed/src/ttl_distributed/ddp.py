@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ttl_core import hookimpl
 from ttl_core.arguments import number, one_of
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.failures import explaining_failures
 from ttl_distributed.group import ProcessGroup
-from ttl_distributed.parallel import NO_BUFFERS, Parallel, trained_parameters
+from ttl_distributed.parallel import (
+    NO_BUFFERS,
+    Parallel,
+    average_gradients,
+    trained_parameters,
+)
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -25,7 +31,9 @@ class Ddp(DataParallel):
     that the same script makes the same steps with the same gradients on any number of them. The
     gradient is that of the mean loss of the whole batch by `loop.batch_size`, which is the sum of
     all processes within on_backward_pass. `loop.model` is the model itself, but for on_forward_pass
-    in training. Started without torchrun, it does nothing and costs nothing.
+    in training. Where components call modules of it one by one, or in on_loss_compute alone, the
+    gradients are averaged after the backward pass instead of during it. Started without torchrun,
+    it does nothing and costs nothing.
 
     Args:
         timeout: how many seconds a process waits for the others before it fails; it has to be
@@ -69,6 +77,7 @@ class Ddp(DataParallel):
         self.bucket_cap_mb = number("bucket_cap_mb", bucket_cap_mb, above=0)
         self._parallel: Parallel | None = None
         self._is_model_checked = False
+        self._is_apart = False  # whether the forward pass was not that of the model as a whole
 
     def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
         group.broadcast_tensors([*loop.model.parameters(), *loop.model.buffers()])
@@ -91,6 +100,16 @@ class Ddp(DataParallel):
             yield parallel.calls
         finally:
             loop.model = model
+
+    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
+        self._is_apart = not calls.n
+
+    @hookimpl(specname="on_backward_pass", trylast=True)  # innermost: all others see the means
+    def on_backward_pass_end(self, loop: TrainTestLoop) -> None:
+        """Average the gradients, where DDP did not, as modules were called one by one."""
+        if self._is_apart and loop.is_stepping and self._group is not None:
+            with explaining_failures("the backward pass"):
+                average_gradients(trained_parameters(loop.model), self._group.size)
 
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
         assert self._parallel is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import ArgumentError, map_nested, optimizer_parameters
+from ttl_core import ArgumentError, RunError, map_nested, optimizer_parameters
 from ttl_core.arguments import describe, one_of, whole_number
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.group import ProcessGroup
@@ -111,8 +111,14 @@ class Fsdp(DataParallel):
         )
 
     def _check_begun(self, loop: TrainTestLoop) -> None:
-        if self._replaced is not None:
-            self._replaced.check(getattr(loop, "optimizers", ()))
+        if self._replaced is None:
+            return
+        from ttl_distributed.sharding import check_can_step
+
+        optimizers = getattr(loop, "optimizers", ())
+        self._replaced.check(optimizers)
+        for optimizer in optimizers:
+            check_can_step(optimizer)
 
     def _begin_epoch(self, loop: TrainTestLoop) -> None:
         if loop.is_training:
@@ -168,6 +174,18 @@ class Fsdp(DataParallel):
             yield calls
         finally:
             handle.remove()
+            if not torch.is_grad_enabled():  # no backward pass follows that would free layers
+                from ttl_distributed.sharding import reshard
+
+                reshard(model)
+
+    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
+        if not calls.n:
+            raise RunError(
+                f"fsdp: no component has called loop.model(...) in on_forward_pass of training "
+                f"batch {loop.batch_num}. Its parameters are gathered as it is called: call it as "
+                "a whole there, not a module in it, or train with ddp"
+            )
 
     def _note_output(self, output: Any) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad:

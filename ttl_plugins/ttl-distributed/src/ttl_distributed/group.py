@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -41,6 +43,19 @@ class ProcessGroup(Group):
         self.agreed_cause: Any = None
         self._announcements: list[tuple[str, Any]] = []
         self._cause: Any = None
+
+    @contextlib.contextmanager
+    def of_run(self) -> Iterator[None]:
+        """Keep what belongs to a run in a with block apart from that of a run around it.
+
+        There is one around the run of a fork, of which it must lose no announcement.
+        """
+        outer = self.announced, self.agreed_cause, self._announcements, self._cause
+        self.reset()
+        try:
+            yield
+        finally:
+            self.announced, self.agreed_cause, self._announcements, self._cause = outer
 
     # -- together ---------------------------------------------------------------------------
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ttl_distributed.base import Calls
@@ -46,3 +48,31 @@ class Parallel(DistributedDataParallel):
 def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Return the parameters of a model that get gradients."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def average_gradients(parameters: Sequence[torch.nn.Parameter], size: int) -> None:
+    """Replace gradients by their means over all processes, which have to call this together.
+
+    A process may lack a gradient that others have; one that all lack stays None.
+
+    Args:
+        parameters: the parameters that get gradients, the same in all processes, at least one.
+        size: the number of processes.
+    """
+    device = parameters[0].device  # where the backend can sum
+    n_there = torch.tensor([int(each.grad is not None) for each in parameters], device=device)
+    dist.all_reduce(n_there)
+    by_type: dict[Any, list[torch.nn.Parameter]] = {}
+    for parameter, n in zip(parameters, n_there.tolist(), strict=True):
+        if n:
+            by_type.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+    for several in by_type.values():
+        for parameter in several:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad.to_dense() for parameter in several]  # type: ignore[union-attr]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = torch.split(flat.div_(size), [gradient.numel() for gradient in gradients])
+        for parameter, part in zip(several, parts, strict=True):
+            parameter.grad = part.view(parameter.shape)

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 
-from ttl_core import ArgumentError
+from ttl_core import ArgumentError, local_part
 from ttl_core.arguments import did_you_mean
 from ttl_distributed.group import ProcessGroup
 
@@ -78,8 +78,13 @@ def shard(model: torch.nn.Module, layers: Layers, **options: Any) -> None:
         **options: those of fully_shard.
 
     Raises:
-        ArgumentError: `layers` chooses none.
+        ArgumentError: `layers` chooses none, or the model has no forward pass.
     """
+    if type(model).forward is torch.nn.Module.forward:
+        raise ArgumentError(
+            f"fsdp: the model is a {type(model).__name__}, which has no forward pass in which its "
+            "parameters could be gathered. Give a module that calls those in it, or train with ddp"
+        )
     for module in chosen_layers(model, layers):
         fully_shard(module, **options)
     fully_shard(model, **options)
@@ -132,14 +137,19 @@ def _without_ties(modules: Sequence[torch.nn.Module], model: torch.nn.Module) ->
 
     What they have in common, as tied weights, has to be gathered for both at once.
     """
-    holders = Counter(id(p) for module in model.modules() for p in module._parameters.values())
+    holders = Counter(key for module in model.modules() for key in _own_keys(module))
     shared = {key for key, n in holders.items() if n > 1}
 
     def is_apart(module: torch.nn.Module) -> bool:
-        inside = Counter(id(p) for each in module.modules() for p in each._parameters.values())
+        inside = Counter(key for each in module.modules() for key in _own_keys(each))
         return all(inside[key] in (0, holders[key]) for key in shared)
 
     return [module for module in modules if is_apart(module)] if shared else [*modules]
+
+
+def _own_keys(module: torch.nn.Module) -> list[int]:
+    """Return what identifies the parameters of a module itself; None stands for a missing bias."""
+    return [id(p) for p in module._parameters.values() if p is not None]
 
 
 def _large(modules: Sequence[torch.nn.Module], size: int) -> Iterator[torch.nn.Module]:
@@ -184,6 +194,38 @@ class ReplacedParameters:
                             "sharded, and has the parameters from before that. Give a factory, "
                             f"which is called with those of loop.model: partial({cls}, lr=...)"
                         )
+
+
+def check_can_step(optimizer: torch.optim.Optimizer) -> None:
+    """Check that an optimizer can step parameters of which each process has a part.
+
+    It is tried with another one of its class, on a parameter of zeros; all processes do that.
+
+    Args:
+        optimizer: the optimizer.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    if all(local_part(p) is p for p in trained):
+        return
+    like = min(trained, key=lambda p: (-p.dim(), p.numel()))  # some take matrices alone
+    trial = torch.nn.Parameter(torch.zeros_like(like))
+    trial.grad = torch.zeros_like(like)
+    cls = type(optimizer)
+    try:
+        other = cls([trial], **optimizer.defaults)
+    except Exception:  # it takes more than its defaults, and is then not tried
+        return
+    try:
+        other.step(lambda: 0.0)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ArgumentError(
+            f"fsdp: a {cls.__name__} cannot step parameters of which each process has a part: "
+            f"{reason} Use another optimizer, such as AdamW, or train with ddp"
+        ) from error
 
 
 def reshard(model: torch.nn.Module) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters, whole_tensor
+from ttl_core import (
+    ArgumentError,
+    Group,
+    LoopComponent,
+    hookimpl,
+    local_part,
+    optimizer_parameters,
+    whole_tensor,
+)
 from ttl_core.arguments import number
 
 if TYPE_CHECKING:
@@ -71,9 +81,21 @@ class GradClip(LoopComponent):
         else:
             gradients = [p.grad for p in parameters if p.grad is not None]
             # one number, also where each process has a part of each gradient
-            norm = whole_tensor(get_total_norm(gradients, self.norm_type))
+            norm = self._norm(gradients, loop.group)
             clip_grads_with_norm_(parameters, self.max_norm, norm)
             loop.log({"grad-norm": norm})
+
+    def _norm(self, gradients: list[torch.Tensor], group: Group) -> torch.Tensor:
+        """Return the norm of gradients, of which each process may have a part."""
+        parts = [local_part(gradient) for gradient in gradients]
+        is_whole = all(map(operator.is_, parts, gradients))
+        if is_whole or math.isfinite(self.norm_type):
+            return whole_tensor(get_total_norm(gradients, self.norm_type))
+        # torch has no maximum of the empty part that a process has of a small tensor
+        own = get_total_norm([part for part in parts if part.numel()], self.norm_type)
+        several = own.new_zeros(group.size)
+        several[group.rank] = own
+        return group.sum(several).max()
 
 
 def _with_dense_gradients(parameters: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
-from ttl_core import LoopComponent, hookimpl, to_device
+from ttl_core import Group, LoopComponent, hookimpl, to_device
 from ttl_core.arguments import number, one_of, whole_number
 from ttl_optim.copies import copied, state_like
 
@@ -177,6 +177,7 @@ class Swa(LoopComponent):
             for module, other in zip(averaged.modules(), _ForwardPass(loop).modules(), strict=True):
                 if _has_statistics(module):
                     module.load_state_dict(other.state_dict())
+                    _average_statistics(module, loop.group)
         finally:
             _copy(own, loop.model)
             loop.batch_num = batch_num
@@ -204,6 +205,13 @@ def _batches(loop: TrainTestLoop, device: torch.device, n: int | None) -> Iterat
 def _has_statistics(module: torch.nn.Module) -> bool:
     is_norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
     return is_norm and bool(module.track_running_stats)
+
+
+def _average_statistics(module: torch.nn.Module, group: Group) -> None:
+    """Replace the statistics of the batches of a process by the means of all processes."""
+    for buffer in module.buffers() if group.size > 1 else ():
+        if buffer.is_floating_point():
+            buffer.copy_(group.sum(buffer) / group.size)
 
 
 def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

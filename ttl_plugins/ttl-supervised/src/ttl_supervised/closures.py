@@ -64,7 +64,7 @@ class Closure:
                 loop.batch, loop.batch_size = one, size
                 total = total + loop.loss.detach() * (size / n_samples)
                 loop.hook.on_backward_pass(loop=loop)
-            return total
+            return loop.group.sum(total) / loop.group.size  # all processes step by the same
         finally:
             self._is_running = False
             loop.is_stepping = True

@@ -9,6 +9,8 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import absolute_path, number, one_of, whole_number
 from ttl_trials.forks import component_names, trial_fork
@@ -109,7 +111,7 @@ class LrFinder(LoopComponent):
         now = ", ".join(dict.fromkeys(f"{float(group['lr']):.3g}" for group in groups))
         if self.apply:
             _set_rates(loop, rate)
-        if not loop.has_loaded_state:
+        if not loop.has_loaded_state and loop.group.is_main:
             what = (
                 f"the learning rate is {rate:.3g}, as suggested, in place of {now}"
                 if self.apply
@@ -136,9 +138,9 @@ class LrFinder(LoopComponent):
         self.losses, self.rates = sweep.losses, rates[: len(sweep.losses)]
         curve = smoothed(self.losses)
         self.suggestion = _steepest(self.rates, curve)
-        if self.suggestion is None:
+        if self.suggestion is None and loop.group.is_main:
             _log.warning("lr-finder: the loss falls at no rate from %g on", self.lowest)
-        if isinstance(plot, Path):
+        if isinstance(plot, Path) and loop.group.is_main:
             draw_sweep(plot, self.rates, self.losses, curve, self.suggestion)
 
     def fork(self) -> None:
@@ -166,13 +168,16 @@ class _Sweep(LoopComponent):
         self.losses: list[float] = []
         self._lowest = math.inf
         self._pending: list[float] = []  # losses of a step, several where they accumulate
+        self._has_diverged = False
 
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         _set_rates(loop, self.rates[len(self.losses)])
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
-        self._pending.append(loop.loss.item())  # no step of the run waits for it
+        if self._has_diverged:  # in a group the stop waits for one of the next safe points
+            return
+        self._pending.append(_loss_of_group(loop))  # no step of the run waits for it
         if not loop.is_stepping:
             return
         self.losses.append(sum(self._pending) / len(self._pending))
@@ -181,7 +186,19 @@ class _Sweep(LoopComponent):
         self._lowest = min(self._lowest, loss)
         has_enough = len(self.losses) >= _MIN_RATES
         if not math.isfinite(loss) or (has_enough and loss > _DIVERGED * self._lowest):
+            self._has_diverged = True
             loop.stop("the loss has diverged")
+
+
+def _loss_of_group(loop: TrainTestLoop) -> float:
+    """Return the loss of a batch of all processes, which is the same in each of them."""
+    loss: float = loop.loss.item()
+    if loop.group.size == 1:
+        return loss
+    weight = float(loop.batch_size)
+    weighted = loss * weight if weight else 0.0  # a loss that counts nothing may be no number
+    total, weights = loop.group.sum(torch.tensor([weighted, weight], dtype=torch.float64)).tolist()
+    return total / weights if weights else 0.0
 
 
 def _set_rates(loop: TrainTestLoop, rate: float) -> None:
