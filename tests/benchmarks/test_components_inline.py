@@ -9,6 +9,7 @@ import queue
 import random
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -212,6 +213,100 @@ def test_alternating_against_the_same_calls_by_hand(assert_ratio):
     run = partial(loop.train, 1)
     what = "alternating"
     assert_ratio(what, run, "the same by hand", by_hand, limit=1.1, repeats=9, per=N_BATCHES)
+
+
+class Calls:
+    """Callbacks of Lightning, transformers and Keras, which count what they are told of."""
+
+    def __init__(self):
+        self.n = 0
+
+    def _count(self, *arguments, **keywords):
+        self.n += 1
+
+
+class LightningCalls(Calls):
+    """Hooks of Lightning around batches and steps."""
+
+    on_train_batch_start = on_train_batch_end = on_before_optimizer_step = Calls._count
+
+    def by_hand(self, loop):
+        """Return what calls them in a loop by hand, at the beginning and the end of a batch."""
+        trainer, module = object(), loop.model
+        return (
+            lambda i, batch: self.on_train_batch_start(trainer, module, batch, i),
+            lambda: self.on_before_optimizer_step(trainer, module, loop.optimizer),
+            lambda i, batch, loss: self.on_train_batch_end(
+                trainer, module, {"loss": loss.detach()}, batch, i
+            ),
+        )
+
+
+class HFCalls(Calls):
+    """Events of transformers."""
+
+    on_step_begin = on_pre_optimizer_step = on_step_end = Calls._count
+
+    def by_hand(self, loop):
+        """Return the same."""
+        three = object(), SimpleNamespace(epoch=0.0), object()
+        objects = {"model": loop.model, "optimizer": loop.optimizer, "lr_scheduler": None}
+        objects |= dict.fromkeys(["train_dataloader", "eval_dataloader", "processing_class"])
+
+        def end(i, batch, loss):
+            three[1].epoch = (i + 1) / N_BATCHES
+            self.on_step_end(*three, **objects)
+
+        return (
+            lambda i, batch: self.on_step_begin(*three, **objects),
+            lambda: self.on_pre_optimizer_step(*three, **objects),
+            end,
+        )
+
+
+class KerasCalls(Calls):
+    """Hooks of Keras."""
+
+    on_train_batch_begin = on_train_batch_end = Calls._count
+
+    def by_hand(self, loop):
+        """Return the same."""
+        return (
+            lambda i, batch: self.on_train_batch_begin(i, logs={}),
+            lambda: None,
+            lambda i, batch, loss: self.on_train_batch_end(i, logs={"loss": loss.item()}),
+        )
+
+
+CALLBACKS = {
+    "lightning-callback": LightningCalls,
+    "hf-callback": HFCalls,
+    "keras-callback": KerasCalls,
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_of_another_library_against_its_calls_by_hand(name, assert_ratio):
+    """Calling its hooks by an adapter costs little more than calling them in a loop by hand."""
+    data, callback, other = make_data(), CALLBACKS[name](), CALLBACKS[name]()
+    loop, model = make_loop(use(name, callback=callback), data), make_model()
+
+    def by_hand():
+        optimizer = make_optimizer(model.parameters())
+        begin, step, end = other.by_hand(SimpleNamespace(model=model, optimizer=optimizer))
+        model.train()
+        for i, batch in enumerate(data):
+            model.zero_grad()
+            begin(i, batch)
+            loss = cross_entropy(model(batch[0]), batch[1])
+            loss.backward()
+            step()
+            optimizer.step()
+            end(i, batch, loss)
+
+    run = partial(loop.train, 1)
+    assert_ratio(name, run, "the same by hand", by_hand, limit=1.1, repeats=9, per=N_BATCHES)
+    assert callback.n / other.n == 1
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ class TestGradMonitor(ComponentConformance):
 
 
 class TestThroughput(ComponentConformance):
-    writes = ("torch",)  # a mode that counts the operations of the first batch
-
     def make_components(self):
         return [Step(), use("throughput", every=2, peak_flops=1e12)]
 

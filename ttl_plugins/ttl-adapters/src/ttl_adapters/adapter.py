@@ -37,11 +37,21 @@ class Adapter(LoopComponent):
     hooks: ClassVar[Collection[str]]
     """Names of which a callback has some as methods."""
 
+    hooks_of_points: ClassVar[Mapping[str, Collection[str]]]
+    """The hooks that callback points of batches are for: without them a point is not called."""
+
     instead: ClassVar[Mapping[str, str]]
     """What there is in place of callbacks of the library that cannot work here, by class."""
 
+    base: ClassVar[str] = ""
+    """The class of the library whose methods are hooks that do nothing."""
+
     def __init__(self, callback: object) -> None:
         self.callback = self._checked(callback)
+        self._methods: dict[str, Any] = {}  # of the callback in this run, by hook
+        for point, hooks in self.hooks_of_points.items():
+            if not any(map(self._method, hooks)):
+                setattr(self, point, getattr(LoopComponent, point).__get__(self))
         self._is_begun = False  # whether the hooks for the beginning of the run were called
         self._is_epoch_beginning = False  # whether its beginning is not yet told
         self._is_epoch_ending = False  # whether the epoch was trained, and its end not yet told
@@ -89,6 +99,9 @@ class Adapter(LoopComponent):
     def _finish_epoch(self, loop: TrainTestLoop) -> None:
         """Act at the first safe point after an epoch and its validation."""
 
+    def _reach_safe_point(self, loop: TrainTestLoop) -> None:
+        """Act at a safe point, before other components do."""
+
     def _finish(self, loop: TrainTestLoop) -> None:
         """Act when a run has ended, but not where it has failed."""
 
@@ -107,6 +120,7 @@ class Adapter(LoopComponent):
         """Set up, and finish."""
         self._is_epoch_ending = self.should_stop = False
         self.first_epoch, self.n_ahead = loop.epoch_num, 0
+        self._methods.clear()
         self._begin(loop)
         result = yield
         if self._is_begun:
@@ -117,6 +131,7 @@ class Adapter(LoopComponent):
     @hookimpl(wrapper=True)
     def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """End the epoch before other components save or stop here, and stop after them."""
+        self._reach_safe_point(loop)
         is_over = not loop.is_training  # the epoch, with its validation
         if is_over and loop.epoch_desc == "train" and loop.valid_data is not None:
             return (yield)
@@ -147,11 +162,24 @@ class Adapter(LoopComponent):
             self._is_epoch_beginning = False
             self._begin_epoch(loop)
 
+    def _method(self, hook: str) -> Any:
+        """Return a method of the callback; None where there is none, or one that does nothing."""
+        method = getattr(self.callback, hook, None)
+        if getattr(method, "__qualname__", "") != f"{self.base}.{hook}":
+            return method
+        return None if method.__module__.partition(".")[0] in self.packages else method
+
+    def _has(self, hook: str) -> bool:
+        """Return whether the callback has a hook."""
+        if hook not in self._methods:
+            self._methods[hook] = self._method(hook)
+        return self._methods[hook] is not None
+
     def _call(self, hook: str, *arguments: Any, **keywords: Any) -> Any:
         """Call a hook of the callback, if it has it."""
-        method = getattr(self.callback, hook, None)
-        if method is None:
+        if not self._has(hook):
             return None
+        method = self._methods[hook]
         outer, self.hook = self.hook, hook
         try:
             return method(*arguments, **keywords)

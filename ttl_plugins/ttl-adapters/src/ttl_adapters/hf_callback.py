@@ -52,7 +52,11 @@ class HFCallback(Adapter):
 
     library = "transformers"
     packages = ("transformers",)
+    base = "TrainerCallback"
     hooks = EVENTS
+    hooks_of_points = {  # noqa: RUF012
+        "on_optim_step": ("on_pre_optimizer_step", "on_optimizer_step"),
+    }
     instead = {"NotebookProgressCallback": "the component progress"}  # noqa: RUF012
 
     def __init__(self, callback: object, args: object = None) -> None:
@@ -68,7 +72,7 @@ class HFCallback(Adapter):
     def _tell(self, event: str, **keywords: Any) -> None:
         """Call an event of the callback."""
         loop = self._state._loop
-        if not self._is_begun:
+        if not self._is_begun or not self._has(event):
             return
         positional = (self._args, self._state, self._control)
         result = self._call(event, *positional, **objects_of(loop), **keywords)
@@ -130,13 +134,11 @@ class HFCallback(Adapter):
         self._tell("on_evaluate", metrics=metrics)
         update_best(self._state, metrics)
 
-    @hookimpl(wrapper=True)
-    def on_safe_point(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Validate where the callback asked for it, and stop."""
+    def _reach_safe_point(self, loop: TrainTestLoop) -> None:
+        """Validate where the callback asked for it."""
         if self._is_evaluation_due(loop):
             loop.validate()
             self._control.should_evaluate = False
-        return (yield from super().on_safe_point(loop))
 
     def _is_evaluation_due(self, loop: TrainTestLoop) -> bool:
         """Return whether to validate; in a group, where a process has announced that it asks."""
@@ -164,7 +166,7 @@ class HFCallback(Adapter):
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Call on_step_begin."""
         self.tell_epoch(loop)
-        self._control.should_log = self._control.should_evaluate = False
+        self._control.set(should_log=False, should_evaluate=False)
         self._tell("on_step_begin")
 
     @hookimpl(wrapper=True)

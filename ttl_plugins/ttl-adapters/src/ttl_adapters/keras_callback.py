@@ -58,6 +58,10 @@ class KerasCallback(Adapter):
         *("on_batch_end", "on_train_batch_begin", "on_train_batch_end", "on_test_begin"),
         *("on_test_end", "on_predict_begin", "on_predict_end"),
     )
+    hooks_of_points = {  # noqa: RUF012
+        "on_batch_begin": ("on_train_batch_begin", "on_test_batch_begin", "on_predict_batch_begin"),
+        "on_batch_end": ("on_train_batch_end", "on_test_batch_end", "on_predict_batch_end"),
+    }
     instead = {  # noqa: RUF012
         "BackupAndRestore": "the component checkpoint, which resumes by itself",
         "OrbaxCheckpoint": "the component checkpoint",
@@ -74,13 +78,15 @@ class KerasCallback(Adapter):
 
     def _tell(self, hook: str, *arguments: Any, logs: Mapping[str, Any] | None = None) -> None:
         """Call a hook of the callback, unless it is one of Keras that does nothing."""
-        if not self._is_begun:
-            return
+        if self._is_begun and self._has(hook):
+            self._call(hook, *arguments, logs=as_logs(logs or {}, _PREFIXES))
+
+    def _method(self, hook: str) -> Any:
         for name in (hook, hook.replace("_train_batch", "_batch")):  # as Keras' own default does
             method = getattr(self.callback, name, None)
             if method is not None and not getattr(method, "_is_default", False):
-                self._call(name, *arguments, logs=as_logs(logs or {}, _PREFIXES))
-                return
+                return method
+        return None
 
     # -- runs -------------------------------------------------------------------------------
 

@@ -45,7 +45,15 @@ class LightningCallback(Adapter):
 
     library = "Lightning"
     packages = ("lightning", "pytorch_lightning")
+    base = "Callback"
     hooks, instead = HOOKS, INSTEAD
+    hooks_of_points = {  # noqa: RUF012
+        "on_grads_reset": ("on_before_zero_grad",),
+        "on_batch_begin": [f"on_{phase}_batch_start" for phase in _PHASES.values()],
+        "on_backward_pass": ("on_before_backward", "on_after_backward"),
+        "on_optim_step": ("on_before_optimizer_step",),
+        "on_batch_end": [f"on_{phase}_batch_end" for phase in _PHASES.values()],
+    }
 
     def __init__(self, callback: object) -> None:
         super().__init__(callback)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator
@@ -72,8 +71,10 @@ class Throughput(LoopComponent):
                 f"flops={flops!r} is given without peak_flops, the number of floating-point "
                 "operations that the hardware can do in a second. Give both, or none"
             )
-        self._counter: FlopCounterMode | None = None  # while the FLOPs of a batch are counted
-        self._counting = contextlib.ExitStack()
+        self._n_flops: int | None = None  # of the batch under way, if they are counted
+        if peak_flops is None or flops is not None:
+            for point in ("on_forward_pass", "on_loss_compute", "on_backward_pass"):
+                setattr(self, point, getattr(super(), point))
         self._ended: _Moment | None = None  # when the last batch ended, until the next has come
         self._begun: _Moment | None = None  # when the batch under way came
         self._wait = 0.0  # seconds that it was waited for
@@ -87,15 +88,6 @@ class Throughput(LoopComponent):
         self._n_tokens: Any = 0
 
     # -- the time ---------------------------------------------------------------------------
-
-    @hookimpl(wrapper=True)
-    def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Leave no FLOPs being counted, where the first batch fails."""
-        try:
-            return (yield)
-        finally:
-            if loop.is_training:
-                self._stop_counting()
 
     @hookimpl(trylast=True)
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
@@ -114,7 +106,7 @@ class Throughput(LoopComponent):
         if loop.is_training:
             self._end_wait(loop)
             if self.peak_flops is not None and self.flops is None:
-                self._counter = self._counting.enter_context(FlopCounterMode(display=False))
+                self._n_flops = 0
 
     def _end_wait(self, loop: TrainTestLoop) -> None:
         if self._ended is not None:
@@ -123,20 +115,35 @@ class Throughput(LoopComponent):
                 self._begun = _now(loop)
                 self._wait = self._begun.seconds - ended.seconds
 
-    @hookimpl(trylast=True)
-    def on_backward_pass(self, loop: TrainTestLoop) -> None:
-        """Stop counting FLOPs."""
-        if self._counter is not None:
-            self.flops = self._counter.get_total_flops()
+    @hookimpl(wrapper=True)
+    def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Count FLOPs."""
+        return (yield from self._counted())
+
+    @hookimpl(wrapper=True)
+    def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Count FLOPs."""
+        return (yield from self._counted())
+
+    @hookimpl(wrapper=True)
+    def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Count FLOPs, for the last time."""
+        result = yield from self._counted()
+        if self._n_flops is not None:
+            self.flops, self._n_flops = self._n_flops, None
             if not self.flops:
                 _log.warning("throughput: no FLOPs could be counted: give flops=, for the mfu")
-            self._stop_counting()
             self._reset()  # counting is slow
             self._begun = None
+        return result
 
-    def _stop_counting(self) -> None:
-        self._counting.close()
-        self._counter = None
+    def _counted(self) -> Generator[None, Any, Any]:
+        if self._n_flops is None:
+            return (yield)
+        with FlopCounterMode(display=False) as counter:
+            result = yield
+        self._n_flops += counter.get_total_flops()
+        return result
 
     @hookimpl(trylast=True)
     def on_batch_end(self, loop: TrainTestLoop) -> None:
