@@ -30,7 +30,7 @@ make_optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
 class PlainStep(Step):
-    """Steps at a learning rate that stays."""
+    """Steps at a learning rate that stays, of which nothing is logged."""
 
     name = "step"
 
@@ -38,6 +38,9 @@ class PlainStep(Step):
         super().on_train_begin(loop)
         loop.optimizer = make_optimizer(loop.model.parameters())
         loop.scheduler = None
+
+    def on_loss_compute(self, loop):
+        loop.loss = cross_entropy(loop.scores, loop.batch[1])
 
 
 def make_data(*shape):
@@ -230,7 +233,7 @@ class LightningCalls(Calls):
 
     on_train_batch_start = on_train_batch_end = on_before_optimizer_step = Calls._count
 
-    def by_hand(self, loop):
+    def by_hand(self, loop, data):
         """Return what calls them in a loop by hand, at the beginning and the end of a batch."""
         trainer, module = object(), loop.model
         return (
@@ -247,14 +250,14 @@ class HFCalls(Calls):
 
     on_step_begin = on_pre_optimizer_step = on_step_end = Calls._count
 
-    def by_hand(self, loop):
+    def by_hand(self, loop, data):
         """Return the same."""
         three = object(), SimpleNamespace(epoch=0.0), object()
         objects = {"model": loop.model, "optimizer": loop.optimizer, "lr_scheduler": None}
         objects |= dict.fromkeys(["train_dataloader", "eval_dataloader", "processing_class"])
 
         def end(i, batch, loss):
-            three[1].epoch = (i + 1) / N_BATCHES
+            three[1].epoch = (i + 1) / len(data)
             self.on_step_end(*three, **objects)
 
         return (
@@ -269,7 +272,7 @@ class KerasCalls(Calls):
 
     on_train_batch_begin = on_train_batch_end = Calls._count
 
-    def by_hand(self, loop):
+    def by_hand(self, loop, data):
         """Return the same."""
         return (
             lambda i, batch: self.on_train_batch_begin(i, logs={}),
@@ -285,15 +288,19 @@ CALLBACKS = {
 }
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
-def test_a_callback_of_another_library_against_its_calls_by_hand(name, assert_ratio):
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("lightning-callback", 1.1), ("hf-callback", 1.15), ("keras-callback", 1.15)],
+)
+def test_a_callback_of_another_library_against_its_calls_by_hand(name, limit, assert_ratio):
     """Calling its hooks by an adapter costs little more than calling them in a loop by hand."""
-    data, callback, other = make_data(), CALLBACKS[name](), CALLBACKS[name]()
+    data = make_data() * 4  # of which a run has more than of its beginning and its end
+    callback, other = CALLBACKS[name](), CALLBACKS[name]()
     loop, model = make_loop(use(name, callback=callback), data), make_model()
 
     def by_hand():
         optimizer = make_optimizer(model.parameters())
-        begin, step, end = other.by_hand(SimpleNamespace(model=model, optimizer=optimizer))
+        begin, step, end = other.by_hand(SimpleNamespace(model=model, optimizer=optimizer), data)
         model.train()
         for i, batch in enumerate(data):
             model.zero_grad()
@@ -305,8 +312,8 @@ def test_a_callback_of_another_library_against_its_calls_by_hand(name, assert_ra
             end(i, batch, loss)
 
     run = partial(loop.train, 1)
-    assert_ratio(name, run, "the same by hand", by_hand, limit=1.1, repeats=9, per=N_BATCHES)
-    assert callback.n / other.n == 1
+    assert_ratio(name, run, "the same by hand", by_hand, limit=limit, repeats=9, per=len(data))
+    assert callback.n == other.n
 
 
 @pytest.fixture

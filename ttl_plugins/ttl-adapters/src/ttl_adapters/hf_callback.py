@@ -165,8 +165,11 @@ class HFCallback(Adapter):
     @hookimpl(tryfirst=True)
     def on_grads_reset(self, loop: TrainTestLoop) -> None:
         """Call on_step_begin."""
-        self.tell_epoch(loop)
-        self._control.set(should_log=False, should_evaluate=False)
+        if self._is_epoch_beginning:
+            self.tell_epoch(loop)
+        control = self._control
+        if control.should_log or control.should_evaluate:  # what is asked for at other times
+            control.set(should_log=False, should_evaluate=False)
         self._tell("on_step_begin")
 
     @hookimpl(wrapper=True)

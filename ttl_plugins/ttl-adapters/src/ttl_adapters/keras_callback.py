@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ttl_adapters.adapter import Adapter
-from ttl_adapters.facade import as_logs, as_number
+from ttl_adapters.facade import Metrics, as_logs, as_number
 from ttl_adapters.keras_model import Model
 from ttl_adapters.plain_state import changed, plain_attributes, restored
 from ttl_core import hookimpl
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _PREFIXES = {"train": "", "valid": "val_", "test": "", "predict": ""}
+_PHASES = {"train": "train", "valid": "test", "test": "test", "predict": "predict"}
+_BEGINNINGS = {desc: f"on_{phase}_batch_begin" for desc, phase in _PHASES.items()}
+_ENDS = {desc: f"on_{phase}_batch_end" for desc, phase in _PHASES.items()}
 
 
 class KerasCallback(Adapter):
@@ -59,8 +62,8 @@ class KerasCallback(Adapter):
         *("on_test_end", "on_predict_begin", "on_predict_end"),
     )
     hooks_of_points = {  # noqa: RUF012
-        "on_batch_begin": ("on_train_batch_begin", "on_test_batch_begin", "on_predict_batch_begin"),
-        "on_batch_end": ("on_train_batch_end", "on_test_batch_end", "on_predict_batch_end"),
+        "on_batch_begin": [*_BEGINNINGS.values()],
+        "on_batch_end": [*_ENDS.values()],
     }
     instead = {  # noqa: RUF012
         "BackupAndRestore": "the component checkpoint, which resumes by itself",
@@ -76,10 +79,10 @@ class KerasCallback(Adapter):
         self._at_begin = plain_attributes(self.callback)
         self._logged: dict[str, Any] = {}  # at epoch level, in the current epoch
 
-    def _tell(self, hook: str, *arguments: Any, logs: Mapping[str, Any] | None = None) -> None:
+    def _tell(self, hook: str, *arguments: Any, logs: Metrics | None = None) -> None:
         """Call a hook of the callback, unless it is one of Keras that does nothing."""
-        if self._is_begun and self._has(hook):
-            self._call(hook, *arguments, logs=as_logs(logs or {}, _PREFIXES))
+        if self._is_begun:
+            self._call(hook, *arguments, logs=Metrics({}, {}) if logs is None else logs)
 
     def _method(self, hook: str) -> Any:
         for name in (hook, hook.replace("_train_batch", "_batch")):  # as Keras' own default does
@@ -116,7 +119,7 @@ class KerasCallback(Adapter):
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_end."""
-        self._tell("on_train_end", logs=self._logged)
+        self._tell("on_train_end", logs=as_logs(self._logged, _PREFIXES))
 
     def on_predict_end(self, loop: TrainTestLoop) -> None:
         """Call on_predict_end."""
@@ -146,10 +149,11 @@ class KerasCallback(Adapter):
             return
         prefix = f"{loop.epoch_desc}/"
         logs = {n.removeprefix(prefix): v for n, v in self._logged.items() if n.startswith(prefix)}
-        self._tell("on_test_end", logs=logs)
+        self._tell("on_test_end", logs=as_logs(logs, _PREFIXES))
 
     def _finish_epoch(self, loop: TrainTestLoop) -> None:
-        self._tell("on_epoch_end", loop.epoch_num - self.n_ahead, logs=self._logged)
+        logs = as_logs(self._logged, _PREFIXES)
+        self._tell("on_epoch_end", loop.epoch_num - self.n_ahead, logs=logs)
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Keep the values of the epoch as they are."""
@@ -161,13 +165,17 @@ class KerasCallback(Adapter):
     @hookimpl(trylast=True)  # behind components that change the batch
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_begin, on_test_batch_begin or on_predict_batch_begin."""
-        self._tell(f"on_{_phase(loop)}_batch_begin", loop.batch_num)
+        self._tell(_BEGINNINGS[loop.epoch_desc], loop.batch_num)
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, on_test_batch_end or on_predict_batch_end."""
-        scores = vars(loop).get("scores")  # as the error for an unset variable takes long
-        logs = {"outputs": scores} if loop.is_predicting else {"loss": loop.loss}
-        self._tell(f"on_{_phase(loop)}_batch_end", loop.batch_num, logs=logs)
+        hook = _ENDS[loop.epoch_desc]
+        if self._has(hook):
+            # asked for in this way, as the error for an unset variable takes long
+            name, value = "outputs", vars(loop).get("scores")
+            if not loop.is_predicting:
+                name, value = "loss", as_number(loop.loss)
+            self._tell(hook, loop.batch_num, logs=Metrics({name: value}, {}))
 
     # -- state ------------------------------------------------------------------------------
 
@@ -180,7 +188,3 @@ class KerasCallback(Adapter):
     def _load_callback_state(self, state: Mapping[str, Any]) -> None:
         self._logged = dict(state["logged"])
         vars(self.callback).update(restored({**self._at_begin, **state["attributes"]}))
-
-
-def _phase(loop: TrainTestLoop) -> str:
-    return "test" if loop.is_validating else loop.epoch_desc

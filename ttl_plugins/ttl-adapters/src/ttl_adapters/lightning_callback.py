@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _PHASES = {"train": "train", "valid": "validation", "test": "test", "predict": "predict"}
+_BEGINNINGS = {desc: f"on_{phase}_batch_start" for desc, phase in _PHASES.items()}
+_ENDS = {desc: f"on_{phase}_batch_end" for desc, phase in _PHASES.items()}
 
 
 class LightningCallback(Adapter):
@@ -49,10 +51,10 @@ class LightningCallback(Adapter):
     hooks, instead = HOOKS, INSTEAD
     hooks_of_points = {  # noqa: RUF012
         "on_grads_reset": ("on_before_zero_grad",),
-        "on_batch_begin": [f"on_{phase}_batch_start" for phase in _PHASES.values()],
+        "on_batch_begin": [*_BEGINNINGS.values()],
         "on_backward_pass": ("on_before_backward", "on_after_backward"),
         "on_optim_step": ("on_before_optimizer_step",),
-        "on_batch_end": [f"on_{phase}_batch_end" for phase in _PHASES.values()],
+        "on_batch_end": [*_ENDS.values()],
     }
 
     def __init__(self, callback: object) -> None:
@@ -72,7 +74,7 @@ class LightningCallback(Adapter):
 
     def _tell_of_batch(self, loop: TrainTestLoop, hook: str, *outputs: Any) -> None:
         index = () if loop.is_training else (set_index(loop),)
-        self._tell_of_phase(loop, hook, *outputs, loop.batch, loop.batch_num, *index)
+        self._tell(hook, *outputs, loop.batch, loop.batch_num, *index)
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -167,7 +169,9 @@ class LightningCallback(Adapter):
     @hookimpl(trylast=True)  # behind components that change the batch
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_start, or what corresponds to it in the phase."""
-        self._tell_of_batch(loop, "batch_start")
+        hook = _BEGINNINGS[loop.epoch_desc]
+        if self._has(hook):
+            self._tell_of_batch(loop, hook)
 
     @hookimpl(wrapper=True)
     def on_backward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -185,10 +189,12 @@ class LightningCallback(Adapter):
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call on_train_batch_end, or what corresponds to it in the phase."""
-        outputs = vars(loop).get("scores")  # as the error for an unset variable takes long
-        if not loop.is_predicting:
-            outputs = {"loss": loop.loss.detach(), "scores": outputs}
-        self._tell_of_batch(loop, "batch_end", outputs)
+        hook = _ENDS[loop.epoch_desc]
+        if self._has(hook):
+            outputs = vars(loop).get("scores")  # as the error for an unset variable takes long
+            if not loop.is_predicting:
+                outputs = {"loss": loop.loss.detach(), "scores": outputs}
+            self._tell_of_batch(loop, hook, outputs)
 
     # -- state ------------------------------------------------------------------------------
 
