@@ -126,7 +126,7 @@ class OptimizerHook(LoopComponent):
         loop.optimizer.register_step_post_hook(lambda *_: None)
 
 
-@found_by("leaves_optimizers_as_they_were", "the settings of group 0 of optimizer 0 (SGD)")
+@found_by("leaves_optimizers_as_they_were", "'nesterov' of group 0 of optimizer 0 (SGD) is True")
 class OptimizerSetting(LoopComponent):
     """It changes a setting of the optimizer that it does not own."""
 

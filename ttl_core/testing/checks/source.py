@@ -130,7 +130,10 @@ class SourceChecks(ComponentUnderTest):
         source = self._source()
         doc = inspect.getdoc(source.factory) or ""
         if not doc or doc == inspect.getdoc(LoopComponent):
-            raise AssertionError(f"{source.factory.__qualname__} has no docstring")
+            raise AssertionError(
+                f"{source.factory.__qualname__} has no docstring. Write one, with a line for each "
+                "of its arguments under 'Args:'"
+            )
         if isinstance(source.factory, type):
             doc += f"\n{inspect.getdoc(vars(source.factory).get('__init__'))}"
         for name in _arguments(source.factory):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
+from ttl_core.state.protocol import has_state
 from ttl_core.testing.outcome import Facts, check_same, outcome, random_facts
 from ttl_core.testing.probes import Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
+
+_STATEFUL = ("optimizer", "scheduler")
+"""The loop variables that a companion may keep from one run to the next."""
 
 
 class ToggleChecks(ComponentUnderTest):
@@ -65,8 +70,8 @@ class ToggleChecks(ComponentUnderTest):
         used, absent = self._loop(), self._control()
         used.train(n_epochs=1)
         used.components.disable(under_test(used))
-        absent.model.load_state_dict(used.model.state_dict())
-        absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
+        absent.train(n_epochs=1)
+        _continue_from(used, absent)
 
         def second_run(loop: TrainTestLoop) -> Facts:
             log = self._logged(loop)
@@ -82,3 +87,19 @@ class ToggleChecks(ComponentUnderTest):
             first="with the component disabled",
             second="without it",
         )
+
+
+def _continue_from(used: TrainTestLoop, absent: TrainTestLoop) -> None:
+    """Give a loop what another one has come to, also the states of components that both have.
+
+    Args:
+        used: the loop that has run, with one component more at the end of its list.
+        absent: the loop without that one, which has run as long.
+    """
+    absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
+    shared = [vars(loop).get(name) for name in _STATEFUL for loop in (absent, used)]
+    pairs = [*zip(shared[::2], shared[1::2], strict=True)]
+    pairs += [(absent.model, used.model), *zip(absent.components, used.components, strict=False)]
+    for mine, theirs in pairs:
+        if has_state(mine) and type(mine) is type(theirs):
+            mine.load_state_dict(copy.deepcopy(theirs.state_dict()))  # type: ignore[union-attr]
