@@ -157,7 +157,7 @@ def test_reading_an_unset_variable_is_explained():
 def test_reading_the_loss_of_a_prediction_is_explained():
     """The error has the condition to write."""
     loop = make_loop(make_component(on_batch_end=lambda loop: loop.loss))
-    with pytest.raises(UnsetVariableError, match="read it `if not loop.is_predicting`"):
+    with pytest.raises(UnsetVariableError, match=r"read it `if not loop\.is_predicting`"):
         loop.predict([0], collect=False)
 
 
