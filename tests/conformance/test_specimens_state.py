@@ -96,6 +96,19 @@ class ForgottenAttribute(LoopComponent):
         self.n_seen += loop.is_training
 
 
+@found_by("resumes_exactly", "its attribute _mean is")
+class ForgottenPrivate(Counter):
+    """One of its two values is in its state, and the error names the other one."""
+
+    _mean = 0.0
+
+    def on_batch_end(self, loop):
+        super().on_batch_end(loop)
+        if loop.is_training:
+            self._mean = 0.9 * self._mean + 0.1 * self.n_seen
+            loop.log({"mean": self._mean})
+
+
 @found_by("resumes_exactly", "n-in-epoch")
 class ForgottenInsideEpoch(LoopComponent):
     """It counts within an epoch, and cannot resume in the middle of one."""

@@ -39,6 +39,12 @@ def public_facts(component: LoopComponent) -> Facts:
     return found
 
 
+def attribute_facts(component: LoopComponent) -> Facts:
+    """Return all attributes of a component that are plain values, also those inside of others."""
+    root = type(component).__module__.partition(".")[0]
+    return dict(_walk(vars(component), "its attribute ", root, set()))
+
+
 def _is_plain(value: Any) -> bool:
     """Return whether a value is a number, text or tensor, or a list or dict of such."""
     if isinstance(value, Mapping):
@@ -55,7 +61,7 @@ def shared_facts(component: LoopComponent) -> Facts:
     the global variables of the modules of its package.
     """
     root = type(component).__module__.partition(".")[0]
-    found = dict(_walk(vars(component), "its attribute ", root, set()))
+    found = attribute_facts(component)
     for cls in _own_classes(component):
         attributes = {
             name: value

@@ -12,11 +12,12 @@ from ttl_core.components.component import Item, LoopComponent
 from ttl_core.discovery import use
 from ttl_core.errors import StateError
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.inside import public_facts, state_facts
+from ttl_core.testing.inside import attribute_facts, public_facts, state_facts
 from ttl_core.testing.outcome import (
     Facts,
     LogBook,
     check_same,
+    describe_differences,
     differing,
     outcome,
     subject,
@@ -49,12 +50,14 @@ class _Reference(NamedTuple):
         end: what it came to.
         log: what was logged in it.
         own: the state and the public attributes of the component at its end.
+        inside: all its attributes at its end that are plain values.
     """
 
     taken: list[_Taken]
     end: Facts
     log: LogBook
     own: Facts
+    inside: Facts
 
     def end_after(self, n_logged: int) -> Facts:
         """Return what it came to, with what was logged after the first so many values."""
@@ -81,7 +84,7 @@ class ResumeChecks(ComponentUnderTest):
         loop.train(n_epochs=2)
         if not taken:
             raise AssertionError("the run came to no safe point at which a state can be taken")
-        return _Reference(taken, outcome(loop), log, _own(it))
+        return _Reference(taken, outcome(loop), log, _own(it), attribute_facts(it))
 
     @once
     def _reference(self) -> _Reference:
@@ -127,13 +130,22 @@ class ResumeChecks(ComponentUnderTest):
             reference: the run in which it was taken.
             what: what a difference means.
         """
-        check_same(
-            self._resume(loop, taken),
-            reference.end_after(taken.n_logged),
-            what=what,
-            unstable=self._varying,
-            **_SAME,
-        )
+        try:
+            check_same(
+                self._resume(loop, taken),
+                reference.end_after(taken.n_logged),
+                what=what,
+                unstable=self._varying,
+                **_SAME,
+            )
+        except AssertionError as error:
+            inside = attribute_facts(under_test(loop))
+            names = differing(inside, reference.inside)
+            if not names:
+                raise
+            lines = describe_differences(inside, reference.inside, names, *_SAME.values())
+            hint = "At the end its attributes differ. Is one missing from its state_dict()?"
+            raise AssertionError("\n  ".join([f"{error}\n{hint}", *lines])) from None
 
     @property
     def _has_own_outcome(self) -> bool:
