@@ -54,6 +54,30 @@ class WrongPoint(LoopComponent):
         self.newest = loop.batch_num
 
 
+@found_by("uses_names_that_exist", "'suppress' in SwallowedName.on_batch_end, ")
+class SwallowedName(LoopComponent):
+    """It uses a name that it does not import, and catches the error."""
+
+    def on_batch_end(self, loop):
+        try:
+            with suppress(KeyError):  # noqa: F821
+                self.newest = loop.metrics["train/loss"]
+        except Exception:
+            pass
+
+
+@found_by("uses_names_that_exist", "'math' in UndefinedInProperty.size.<locals>.<lambda>, ")
+class UndefinedInProperty(LoopComponent):
+    """It uses a name that it does not import where no run gets to."""
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+    @property
+    def size(self):
+        return [*map(lambda n: math.sqrt(n), [self.newest])]  # noqa: F821, C417
+
+
 @found_by("documents_its_arguments", "does not document its argument 'decay'")
 class UndocumentedArgument(Documented):
     """A component with an argument.

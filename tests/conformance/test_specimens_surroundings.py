@@ -286,9 +286,7 @@ class NumpyPrintOptions(LoopComponent):
         numpy.set_printoptions(precision=2)
 
 
-@found_by(
-    "leaves_the_process_as_it_was", "of errors of NumPy was warn and is raise"
-)
+@found_by("leaves_the_process_as_it_was", "of errors of NumPy was warn and is raise")
 class NumpyErrors(LoopComponent):
     """It lets NumPy raise where a number overflows, for all that follows."""
 

@@ -29,7 +29,7 @@ def state_facts(component: Any) -> Facts:
 def public_facts(component: LoopComponent) -> Facts:
     """Return the public attributes and properties of a component that are plain values."""
     names = {name for name in vars(component) if name[0] != "_"}
-    for cls in _own_classes(component):
+    for cls in own_classes(component):
         names |= {n for n, v in vars(cls).items() if n[0] != "_" and isinstance(v, property)}
     found: Facts = {}
     for name in sorted(names):
@@ -37,6 +37,15 @@ def public_facts(component: LoopComponent) -> Facts:
         if _is_plain(value):
             found |= plain_facts(value, f"its attribute {name}")
     return found
+
+
+def counts_of_steps(component: LoopComponent) -> dict[str, int]:
+    """Return the whole numbers that a component calls steps, by the names of its attributes."""
+    return {
+        name: value
+        for name, value in vars(component).items()
+        if "step" in name and type(value) is int
+    }
 
 
 def attribute_facts(component: LoopComponent) -> Facts:
@@ -62,7 +71,7 @@ def shared_facts(component: LoopComponent) -> Facts:
     """
     root = type(component).__module__.partition(".")[0]
     found = attribute_facts(component)
-    for cls in _own_classes(component):
+    for cls in own_classes(component):
         attributes = {
             name: value
             for name, value in vars(cls).items()
@@ -94,7 +103,7 @@ def kept_defaults(component: LoopComponent) -> Iterator[str]:
             yield f"the {kind} in its attribute {name!r}, which is the default of an argument"
 
 
-def _own_classes(component: LoopComponent) -> list[type]:
+def own_classes(component: LoopComponent) -> list[type]:
     """Return the classes of a component, without those of the core and of Python."""
     return [
         cls

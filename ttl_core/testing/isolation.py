@@ -82,8 +82,12 @@ def _of_process() -> Iterator[Restore]:
 
 def _attribute(home: Any, name: str) -> Restore:
     value = getattr(home, name)
-    # a class is only written to where that is needed, as it makes Python forget its methods
-    return lambda: getattr(home, name) is value or setattr(home, name, value)
+
+    def restore() -> None:
+        if getattr(home, name) is not value:  # writing to a class makes Python forget its methods
+            setattr(home, name, value)
+
+    return restore
 
 
 def _of_numpy() -> Iterator[Restore]:

@@ -109,8 +109,8 @@ def torch_settings() -> Facts:
                 torch._C._len_torch_dispatch_stack(),
             )
         ),
-        "the global hooks of modules": str([*map(len, _OF_MODULES)]),
-        "the global hooks of optimizers": str([*map(len, _OF_OPTIMIZERS)]),
+        "the global hooks of modules": str([len(one) for one in _OF_MODULES]),
+        "the global hooks of optimizers": str([len(one) for one in _OF_OPTIMIZERS]),
         **{f"{home.__name__}.{name}": named(getattr(home, name)) for home, name in PATCHED},
     }
 

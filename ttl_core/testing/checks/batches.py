@@ -125,10 +125,10 @@ class BatchChecks(ComponentUnderTest):
             )
 
     def test_does_not_grow(self) -> None:
-        """It does not keep more tensors with each batch, without end."""
+        """It does not keep more values with each batch, without end."""
         for name, numbers in self._watched().growth.growing():
             raise AssertionError(
-                f"its attribute {name!r} keeps more tensors after each training batch, in all "
+                f"its attribute {name!r} keeps more values after each training batch, in all "
                 f"epochs: {', '.join(map(str, numbers))}. Clear it once an epoch, or keep a sum, "
                 "or a deque(maxlen=...)"
             )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import Facts, as_text, check_same, outcome, weight_facts
+from ttl_core.testing.inside import counts_of_steps
+from ttl_core.testing.outcome import (
+    Facts,
+    as_text,
+    check_same,
+    outcome,
+    parameter_facts,
+    weight_facts,
+)
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
 from ttl_core.testing.structure import optimizer_settings
 from ttl_core.testing.surroundings import changes
-from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
+from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded, under_test
 
 
 class RunChecks(ComponentUnderTest):
@@ -88,9 +98,9 @@ class RunChecks(ComponentUnderTest):
             )
 
     def test_leaves_rates_while_gradients_accumulate(self) -> None:
-        """In a batch that makes no step, no setting of the optimizer changes."""
-        lines = self._changed_without_a_step(self._loop())
-        if lines and not self._changed_without_a_step(self._control()):
+        """In a batch that makes no step, no weight, count of steps or setting changes."""
+        lines = self._changed_without_a_step(self._loop(), counts=True)
+        if lines and not self._changed_without_a_step(self._control(), counts=False):
             raise AssertionError(
                 "\n  ".join(["in a batch that makes no step, as gradients accumulate:", *lines[:3]])
                 + "\nCount in on_optim_step, or by loop.global_step"
@@ -149,24 +159,40 @@ class RunChecks(ComponentUnderTest):
             loop.train(n_epochs=1)
         return outcome(loop, log)
 
-    def _changed_without_a_step(self, loop: TrainTestLoop) -> list[str]:
-        """Return which settings of the optimizers change in batches that make no step."""
+    def _changed_without_a_step(self, loop: TrainTestLoop, *, counts: bool) -> list[str]:
+        """Return what changes in batches that make no step, in words.
+
+        Args:
+            loop: the loop.
+            counts: whether its last component is under test, and so are its counts of steps.
+        """
         before: Facts = {}
         lines: list[str] = []
+        steps: list[dict[str, int]] = []
 
         def look(loop: TrainTestLoop, moment: str) -> None:
+            if not loop.is_training:
+                return
+            now = optimizer_settings(loop) | parameter_facts(loop.model)
             if moment == "on_batch_begin":
                 before.clear()
-                before.update(optimizer_settings(loop))
-            elif loop.is_training and not loop.is_stepping:
-                lines.extend(changes(before, optimizer_settings(loop)))
+                before.update(now)
+                return
+            steps.append(counts_of_steps(it) if counts else {})
+            if not loop.is_stepping:
+                lines.extend(changes(before, now))
 
+        it = under_test(loop)
         loop.train_data = self.make_data(4)
         loop.components.insert(0, Accumulate())
         loop.components.insert(0, Probe(look, "on_batch_begin"))
         loop.components.append(Probe(look, "on_batch_end"))
         with seeded():
             loop.train(n_epochs=1)
+        for name in steps[-1] if steps else ():
+            numbers = [found.get(name, 0) for found in steps]
+            if all(a < b for a, b in itertools.pairwise(numbers)):
+                lines.append(f"its attribute {name!r} grows with each batch: {numbers}")
         return lines
 
     def _accumulated(self, first: int) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ttl_core.discovery.scanning import installed_distribution
 from ttl_core.errors import TTLError
 from ttl_core.hookspecs import POINTS
 from ttl_core.testing.imports import side_effects_of_import
+from ttl_core.testing.names import undefined_names
 from ttl_core.testing.under_test import ComponentUnderTest, under_test
 
 _REFUSALS = (TypeError, ValueError, TTLError)
@@ -124,6 +125,11 @@ class SourceChecks(ComponentUnderTest):
                 raise AssertionError(
                     f"its method {name}() is never called: did you mean the point {near[0]}?"
                 )
+
+    def test_uses_names_that_exist(self) -> None:
+        """Each global name in its methods and module exists, also where no run gets to."""
+        for found in undefined_names(under_test(self._loop())):
+            raise AssertionError(f"it uses a name that is defined nowhere: {found}")
 
     def test_documents_its_arguments(self) -> None:
         """Each argument is documented under "Args:" in its docstring."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+from typing import Any
 
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
@@ -13,7 +14,7 @@ from ttl_core.testing.outcome import Facts, check_same, outcome, random_facts
 from ttl_core.testing.probes import Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
 
-_STATEFUL = ("optimizer", "scheduler")
+_STATEFUL = ("model", "optimizer", "scheduler")
 """The loop variables that a companion may keep from one run to the next."""
 
 
@@ -97,9 +98,9 @@ def _continue_from(used: TrainTestLoop, absent: TrainTestLoop) -> None:
         absent: the loop without that one, which has run as long.
     """
     absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
-    shared = [vars(loop).get(name) for name in _STATEFUL for loop in (absent, used)]
-    pairs = [*zip(shared[::2], shared[1::2], strict=True)]
-    pairs += [(absent.model, used.model), *zip(absent.components, used.components, strict=False)]
+    pairs: list[Any] = [*zip(absent.components, used.components, strict=False)]
+    pairs += [(vars(absent).get(name), vars(used).get(name)) for name in _STATEFUL]
     for mine, theirs in pairs:
         if has_state(mine) and type(mine) is type(theirs):
-            mine.load_state_dict(copy.deepcopy(theirs.state_dict()))  # type: ignore[union-attr]
+            with contextlib.suppress(ValueError):  # the component has changed parameter groups
+                mine.load_state_dict(copy.deepcopy(theirs.state_dict()))
