@@ -187,6 +187,21 @@ class Singleton(LoopComponent):
         self.batch_num = loop.batch_num
 
 
+@found_by("keeps_a_new_configuration", "sets '_every' back to 1, where the script says 2 now")
+class OldConfiguration(Counter):
+    """It has an argument in its state, so that a new value of it is not used."""
+
+    def __init__(self, every=1):
+        super().__init__()
+        self._every = every
+
+    def state_dict(self):
+        return {"n_seen": self.n_seen, "every": self._every}
+
+    def load_state_dict(self, state):
+        self.n_seen, self._every = state["n_seen"], state["every"]
+
+
 @found_by("state_dict_changes_nothing", "state_dict() has an effect")
 class StateResets(Counter):
     """Its state_dict() starts counting anew."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ttl_core.components.component import LoopComponent
+from ttl_core.components.stateful import kept_arguments
 from ttl_core.state.protocol import has_state
 from ttl_core.testing.outcome import Facts, as_text, plain_facts
 
@@ -37,6 +38,16 @@ def public_facts(component: LoopComponent) -> Facts:
         if _is_plain(value):
             found |= plain_facts(value, f"its attribute {name}")
     return found
+
+
+def numbers_given(component: LoopComponent) -> dict[str, int | float]:
+    """Return the numbers that a component keeps of its arguments, by the attributes' names."""
+    return {
+        attribute: value
+        for name, value in kept_arguments(component).items()
+        for attribute in (name, f"_{name}")
+        if isinstance(value, int | float) and attribute in vars(component)
+    }
 
 
 def counts_of_steps(component: LoopComponent) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,12 +11,19 @@ import pytest
 
 from ttl_core.components.component import Item, LoopComponent
 from ttl_core.discovery import use
-from ttl_core.errors import StateError
+from ttl_core.errors import StateError, TTLError
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.inside import attribute_facts, public_facts, state_facts
+from ttl_core.state.protocol import has_state
+from ttl_core.testing.inside import (
+    attribute_facts,
+    numbers_given,
+    public_facts,
+    state_facts,
+)
 from ttl_core.testing.outcome import (
     Facts,
     LogBook,
+    as_text,
     check_same,
     describe_differences,
     differing,
@@ -177,6 +185,40 @@ class ResumeChecks(ComponentUnderTest):
         it = under_test(loop)
         self._resume(loop, taken)
         self._check_own(it, reference, f"after a run that resumed at {taken.where} it differs")
+
+    def test_keeps_a_new_configuration(self) -> None:
+        """An argument that has changed since a state was taken is not set back without a word."""
+        reference = self._reference()
+        loop = self._loop()
+        it = under_test(loop)
+        fixed = {  # not what changes in a run, which belongs to the state
+            name: value
+            for name, value in numbers_given(it).items()
+            if reference.inside.get(f"its attribute {name}") == as_text(value)
+        }
+        if not (fixed and has_state(it)):
+            return
+        new = {n: not v if isinstance(v, bool) else v + 1 for n, v in fixed.items()}
+        found: dict[str, Any] = {}
+
+        def act(loop: TrainTestLoop, moment: str) -> None:
+            if moment == "on_train_begin":
+                vars(it).update(new)
+            else:  # the first moment after the state was loaded
+                found.update(vars(it))
+                loop.stop()
+
+        self._logged(loop)
+        loop.components.append(Probe(act, "on_train_begin", "on_batch_begin"))
+        loop.load_state_dict(reference.taken[len(reference.taken) // 2].state)
+        with contextlib.suppress(TTLError):  # which explains what does not fit
+            loop.train(n_epochs=2)
+        for name in found.keys() & fixed.keys():
+            if found[name] == fixed[name]:
+                raise AssertionError(
+                    f"load_state_dict() sets {name!r} back to {fixed[name]!r}, where the script "
+                    f"says {new[name]!r} now. Leave arguments out of the state, or raise an error"
+                )
 
     def test_resumes_from_an_earlier_state(self) -> None:
         """A component that has run resumes from an earlier state as a new one does."""
