@@ -273,6 +273,17 @@ class StaleModel(LoopComponent):
         loop.log({"probe": self.model(torch.ones(2, 4)).mean()}, level="epoch")
 
 
+@found_by("treats_all_parameter_groups_alike", "it treats groups of parameters differently")
+class FirstGroupOnly(LoopComponent):
+    """It warms up the learning rate of the first group of parameters."""
+
+    writes = ("optimizer",)
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            loop.optimizer.param_groups[0]["lr"] = 0.01 * loop.global_step
+
+
 @found_by("takes_another_model", "'train/lr' as logged in train epoch 1, batch 0 is 0.25")
 class StaleOptimizer(LoopComponent):
     """It keeps the first optimizer that it sees."""

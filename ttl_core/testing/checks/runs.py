@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.inside import counts_of_steps
@@ -10,14 +12,22 @@ from ttl_core.testing.outcome import (
     Facts,
     as_text,
     check_same,
+    differing,
     outcome,
     parameter_facts,
     weight_facts,
 )
 from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
+from ttl_core.testing.step import Step
 from ttl_core.testing.structure import optimizer_settings
 from ttl_core.testing.surroundings import changes
-from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded, under_test
+from ttl_core.testing.under_test import (
+    ComponentUnderTest,
+    check_epochs,
+    once,
+    seeded,
+    under_test,
+)
 
 
 class RunChecks(ComponentUnderTest):
@@ -108,15 +118,31 @@ class RunChecks(ComponentUnderTest):
 
     def test_takes_another_model(self) -> None:
         """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
+        one, other = self._with_another_model(), self._with_another_model_in_groups()
+        if differing(one, other):  # else the number of groups does not matter either
+            other = self._train_another_model(0.5)
         check_same(
-            self._with_another_model(0.25),
-            self._with_another_model(0.5),
+            one,
+            other,
             what="it depends on a model that is no longer loop.model, or on its optimizer. Read "
             "them anew in each run",
             first="where the old weights and learning rates are 0.25",
             second="where they are 0.5",
             unstable=self._unstable,
         )
+
+    def test_treats_all_parameter_groups_alike(self) -> None:
+        """Where an optimizer has two groups with the same settings, weights are as with one."""
+        one, other = self._with_another_model(), self._with_another_model_in_groups()
+        if differing(one, other):
+            one = self._train_another_model(0.5)
+        for name in differing(one, other):
+            if name.startswith("the weight ") and not _is_close(one[name], other[name]):
+                raise AssertionError(
+                    f"it treats groups of parameters differently: {name} is not the same where the "
+                    "optimizer has two groups, with the same settings, in place of one. Write "
+                    "for group in optimizer.param_groups"
+                )
 
     def test_order_among_others_does_not_matter(self) -> None:
         """Before and after an unrelated component that logs, it does the same."""
@@ -140,13 +166,25 @@ class RunChecks(ComponentUnderTest):
 
     # -- how they do it ---------------------------------------------------------------------
 
-    def _with_another_model(self, old_value: float) -> Facts:
+    @once
+    def _with_another_model(self) -> Facts:
+        return self._train_another_model(0.25)
+
+    @once
+    def _with_another_model_in_groups(self) -> Facts:
+        return self._train_another_model(0.5, n_in_first_group=1)
+
+    def _train_another_model(self, old_value: float, n_in_first_group: int | None = None) -> Facts:
         """Return what training a second model comes to.
 
         Args:
             old_value: what is put in place of the weights and learning rates of the first one.
+            n_in_first_group: how many parameters `Step` puts into a group of their own.
         """
         loop = self._loop()
+        for component in loop.components:
+            if isinstance(component, Step):
+                component._n_in_first_group = n_in_first_group
         loop.train(n_epochs=1)
         for tensor in loop.model.state_dict().values():
             if tensor.is_floating_point():
@@ -217,3 +255,11 @@ class RunChecks(ComponentUnderTest):
         with seeded():
             loop.train(n_epochs=1)
         return found
+
+
+def _is_close(one: str, other: str) -> bool:
+    """Return whether the numbers in two texts are the same but for rounding."""
+    pairs = zip(*(re.findall(r"[^][, ]+", text) for text in (one, other)), strict=True)
+    return all(
+        a == b or math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-5) for a, b in pairs
+    )
