@@ -273,6 +273,14 @@ class StaleModel(LoopComponent):
         loop.log({"probe": self.model(torch.ones(2, 4)).mean()}, level="epoch")
 
 
+@found_by("finds_others_by_what_they_are", "the run is UnknownNameError: ")
+class FindsByName(LoopComponent):
+    """It looks for another component by a name that the user may change."""
+
+    def on_train_begin(self, loop):
+        self.other = loop.components["step"]
+
+
 @found_by("treats_all_parameter_groups_alike", "it treats groups of parameters differently")
 class FirstGroupOnly(LoopComponent):
     """It warms up the learning rate of the first group of parameters."""

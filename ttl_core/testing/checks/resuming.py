@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from ttl_core.components.component import Item, LoopComponent
-from ttl_core.discovery import use
 from ttl_core.errors import StateError, TTLError
 from ttl_core.loop import TrainTestLoop
 from ttl_core.state.protocol import has_state
@@ -30,7 +27,7 @@ from ttl_core.testing.outcome import (
     outcome,
     subject,
 )
-from ttl_core.testing.probes import Probe
+from ttl_core.testing.probes import Probe, with_name
 from ttl_core.testing.under_test import ComponentUnderTest, once, seeded, under_test
 
 _SAME = {"first": "in the resumed run", "second": "in the one that was not interrupted"}
@@ -273,7 +270,7 @@ class ResumeChecks(ComponentUnderTest):
 
         def pair() -> TrainTestLoop:
             loop = self._loop()
-            loop.components.append(_named(self.make_components()[-1]))
+            loop.components.append(with_name(self.make_components()[-1], "second"))
             return loop
 
         self._run_all(pair())
@@ -284,16 +281,6 @@ class ResumeChecks(ComponentUnderTest):
         what = "with a second instance in the list, a run that resumes differs"
         self._check_resumes(loop, taken, reference, what)
         self._check_own(second, reference, what)
-
-
-def _named(item: Item) -> Item:
-    """Return an item with a name of its own, as its configuration may differ in each loop."""
-    if isinstance(item, LoopComponent):
-        if getattr(item, "hookspecs", None) is None:  # else its points have to begin with its name
-            item.name = "second"
-        return item
-    spec = use(item) if isinstance(item, str) else item
-    return dataclasses.replace(spec, name="second")
 
 
 def _own(component: Any) -> Facts:

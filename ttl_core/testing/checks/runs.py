@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
 
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.inside import counts_of_steps
@@ -12,19 +10,15 @@ from ttl_core.testing.outcome import (
     Facts,
     as_text,
     check_same,
-    differing,
-    outcome,
     parameter_facts,
     weight_facts,
 )
-from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
-from ttl_core.testing.step import Step
+from ttl_core.testing.probes import Accumulate, Probe
 from ttl_core.testing.structure import optimizer_settings
 from ttl_core.testing.surroundings import changes
 from ttl_core.testing.under_test import (
     ComponentUnderTest,
     check_epochs,
-    once,
     seeded,
     under_test,
 )
@@ -116,86 +110,7 @@ class RunChecks(ComponentUnderTest):
                 + "\nCount in on_optim_step, or by loop.global_step"
             )
 
-    def test_takes_another_model(self) -> None:
-        """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
-        one, other = self._with_another_model(), self._with_another_model_in_groups()
-        if differing(one, other):  # else the number of groups does not matter either
-            other = self._train_another_model(0.5)
-        check_same(
-            one,
-            other,
-            what="it depends on a model that is no longer loop.model, or on its optimizer. Read "
-            "them anew in each run",
-            first="where the old weights and learning rates are 0.25",
-            second="where they are 0.5",
-            unstable=self._unstable,
-        )
-
-    def test_treats_all_parameter_groups_alike(self) -> None:
-        """Where an optimizer has two groups with the same settings, weights are as with one."""
-        one, other = self._with_another_model(), self._with_another_model_in_groups()
-        if differing(one, other):
-            one = self._train_another_model(0.5)
-        for name in differing(one, other):
-            if name.startswith("the weight ") and not _is_close(one[name], other[name]):
-                raise AssertionError(
-                    f"it treats groups of parameters differently: {name} is not the same where the "
-                    "optimizer has two groups, with the same settings, in place of one. Write "
-                    "for group in optimizer.param_groups"
-                )
-
-    def test_order_among_others_does_not_matter(self) -> None:
-        """Before and after an unrelated component that logs, it does the same."""
-
-        def trained(is_first: bool) -> dict[str, str]:
-            loop = self._loop()
-            log = self._logged(loop)
-            loop.components.insert(len(loop.components) - is_first, MeanLoss())
-            with seeded():
-                self._run_all(loop)
-            return {name: v for name, v in outcome(loop, log).items() if "mean-loss" not in name}
-
-        check_same(
-            trained(is_first=True),
-            trained(is_first=False),
-            what="its place among unrelated components matters",
-            first="after one that logs a value at the end of each epoch",
-            second="before it",
-            unstable=self._unstable,
-        )
-
     # -- how they do it ---------------------------------------------------------------------
-
-    @once
-    def _with_another_model(self) -> Facts:
-        return self._train_another_model(0.25)
-
-    @once
-    def _with_another_model_in_groups(self) -> Facts:
-        return self._train_another_model(0.5, n_in_first_group=1)
-
-    def _train_another_model(self, old_value: float, n_in_first_group: int | None = None) -> Facts:
-        """Return what training a second model comes to.
-
-        Args:
-            old_value: what is put in place of the weights and learning rates of the first one.
-            n_in_first_group: how many parameters `Step` puts into a group of their own.
-        """
-        loop = self._loop()
-        for component in loop.components:
-            if isinstance(component, Step):
-                component._n_in_first_group = n_in_first_group
-        loop.train(n_epochs=1)
-        for tensor in loop.model.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.fill_(old_value)
-        for group in getattr(vars(loop).get("optimizer"), "param_groups", ()):
-            group["lr"] = old_value
-        loop.model = self.make_model()
-        log = self._logged(loop)
-        with seeded():
-            loop.train(n_epochs=1)
-        return outcome(loop, log)
 
     def _changed_without_a_step(self, loop: TrainTestLoop, *, counts: bool) -> list[str]:
         """Return what changes in batches that make no step, in words.
@@ -255,11 +170,3 @@ class RunChecks(ComponentUnderTest):
         with seeded():
             loop.train(n_epochs=1)
         return found
-
-
-def _is_close(one: str, other: str) -> bool:
-    """Return whether the numbers in two texts are the same but for rounding."""
-    pairs = zip(*(re.findall(r"[^][, ]+", text) for text in (one, other)), strict=True)
-    return all(
-        a == b or math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-5) for a, b in pairs
-    )
