@@ -233,6 +233,27 @@ def test_accepts_names_that_agree():
         assert "" == failure(kit_for(lambda: "documented"), "test_names_agree")
 
 
+def test_finds_what_the_first_one_uses_up():
+    """A component that takes its name from a list of its module leaves fewer for the next one."""
+    source = """
+        from ttl_core import LoopComponent
+
+        COLORS = ["red", "green"]
+
+        class Acme(LoopComponent):
+            def __init__(self):
+                self.color = COLORS.pop() if COLORS else "black"
+
+            def on_batch_end(self, loop):
+                self.newest = loop.batch_num
+    """
+    with fake_distribution("acme-ttl", {"acme": "acme_ttl:Acme"}) as folder:
+        (folder / "acme_ttl.py").write_text(dedent(source))
+        text = failure(kit_for(lambda: "acme"), "test_leaves_enough_for_the_next_one")
+    assert "acme_ttl.COLORS had 2 items, and 1 after a component was created" in text
+    del sys.modules["acme_ttl"]
+
+
 def test_accepts_an_import_without_side_effects():
     """A package that only defines passes."""
     source = """

@@ -102,14 +102,13 @@ class BatchChecks(ComponentUnderTest):
         if lines:
             raise AssertionError(f"creating it uses global random numbers: {lines[0]}")
 
-        def streams(with_it: bool) -> dict[str, str]:
-            with seeded():
-                self._run_all(self._loop() if with_it else self._control())
-                return random_facts()
-
+        with_it, without = (
+            {name: facts[name] for name in random_facts()}
+            for facts in (self._outcome(), self._control_outcome())
+        )
         check_same(
-            streams(with_it=True),
-            streams(with_it=False),
+            with_it,
+            without,
             what="it moves the global random numbers. Draw from a generator of its own",
             first="with it",
             second="without it",
