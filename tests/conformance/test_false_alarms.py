@@ -1,5 +1,7 @@
 """Components without a bug, of kinds that a check could take for one: the kit passes them."""
 
+import warnings
+
 import pytest
 from specimens import failure, kit_for
 
@@ -72,6 +74,24 @@ class Nesterov(LoopComponent):
         loop.optimizer.param_groups[0]["nesterov"] = True
 
 
+class SavesItsArgument(LoopComponent):
+    """It goes back to an argument of the saved run, and says so."""
+
+    def __init__(self, every=1):
+        self.every = every
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+    def state_dict(self):
+        return {"every": self.every}
+
+    def load_state_dict(self, state):
+        if self.every != state["every"]:
+            warnings.warn(f"every={state['every']} is used, as saved", UserWarning, stacklevel=2)
+        self.every = state["every"]
+
+
 def kit_with(companion, make):
     """Return the kit for a component that has a companion beside it."""
 
@@ -106,3 +126,8 @@ def test_settings_of_an_optimizer_are_declared_once():
     check = "test_leaves_optimizers_as_they_were"
     assert "declare writes = {'optimizer'}" in failure(kit_for(Nesterov), check)
     assert "" == failure(kit_for(Nesterov, writes={"optimizer"}), check)
+
+
+def test_an_argument_may_be_set_back_with_a_word():
+    """A state that overrides an argument, and warns of it, is not silent."""
+    assert "" == failure(kit_for(SavesItsArgument), "test_keeps_a_new_configuration")

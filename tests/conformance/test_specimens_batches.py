@@ -138,6 +138,14 @@ class OnlyOnce(LoopComponent):
             loop.stop()
 
 
+@found_by("trains_twice", "ZeroDivisionError")
+class SeveralSteps(LoopComponent):
+    """It goes from 0 to 1 in a run, and divides by zero where that has one step."""
+
+    def on_optim_step(self, loop):
+        self.share = loop.optim_step_num / (loop.n_optim_steps - 1)
+
+
 @found_by("is_validated_in_mid_epoch", "training is not the same")
 class CountsAnew(LoopComponent):
     """It counts the batches of an epoch, and starts anew with each epoch of any phase."""

@@ -34,10 +34,10 @@ class RunChecks(ComponentUnderTest):
         check_epochs(loop, 2)
 
     def test_trains_twice(self) -> None:
-        """A second train() works, and counts on."""
+        """A second train() works, and counts on, also where it is a single step."""
         loop = self._loop()
         loop.train(n_epochs=1)
-        loop.train(n_optim_steps=2)
+        loop.train(n_optim_steps=1)
         check_epochs(loop, 2)
 
     def test_tests_alone(self) -> None:
