@@ -34,19 +34,19 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _COMPONENT_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
+def whole_number(name: str, value: Any, *, at_least: int = 0) -> int:
     """Return a whole number, of Python or of NumPy, as an int.
 
     Args:
         name: the argument's name, for the error.
         value: what was given for it.
-        minimum: the smallest number that is accepted.
+        at_least: the smallest number that is accepted.
 
     Raises:
         ArgumentError: it is no whole number, a bool, or too small.
 
     Example:
-        >>> whole_number("every", 3, minimum=1)
+        >>> whole_number("every", 3, at_least=1)
         3
     """
     try:
@@ -55,9 +55,9 @@ def whole_number(name: str, value: Any, *, minimum: int = 0) -> int:
         result = None if is_bool else operator.index(value)
     except TypeError:
         result = None
-    if result is None or result < minimum:
+    if result is None or result < at_least:
         raise ArgumentError(
-            f"{name} is {describe(value)}, but has to be a whole number from {minimum}"
+            f"{name} is {describe(value)}, but has to be a whole number from {at_least}"
         )
     return result
 

@@ -73,7 +73,7 @@ class Logger(LoopComponent, ABC):
 
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self._queue = WriteQueue(self._open_and_write, partial(own_name, self), self.in_background)
         self._is_open = False
         self._loop: TrainTestLoop | None = None

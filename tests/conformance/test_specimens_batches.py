@@ -138,6 +138,14 @@ class OnlyOnce(LoopComponent):
             loop.stop()
 
 
+@found_by("trains_twice", "ZeroDivisionError")
+class SeveralSteps(LoopComponent):
+    """It goes from 0 to 1 in a run, and divides by zero where that has one step."""
+
+    def on_optim_step(self, loop):
+        self.share = loop.optim_step_num / (loop.n_optim_steps - 1)
+
+
 @found_by("is_validated_in_mid_epoch", "training is not the same")
 class CountsAnew(LoopComponent):
     """It counts the batches of an epoch, and starts anew with each epoch of any phase."""
@@ -309,7 +317,7 @@ class RemovesLogged(LoopComponent):
         metrics.pop("train/loss", None)
 
 
-@found_by("does_not_grow", "its attribute '_inputs' keeps more tensors after each training batch")
+@found_by("does_not_grow", "its attribute '_inputs' keeps more values after each training batch")
 class KeepsBatches(LoopComponent):
     """It keeps the batches of all epochs."""
 
@@ -319,6 +327,18 @@ class KeepsBatches(LoopComponent):
     def on_batch_end(self, loop):
         if loop.is_training:
             self._inputs.append(loop.batch)
+
+
+@found_by("does_not_grow", "its attribute 'losses' keeps more values after each training batch")
+class KeepsNumbers(LoopComponent):
+    """It keeps a number of each batch."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_batch_end(self, loop):
+        if loop.is_training:
+            self.losses.append(loop.batch_num / 2)
 
 
 @found_by("passes_results_on", "on_forward_pass, in train epoch 0, batch 0: it returned None")
@@ -356,6 +376,28 @@ class CountsBatches(LoopComponent):
         self.n += 1
         for group in loop.optimizer.param_groups:
             group["lr"] = 0.01 * self.n
+
+
+@found_by("leaves_rates_while_gradients_accumulate", "'n_steps' grows with each batch: [1, 2, 3")
+class CallsBatchesSteps(LoopComponent):
+    """It counts batches, and means steps."""
+
+    n_steps = 0
+
+    def on_batch_end(self, loop):
+        if loop.is_training:
+            self.n_steps += 1
+
+
+@found_by("leaves_rates_while_gradients_accumulate", "the parameter 0.weight was")
+class DecaysByBatches(LoopComponent):
+    """It decays weights with each batch, also where several make a step."""
+
+    writes = ("weights",)
+
+    def on_batch_end(self, loop):
+        if loop.is_training:
+            loop.model[0].weight.data.mul_(0.9)
 
 
 @pytest.mark.parametrize("cls", specimens_of(__name__), ids=lambda cls: cls.__name__)

@@ -126,7 +126,7 @@ class OptimizerHook(LoopComponent):
         loop.optimizer.register_step_post_hook(lambda *_: None)
 
 
-@found_by("leaves_optimizers_as_they_were", "the settings of group 0 of optimizer 0 (SGD)")
+@found_by("leaves_optimizers_as_they_were", "'nesterov' of group 0 of optimizer 0 (SGD) is True")
 class OptimizerSetting(LoopComponent):
     """It changes a setting of the optimizer that it does not own."""
 
@@ -271,6 +271,25 @@ class StaleModel(LoopComponent):
 
     def on_epoch_end(self, loop):
         loop.log({"probe": self.model(torch.ones(2, 4)).mean()}, level="epoch")
+
+
+@found_by("finds_others_by_what_they_are", "the run is UnknownNameError: ")
+class FindsByName(LoopComponent):
+    """It looks for another component by a name that the user may change."""
+
+    def on_train_begin(self, loop):
+        self.other = loop.components["step"]
+
+
+@found_by("treats_all_parameter_groups_alike", "it treats groups of parameters differently")
+class FirstGroupOnly(LoopComponent):
+    """It warms up the learning rate of the first group of parameters."""
+
+    writes = ("optimizer",)
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            loop.optimizer.param_groups[0]["lr"] = 0.01 * loop.global_step
 
 
 @found_by("takes_another_model", "'train/lr' as logged in train epoch 1, batch 0 is 0.25")

@@ -54,6 +54,30 @@ class WrongPoint(LoopComponent):
         self.newest = loop.batch_num
 
 
+@found_by("uses_names_that_exist", "'suppress' in SwallowedName.on_batch_end, ")
+class SwallowedName(LoopComponent):
+    """It uses a name that it does not import, and catches the error."""
+
+    def on_batch_end(self, loop):
+        try:
+            with suppress(KeyError):  # noqa: F821
+                self.newest = loop.metrics["train/loss"]
+        except Exception:
+            pass
+
+
+@found_by("uses_names_that_exist", "'math' in UndefinedInProperty.size.<locals>.<lambda>, ")
+class UndefinedInProperty(LoopComponent):
+    """It uses a name that it does not import where no run gets to."""
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+    @property
+    def size(self):
+        return [*map(lambda n: math.sqrt(n), [self.newest])]  # noqa: F821, C417
+
+
 @found_by("documents_its_arguments", "does not document its argument 'decay'")
 class UndocumentedArgument(Documented):
     """A component with an argument.
@@ -207,6 +231,27 @@ def test_accepts_names_that_agree():
     """An entry point, a class and a README that agree pass."""
     with fake_distribution("acme-ttl", {"documented": Documented}, readme="It has `documented`."):
         assert "" == failure(kit_for(lambda: "documented"), "test_names_agree")
+
+
+def test_finds_what_the_first_one_uses_up():
+    """A component that takes its name from a list of its module leaves fewer for the next one."""
+    source = """
+        from ttl_core import LoopComponent
+
+        COLORS = ["red", "green"]
+
+        class Acme(LoopComponent):
+            def __init__(self):
+                self.color = COLORS.pop() if COLORS else "black"
+
+            def on_batch_end(self, loop):
+                self.newest = loop.batch_num
+    """
+    with fake_distribution("acme-ttl", {"acme": "acme_ttl:Acme"}) as folder:
+        (folder / "acme_ttl.py").write_text(dedent(source))
+        text = failure(kit_for(lambda: "acme"), "test_leaves_enough_for_the_next_one")
+    assert "acme_ttl.COLORS had 2 items, and 1 after a component was created" in text
+    del sys.modules["acme_ttl"]
 
 
 def test_accepts_an_import_without_side_effects():

@@ -96,6 +96,19 @@ class ForgottenAttribute(LoopComponent):
         self.n_seen += loop.is_training
 
 
+@found_by("resumes_exactly", "its attribute _mean is")
+class ForgottenPrivate(Counter):
+    """One of its two values is in its state, and the error names the other one."""
+
+    _mean = 0.0
+
+    def on_batch_end(self, loop):
+        super().on_batch_end(loop)
+        if loop.is_training:
+            self._mean = 0.9 * self._mean + 0.1 * self.n_seen
+            loop.log({"mean": self._mean})
+
+
 @found_by("resumes_exactly", "n-in-epoch")
 class ForgottenInsideEpoch(LoopComponent):
     """It counts within an epoch, and cannot resume in the middle of one."""
@@ -172,6 +185,21 @@ class Singleton(LoopComponent):
 
     def on_batch_end(self, loop):
         self.batch_num = loop.batch_num
+
+
+@found_by("keeps_a_new_configuration", "sets '_every' back to 1, where the script says 2 now")
+class OldConfiguration(Counter):
+    """It has an argument in its state, so that a new value of it is not used."""
+
+    def __init__(self, every=1):
+        super().__init__()
+        self._every = every
+
+    def state_dict(self):
+        return {"n_seen": self.n_seen, "every": self._every}
+
+    def load_state_dict(self, state):
+        self.n_seen, self._every = state["n_seen"], state["every"]
 
 
 @found_by("state_dict_changes_nothing", "state_dict() has an effect")

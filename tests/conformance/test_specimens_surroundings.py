@@ -270,6 +270,38 @@ class GradMode(LoopComponent):
         torch.set_grad_enabled(True)
 
 
+@found_by("leaves_torch_as_it_was", "the option 'precision' of printed tensors was 4 and is 12")
+class PrintOptions(LoopComponent):
+    """It prints tensors with many digits, once."""
+
+    def on_train_begin(self, loop):
+        torch.set_printoptions(precision=12)
+
+
+@found_by("leaves_the_process_as_it_was", "the option 'precision' of printed arrays was 8 and is 2")
+class NumpyPrintOptions(LoopComponent):
+    """It prints arrays with few digits, once."""
+
+    def on_train_begin(self, loop):
+        numpy.set_printoptions(precision=2)
+
+
+@found_by("leaves_the_process_as_it_was", "of errors of NumPy was warn and is raise")
+class NumpyErrors(LoopComponent):
+    """It lets NumPy raise where a number overflows, for all that follows."""
+
+    def on_train_begin(self, loop):
+        numpy.seterr(over="raise")
+
+
+@found_by("leaves_the_process_as_it_was", "the umask was")
+class Umask(LoopComponent):
+    """It makes its files private, and those of all others."""
+
+    def on_train_begin(self, loop):
+        os.umask(0o067)
+
+
 @found_by("leaves_torch_as_it_was", "the global hooks of modules was")
 class GlobalHook(LoopComponent):
     """It hooks all modules of all models."""

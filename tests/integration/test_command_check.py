@@ -114,6 +114,7 @@ def test_a_component_that_cannot_be_created_is_a_row(rows):
         (["godo"], 1, "no component 'godo' is installed. Did you mean 'good'?"),
         (["acme-chekced/"], 1, "no distribution 'acme-chekced' with components is installed. Did"),
         (["good", "--config", "a"], 2, "'a' is not KEY=VALUE"),
+        (["good", "--with", "ema=[1]"], 2, "'ema=[1]' is neither NAME nor NAME={...} with a"),
     ],
 )
 def test_a_wrong_name_or_setting_is_refused_before_anything_runs(checked, given, status, expected):

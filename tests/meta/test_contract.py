@@ -65,6 +65,7 @@ def test_the_public_names_are_these():
         "ComponentConformance",
         "HookCall",
         "HookRecorder",
+        "LoggerConformance",
         "Step",
         "Stream",
         "fake_distribution",

@@ -16,7 +16,7 @@ ONE_OF_MODES = "mode is 'mim', but has to be 'min' or 'max'. Did you mean 'min'?
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)], ids=repr)
 def test_whole_numbers_of_any_library_become_ints(value):
     """Whole numbers of Python, NumPy and torch are accepted and returned as ints."""
-    result = whole_number("every", value, minimum=1)
+    result = whole_number("every", value, at_least=1)
     assert (3, int) == (result, type(result))
 
 
@@ -26,7 +26,7 @@ def test_whole_numbers_of_any_library_become_ints(value):
 def test_what_is_no_whole_number_is_refused(value):
     """Bools, floats, text and numbers below the minimum are refused, with the value."""
     with pytest.raises(ArgumentError) as caught:
-        whole_number("every", value, minimum=1)
+        whole_number("every", value, at_least=1)
     assert f"every is {value!r}, but has to be a whole number from 1" == str(caught.value)
 
 

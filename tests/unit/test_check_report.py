@@ -26,6 +26,7 @@ ROWS = [
     row("test_b", case="1"),
     *(row("test_b", "failed", "it differs", case=str(number)) for number in range(2, 7)),
     row("test_c", "opted out", "it has no state"),
+    row("test_d", "unclear", "it was not called"),
 ]
 
 
@@ -60,8 +61,10 @@ def test_the_report_has_a_line_for_each_check(run):
         "        2, 3, 4 and 2 more: it differs",
         "    opted out  test_c",
         "        it has no state",
+        "    unclear    test_d",
+        "        it was not called",
         "",
-        "1 passed, 1 opted out, 1 failed",
+        "1 passed, 1 opted out, 1 unclear, 1 failed",
     ]
 
 
@@ -69,15 +72,15 @@ def test_json_has_a_row_for_each_check(run):
     """It sums up its cases, and holds those that have not passed."""
     _, out, _ = run(ROWS, "ema", "--json")
     checks = json.loads(out)
-    assert [1, 6, 1] == [each["n_cases"] for each in checks]
-    assert [0.5, 3.0, 0.5] == [each["seconds"] for each in checks]
+    assert [1, 6, 1, 1] == [each["n_cases"] for each in checks]
+    assert [0.5, 3.0, 0.5, 0.5] == [each["seconds"] for each in checks]
     assert ROWS[2:7] == checks[1]["problems"]
 
 
 @pytest.mark.parametrize(
     ("rows", "message", "color"),
     [
-        (ROWS, "1 passed, 1 opted out, 1 failed", "red"),
+        (ROWS, "1 passed, 1 opted out, 1 unclear, 1 failed", "red"),
         (ROWS[:1], "1 passed", "brightgreen"),
     ],
 )
@@ -90,14 +93,15 @@ def test_a_badge_is_an_endpoint_of_shields(run, rows, message, color):
 
 
 def test_configuration_is_json_or_text(run):
-    """Values that are JSON are read as such, others are text; company is passed on by name."""
+    """Values that are JSON are read as such, others are text; company is named or configured."""
     settings = ["decay=0.5", "path=a=b", "sizes=[1, 2]", 'text="1"', "empty="]
     options = [part for setting in settings for part in ("--config", setting)]
-    _, _, request = run(ROWS, "ema", *options, "--with", "metrics", "--time-limit", "3")
+    options += ["--with", "metrics", "--with", 'swa={"start": 2}']
+    _, _, request = run(ROWS, "ema", *options, "--time-limit", "3")
     assert request == {
         "components": [COMPONENT],
         "config": {"decay": 0.5, "path": "a=b", "sizes": [1, 2], "text": "1", "empty": ""},
-        "company": ["metrics"],
+        "company": ["metrics", {"swa": {"start": 2}}],
         "seconds": 3.0,
     }
 

@@ -154,6 +154,13 @@ def test_reading_an_unset_variable_is_explained():
     assert message.endswith("Enabled components: on")
 
 
+def test_reading_the_loss_of_a_prediction_is_explained():
+    """The error has the condition to write."""
+    loop = make_loop(make_component(on_batch_end=lambda loop: loop.loss))
+    with pytest.raises(UnsetVariableError, match=r"read it `if not loop\.is_predicting`"):
+        loop.predict([0], collect=False)
+
+
 def test_an_unset_variable_is_absent():
     """For hasattr(), and getattr() with a default, an unset loop variable does not exist."""
     assert not hasattr(make_loop(), "loss")

@@ -25,7 +25,7 @@ from ttl_core.discovery import InstalledComponent
 from ttl_core.errors import PluginError, UnknownNameError
 
 Row = dict[str, Any]
-_OUTCOMES = ("passed", "opted out", "failed")
+_OUTCOMES = ("passed", "opted out", "unclear", "failed")
 """From best to worst."""
 
 
@@ -46,9 +46,11 @@ def command(parser: argparse.ArgumentParser) -> None:
         "--with",
         metavar="NAME",
         dest="company",
+        type=_companion,
         action="append",
         default=[],
-        help="another component to put before it; may be repeated",
+        help="another component to put before it, or NAME={...} with its configuration as JSON; "
+        "may be repeated",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")
@@ -65,6 +67,21 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def _companion(text: str) -> str | dict[str, Any]:
+    name, equals, config = text.partition("=")
+    if not equals:
+        return name
+    try:
+        value = json.loads(config)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither NAME nor NAME={{...}} with a mapping in JSON"
+        )
+    return {name: value}
 
 
 def _check(given: argparse.Namespace) -> int:

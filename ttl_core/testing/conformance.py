@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttl_core.testing.checks.batches import BatchChecks
+from ttl_core.testing.checks.company import CompanyChecks
 from ttl_core.testing.checks.data import DataChecks
 from ttl_core.testing.checks.endings import EndingChecks
 from ttl_core.testing.checks.runs import RunChecks
@@ -14,6 +15,7 @@ from ttl_core.testing.checks.traces import TraceChecks
 
 class ComponentConformance(
     RunChecks,
+    CompanyChecks,
     DataChecks,
     EndingChecks,
     TraceChecks,

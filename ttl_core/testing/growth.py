@@ -18,7 +18,7 @@ _MAX_DEPTH = 4
 
 
 class Growth(Observer):
-    """A record of how many tensors another component keeps at the end of each training batch.
+    """A record of how many values another component keeps at the end of each training batch.
 
     Args:
         watched: the component.
@@ -36,12 +36,12 @@ class Growth(Observer):
 
     @hookimpl(trylast=True)
     def on_batch_end(self, loop: TrainTestLoop) -> None:
-        """Count the tensors."""
+        """Count the values."""
         if loop.is_training:
-            self._epochs[-1].append(tensors_in(self._watched))
+            self._epochs[-1].append(values_in(self._watched))
 
     def growing(self) -> Iterator[tuple[str, list[int]]]:
-        """Yield attributes that keep more tensors after each batch, with their numbers.
+        """Yield attributes that keep more values after each batch, with how many.
 
         They grow from the last batch of an epoch to the first of the next one too: what is cleared
         between epochs does not count.
@@ -53,8 +53,8 @@ class Growth(Observer):
                 yield name, numbers
 
 
-def tensors_in(component: LoopComponent) -> dict[str, int]:
-    """Return how many tensors the attributes of a component and of its class keep, by name."""
+def values_in(component: LoopComponent) -> dict[str, int]:
+    """Return how many tensors, numbers and texts attributes of a component and its class keep."""
     own = type(component).__module__.partition(".")[0]
     values = {**_of_classes(component), **vars(component)}
     return {name: _count(value, own, 0) for name, value in values.items()}
@@ -71,8 +71,8 @@ def _of_classes(component: LoopComponent) -> dict[str, Any]:
 
 
 def _count(value: Any, own: str, depth: int) -> int:
-    """Count tensors, each as often as it is there, as tiny data give the same ones each epoch."""
-    if isinstance(value, torch.Tensor):
+    """Count values, each as often as it is there, as tiny data give the same ones each epoch."""
+    if isinstance(value, torch.Tensor | int | float | str):
         return 1
     if depth > _MAX_DEPTH:
         return 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ttl_core.components.component import LoopComponent
+from ttl_core.components.stateful import kept_arguments
 from ttl_core.state.protocol import has_state
 from ttl_core.testing.outcome import Facts, as_text, plain_facts
 
@@ -29,7 +30,7 @@ def state_facts(component: Any) -> Facts:
 def public_facts(component: LoopComponent) -> Facts:
     """Return the public attributes and properties of a component that are plain values."""
     names = {name for name in vars(component) if name[0] != "_"}
-    for cls in _own_classes(component):
+    for cls in own_classes(component):
         names |= {n for n, v in vars(cls).items() if n[0] != "_" and isinstance(v, property)}
     found: Facts = {}
     for name in sorted(names):
@@ -37,6 +38,31 @@ def public_facts(component: LoopComponent) -> Facts:
         if _is_plain(value):
             found |= plain_facts(value, f"its attribute {name}")
     return found
+
+
+def numbers_given(component: LoopComponent) -> dict[str, int | float]:
+    """Return the numbers that a component keeps of its arguments, by the attributes' names."""
+    return {
+        attribute: value
+        for name, value in kept_arguments(component).items()
+        for attribute in (name, f"_{name}")
+        if isinstance(value, int | float) and attribute in vars(component)
+    }
+
+
+def counts_of_steps(component: LoopComponent) -> dict[str, int]:
+    """Return the whole numbers that a component calls steps, by the names of its attributes."""
+    return {
+        name: value
+        for name, value in vars(component).items()
+        if "step" in name and type(value) is int
+    }
+
+
+def attribute_facts(component: LoopComponent) -> Facts:
+    """Return all attributes of a component that are plain values, also those inside of others."""
+    root = type(component).__module__.partition(".")[0]
+    return dict(_walk(vars(component), "its attribute ", root, set()))
 
 
 def _is_plain(value: Any) -> bool:
@@ -55,8 +81,8 @@ def shared_facts(component: LoopComponent) -> Facts:
     the global variables of the modules of its package.
     """
     root = type(component).__module__.partition(".")[0]
-    found = dict(_walk(vars(component), "its attribute ", root, set()))
-    for cls in _own_classes(component):
+    found = attribute_facts(component)
+    for cls in own_classes(component):
         attributes = {
             name: value
             for name, value in vars(cls).items()
@@ -88,7 +114,7 @@ def kept_defaults(component: LoopComponent) -> Iterator[str]:
             yield f"the {kind} in its attribute {name!r}, which is the default of an argument"
 
 
-def _own_classes(component: LoopComponent) -> list[type]:
+def own_classes(component: LoopComponent) -> list[type]:
     """Return the classes of a component, without those of the core and of Python."""
     return [
         cls

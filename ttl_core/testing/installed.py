@@ -26,13 +26,20 @@ from ttl_core.errors import PluginError, TTLError
 from ttl_core.loop import TrainTestLoop
 from ttl_core.processes import call_forked
 from ttl_core.testing.conformance import ComponentConformance
+from ttl_core.testing.effect import reason_for_doubt
 from ttl_core.testing.step import Step
 
 Row = dict[str, Any]
 
 
+Company = Sequence[str | Mapping[str, Any]]
+"""The names of components, or each with its configuration: a mapping of one to the other."""
+
+_UNCLEAR = "unclear: "
+
+
 def suite_of(
-    plugin: str, config: Mapping[str, Any], company: Sequence[str]
+    plugin: str, config: Mapping[str, Any], company: Company
 ) -> type[ComponentConformance]:
     """Return the conformance suite of an installed component.
 
@@ -43,7 +50,7 @@ def suite_of(
     Args:
         plugin: its name, or "distribution/name".
         config: its configuration.
-        company: the names of other components.
+        company: the names of other components, or mappings of one to its configuration.
     """
     component = discovery.find(plugin)
     if not config and not company:
@@ -57,12 +64,21 @@ def suite_of(
                     f"{declared.entry_point.value!r} is {suite!r}, not a subclass of "
                     f"ComponentConformance. Report it to the author of {declared.distribution}"
                 )
+    others = discovery.from_config(company)
+    given = {other.plugin.rpartition("/")[2] for other in others}
     requires = read_hints(discovery.load(component), f"component {component}").requires
-    items: list[Item] = [*requires, *company, *discovery.from_config([{plugin: config}])]
+    missing = [name for name in requires if name not in given]
+    items: list[Item] = [*missing, *others, *discovery.from_config([{plugin: config}])]
 
     class DefaultSuite(ComponentConformance):
         def make_components(self) -> list[Item]:
             return [Step(), *items]
+
+        def test_has_an_effect(self) -> None:
+            """A run shows that the component has acted: else the other checks say little."""
+            reason = reason_for_doubt(self)
+            if reason:
+                pytest.xfail(_UNCLEAR + reason)
 
     return DefaultSuite
 
@@ -108,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
         return int(pytest.main(["-p", "no:cacheprovider", "test_installed.py"], [forking]))
 
 
-def _find_problem(plugin: str, config: Mapping[str, Any], company: Sequence[str]) -> str | None:
+def _find_problem(plugin: str, config: Mapping[str, Any], company: Company) -> str | None:
     """Return why a component cannot be tested; None if it can."""
     try:
         suite = suite_of(plugin, config, company)
@@ -173,9 +189,12 @@ def _problem_in(report: pytest.TestReport) -> Row | None:
         return {"outcome": "failed", "reason": reason, "traceback": report.longreprtext}
     if report.skipped:
         # of a skipped test it is (path, line, reason)
-        reason = str(getattr(report, "wasxfail", cast(Any, report.longrepr)[2]))
-        reason = reason.removeprefix("Skipped: ").removeprefix("opted out: ")
-        return {"outcome": "opted out", "reason": reason}
+        is_xfail = hasattr(report, "wasxfail")
+        reason = str(report.wasxfail if is_xfail else cast(Any, report.longrepr)[2])
+        for prefix in ("Skipped: ", "reason: ", "opted out: "):
+            reason = reason.removeprefix(prefix)
+        outcome = "unclear" if reason.startswith(_UNCLEAR) else "opted out"
+        return {"outcome": outcome, "reason": reason.removeprefix(_UNCLEAR)}
     return None
 
 

@@ -15,10 +15,17 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from ttl_core.testing.surroundings import EXCHANGED
-from ttl_core.testing.torch_settings import SETTINGS, Setting
+from ttl_core.testing.surroundings import EXCHANGED, umask
+from ttl_core.testing.torch_settings import (
+    GLOBAL_HOOKS,
+    PATCHED,
+    PRINTED,
+    SETTINGS,
+    Setting,
+)
 
 _NOT_OF_COMPONENTS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_", "TRITON_")
 """Beginnings of environment variables that pytest, or torch when it is first used, sets itself."""
@@ -29,7 +36,7 @@ Restore = Callable[[], object]
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Restore settings of the process and of torch at the end of a with block."""
-    restores = [*_of_process(), *_of_signals()]
+    restores = [*_of_process(), *_of_signals(), *_of_numpy(), *_of_torch()]
     restores += [_restoring(setting) for setting in SETTINGS.values()]
     environment, folder = dict(os.environ), os.getcwd()
     try:
@@ -62,6 +69,9 @@ def _of_process() -> Iterator[Restore]:
 
     yield warn
     yield gc.enable if gc.isenabled() else gc.disable
+    yield partial(gc.set_threshold, *gc.get_threshold())
+    yield partial(logging.disable, root.manager.disable)
+    yield partial(os.umask, umask())
     for home, name in EXCHANGED:
         yield _attribute(home, name)
     limit = sys.getrecursionlimit()
@@ -72,7 +82,32 @@ def _of_process() -> Iterator[Restore]:
 
 def _attribute(home: Any, name: str) -> Restore:
     value = getattr(home, name)
-    return lambda: setattr(home, name, value)
+
+    def restore() -> None:
+        if getattr(home, name) is not value:  # writing to a class makes Python forget its methods
+            setattr(home, name, value)
+
+    return restore
+
+
+def _of_numpy() -> Iterator[Restore]:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        yield partial(numpy.seterr, **numpy.geterr())
+        yield partial(numpy.set_printoptions, **numpy.get_printoptions())
+
+
+def _of_torch() -> Iterator[Restore]:
+    yield partial(vars(PRINTED).update, {**vars(PRINTED)})
+    for hooks in GLOBAL_HOOKS:
+        yield partial(_refill, hooks, {**hooks})
+    for home, name in PATCHED:
+        yield _attribute(home, name)
+
+
+def _refill(one: dict[Any, Any], found: dict[Any, Any]) -> None:
+    one.clear()
+    one.update(found)
 
 
 def _of_signals() -> Iterator[Restore]:

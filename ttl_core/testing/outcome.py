@@ -70,6 +70,11 @@ def weight_facts(model: torch.nn.Module) -> Facts:
     return {f"the weight {name}": as_text(value) for name, value in model.state_dict().items()}
 
 
+def parameter_facts(model: torch.nn.Module) -> Facts:
+    """Return the parameters of a model, which only steps change."""
+    return {f"the parameter {name}": as_text(value) for name, value in model.named_parameters()}
+
+
 def random_facts() -> Facts:
     """Return where the global random streams are, as a number for each that tells two apart."""
     streams: dict[str, Any] = {

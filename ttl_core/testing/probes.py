@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator
 from typing import Any
 
-from ttl_core.components.component import LoopComponent
+from ttl_core.components.component import Item, LoopComponent
+from ttl_core.discovery import use
 from ttl_core.hookspecs import POINTS, hookimpl
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.observer import Observer
@@ -73,6 +75,15 @@ def is_named(loop: TrainTestLoop, name: str, component: LoopComponent) -> bool:
     """Return whether a component has a name in the list of a loop."""
     names = loop.components.names()
     return any(c is component and n == name for c, n in zip(loop.components, names, strict=True))
+
+
+def with_name(item: Item, name: str) -> Item:
+    """Return an item with a name of its own in a list, unless it provides points by its name."""
+    if isinstance(item, LoopComponent):
+        if getattr(item, "hookspecs", None) is None:
+            item.name = name
+        return item
+    return dataclasses.replace(use(item) if isinstance(item, str) else item, name=name)
 
 
 class MeanLoss(LoopComponent):

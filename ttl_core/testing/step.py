@@ -25,10 +25,16 @@ class Step(LoopComponent):
         0
     """
 
+    _n_in_first_group: int | None = None  # parameters, where the kit wants two groups
+
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Set `loss_func`, `optimizer` and `scheduler`."""
         loop.loss_func = torch.nn.functional.cross_entropy
-        loop.optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1, momentum=0.9)
+        parameters = [*loop.model.parameters()]
+        n = self._n_in_first_group or len(parameters)
+        parts = parameters[:n], parameters[n:]
+        groups = [{"params": part} for part in parts if part]
+        loop.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
         loop.scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, step_size=2)
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:

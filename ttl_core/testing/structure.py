@@ -60,8 +60,13 @@ def modes(model: torch.nn.Module) -> Facts:
     }
 
 
-def optimizer_structure(loop: TrainTestLoop) -> Facts:
-    """Return the methods, hooks and settings of the optimizers of a loop, without their values."""
+def optimizer_structure(loop: TrainTestLoop, *, settings: bool = True) -> Facts:
+    """Return the methods, hooks and settings of the optimizers of a loop, without numbers.
+
+    Args:
+        loop: the loop.
+        settings: whether to return the settings too.
+    """
     found: Facts = {}
     if not (vars(loop)["_optimizers"] or "optimizer" in vars(loop)):
         return found
@@ -73,10 +78,12 @@ def optimizer_structure(loop: TrainTestLoop) -> Facts:
         found[f"the number of hooks on {what}"] = str(sum(hooks))
         public = sorted(key for key in vars(optimizer) if key[0] != "_")
         found[f"the attributes of {what}"] = ", ".join(public)
-        for j, group in enumerate(optimizer.param_groups):
-            settings = {k: v for k, v in group.items() if not isinstance(v, float | torch.Tensor)}
-            number = len(settings.pop("params"))
-            found[f"the settings of group {j} of {what}"] = f"{number} parameters, {settings!r}"
+        for j, group in enumerate(optimizer.param_groups if settings else ()):
+            found[f"the number of parameters in group {j} of {what}"] = str(len(group["params"]))
+            for key, value in group.items():
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                if key != "params" and not is_number and not isinstance(value, torch.Tensor):
+                    found[f"{key!r} of group {j} of {what}"] = repr(value)
     return found
 
 
@@ -85,12 +92,18 @@ def optimizer_settings(loop: TrainTestLoop) -> Facts:
     if not (vars(loop)["_optimizers"] or "optimizer" in vars(loop)):
         return {}
     return {
-        f"{key!r} of group {j} of optimizer {i}": as_text(value)
+        f"{key!r} of group {j} of optimizer {i}": setting_text(value)
         for i, optimizer in enumerate(loop.optimizers)
         for j, group in enumerate(optimizer.param_groups)
         for key, value in group.items()
         if key != "params"
     }
+
+
+def setting_text(value: Any) -> str:
+    """Return the value of a setting of an optimizer as text: 0 and 0.0 are the same there."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return as_text(float(value) if is_whole else value)
 
 
 def _written_at(function: Any) -> str:

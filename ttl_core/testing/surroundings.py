@@ -134,10 +134,24 @@ def _process_settings() -> Facts:
         "faulthandler": str(faulthandler.is_enabled()),
         "tracemalloc": str(tracemalloc.is_tracing()),
         "the garbage collector": str((gc.isenabled(), gc.get_threshold())),
+        "the umask": f"{umask():03o}",
         **_numpy_settings(),
     }
 
 
+def umask() -> int:
+    """Return the mask of the modes of new files, which can only be read by setting it."""
+    found = os.umask(0o077)  # files that other threads create meanwhile are private
+    os.umask(found)
+    return found
+
+
 def _numpy_settings() -> Facts:
     numpy = sys.modules.get("numpy")
-    return {} if numpy is None else {"the error handling of NumPy": str(numpy.geterr())}
+    if numpy is None:
+        return {}
+    errors, options = numpy.geterr(), numpy.get_printoptions()
+    return {
+        **{f"the handling {name!r} of errors of NumPy": text for name, text in errors.items()},
+        **{f"the option {name!r} of printed arrays": repr(v) for name, v in options.items()},
+    }

@@ -75,38 +75,43 @@ SETTINGS = {
 """The settings that can be restored, by name."""
 
 
+_MODULES = torch.nn.modules.module
+_OF_MODULES = (
+    _MODULES._global_forward_hooks,
+    _MODULES._global_forward_pre_hooks,
+    _MODULES._global_backward_hooks,
+    _MODULES._global_backward_pre_hooks,
+)
+_OF_OPTIMIZERS = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
+GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = (*_OF_MODULES, *_OF_OPTIMIZERS)
+"""The hooks of all modules and optimizers, by their numbers."""
+
+PRINTED: Any = torch._tensor_str.PRINT_OPTS
+"""The options of printed tensors, as its attributes."""
+
+PATCHED: tuple[tuple[Any, str], ...] = (
+    *((torch.nn.Module, "__call__"), (torch.Tensor, "backward"), (torch, "save")),
+)
+"""What components may replace in torch: modules or classes, and the names in them."""
+
+
 def torch_settings() -> Facts:
     """Return the settings of torch that hold for the whole process, or this thread."""
-    hooks = torch.nn.modules.module
     return {
         **{name: str(setting.read()) for name, setting in SETTINGS.items()},
         "the inference mode": str(torch.is_inference_mode_enabled()),
         "the cache of autocast": str(torch.is_autocast_cache_enabled()),
         "flushing of denormal numbers": str(_is_flushing()),
-        "the options of printed tensors": repr(vars(torch._tensor_str.PRINT_OPTS)),
+        **{f"the option {n!r} of printed tensors": repr(v) for n, v in vars(PRINTED).items()},
         "the modes of functions of torch": str(
             (
                 torch._C._len_torch_function_stack(),
                 torch._C._len_torch_dispatch_stack(),
             )
         ),
-        "the global hooks of modules": str(
-            [
-                len(hooks._global_forward_hooks),
-                len(hooks._global_forward_pre_hooks),
-                len(hooks._global_backward_hooks),
-                len(hooks._global_backward_pre_hooks),
-            ]
-        ),
-        "the global hooks of optimizers": str(
-            [
-                len(_global_optimizer_pre_hooks),
-                len(_global_optimizer_post_hooks),
-            ]
-        ),
-        "torch.nn.Module.__call__": named(torch.nn.Module.__call__),
-        "torch.Tensor.backward": named(torch.Tensor.backward),
-        "torch.save": named(torch.save),
+        "the global hooks of modules": str([len(one) for one in _OF_MODULES]),
+        "the global hooks of optimizers": str([len(one) for one in _OF_OPTIMIZERS]),
+        **{f"{home.__name__}.{name}": named(getattr(home, name)) for home, name in PATCHED},
     }
 
 

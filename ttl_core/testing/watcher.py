@@ -18,7 +18,7 @@ from ttl_core.testing.growth import Growth
 from ttl_core.testing.observer import Observer
 from ttl_core.testing.outcome import as_text, plain_facts, position, random_facts, shortened
 from ttl_core.testing.probes import WrapperParts, is_named
-from ttl_core.testing.structure import modes
+from ttl_core.testing.structure import modes, setting_text
 from ttl_core.testing.torch_settings import torch_settings
 
 _POINTS_OF = {
@@ -133,7 +133,7 @@ class Watcher(Observer):
             for i, group in enumerate(variables["optimizer"].param_groups):
                 for key, value in group.items():
                     if key != "params":
-                        yield ("optimizer", f"{key!r} of group {i}"), as_text(value)
+                        yield ("optimizer", f"{key!r} of group {i}"), setting_text(value)
         for name in {**variables["_metrics"], **variables["_unread_metrics"]}:
             yield ("metrics", f"loop.metrics[{name!r}]"), "there"
         for name, text in torch_settings().items():

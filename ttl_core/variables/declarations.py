@@ -148,7 +148,7 @@ VARIABLES: tuple[Variable, ...] = (
         "loss",
         "tensor without dimensions",
         "the mean loss of this batch",
-        "a component, in on_loss_compute",
+        "a component, in on_loss_compute; not in predict(): read it `if not loop.is_predicting`",
     ),
 )
 """All loop variables: those that the loop sets, and by convention those that components set."""

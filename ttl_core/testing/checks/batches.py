@@ -15,6 +15,10 @@ _OF_OTHERS = ("loss", "scores", "loss_func", "optimizer", "scheduler")
 """The loop variables that components share; those that the control run sets are of others."""
 
 _SPECIAL = ("batch", "logged", "random numbers", "modes", "torch", "result")
+_BATCH = (
+    "it writes to the batch, which others read too. Where another batch is its job, set "
+    "loop.batch to a new one, and declare writes = {'batch'}"
+)
 
 
 class _Names(Observer):
@@ -62,14 +66,15 @@ class BatchChecks(ComponentUnderTest):
 
     def test_leaves_the_batch_alone(self) -> None:
         """It does not write to the batch, or to the data."""
-        self._check_written("batch", rule="it writes to the batch, which others read too")
+        self._check_written("batch", rule=_BATCH)
         loop = self._loop()
         before = {f"the data of batch {i}": as_text(b) for i, b in enumerate(loop.train_data or ())}
         loop.train(n_epochs=1)
         after = {f"the data of batch {i}": as_text(b) for i, b in enumerate(loop.train_data or ())}
         lines = changes(before, after)
         if lines:
-            raise AssertionError("\n  ".join(["it writes to the data:", *lines[:_MAX_SHOWN]]))
+            rule = "it writes to the data. Set loop.batch to a new batch, and leave the old one"
+            raise AssertionError("\n  ".join([f"{rule}:", *lines[:_MAX_SHOWN]]))
 
     def test_leaves_logged_tensors_alone(self) -> None:
         """It does not write to a tensor that was logged, which consumers read later."""
@@ -97,14 +102,13 @@ class BatchChecks(ComponentUnderTest):
         if lines:
             raise AssertionError(f"creating it uses global random numbers: {lines[0]}")
 
-        def streams(with_it: bool) -> dict[str, str]:
-            with seeded():
-                self._run_all(self._loop() if with_it else self._control())
-                return random_facts()
-
+        with_it, without = (
+            {name: facts[name] for name in random_facts()}
+            for facts in (self._outcome(), self._control_outcome())
+        )
         check_same(
-            streams(with_it=True),
-            streams(with_it=False),
+            with_it,
+            without,
             what="it moves the global random numbers. Draw from a generator of its own",
             first="with it",
             second="without it",
@@ -120,10 +124,10 @@ class BatchChecks(ComponentUnderTest):
             )
 
     def test_does_not_grow(self) -> None:
-        """It does not keep more tensors with each batch, without end."""
+        """It does not keep more values with each batch, without end."""
         for name, numbers in self._watched().growth.growing():
             raise AssertionError(
-                f"its attribute {name!r} keeps more tensors after each training batch, in all "
+                f"its attribute {name!r} keeps more values after each training batch, in all "
                 f"epochs: {', '.join(map(str, numbers))}. Clear it once an epoch, or keep a sum, "
                 "or a deque(maxlen=...)"
             )

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from ttl_core.components.component import Item, LoopComponent
-from ttl_core.discovery import use
-from ttl_core.errors import StateError
+from ttl_core.errors import StateError, TTLError
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.inside import public_facts, state_facts
+from ttl_core.state.protocol import has_state
+from ttl_core.testing.inside import (
+    attribute_facts,
+    numbers_given,
+    public_facts,
+    state_facts,
+)
 from ttl_core.testing.outcome import (
     Facts,
     LogBook,
+    as_text,
     check_same,
+    describe_differences,
     differing,
     outcome,
     subject,
 )
-from ttl_core.testing.probes import Probe
+from ttl_core.testing.probes import Probe, with_name
 from ttl_core.testing.under_test import ComponentUnderTest, once, seeded, under_test
 
 _SAME = {"first": "in the resumed run", "second": "in the one that was not interrupted"}
@@ -49,12 +56,14 @@ class _Reference(NamedTuple):
         end: what it came to.
         log: what was logged in it.
         own: the state and the public attributes of the component at its end.
+        inside: all its attributes at its end that are plain values.
     """
 
     taken: list[_Taken]
     end: Facts
     log: LogBook
     own: Facts
+    inside: Facts
 
     def end_after(self, n_logged: int) -> Facts:
         """Return what it came to, with what was logged after the first so many values."""
@@ -81,7 +90,7 @@ class ResumeChecks(ComponentUnderTest):
         loop.train(n_epochs=2)
         if not taken:
             raise AssertionError("the run came to no safe point at which a state can be taken")
-        return _Reference(taken, outcome(loop), log, _own(it))
+        return _Reference(taken, outcome(loop), log, _own(it), attribute_facts(it))
 
     @once
     def _reference(self) -> _Reference:
@@ -127,13 +136,22 @@ class ResumeChecks(ComponentUnderTest):
             reference: the run in which it was taken.
             what: what a difference means.
         """
-        check_same(
-            self._resume(loop, taken),
-            reference.end_after(taken.n_logged),
-            what=what,
-            unstable=self._varying,
-            **_SAME,
-        )
+        try:
+            check_same(
+                self._resume(loop, taken),
+                reference.end_after(taken.n_logged),
+                what=what,
+                unstable=self._varying,
+                **_SAME,
+            )
+        except AssertionError as error:
+            inside = attribute_facts(under_test(loop))
+            names = differing(inside, reference.inside)
+            if not names:
+                raise
+            lines = describe_differences(inside, reference.inside, names, *_SAME.values())
+            hint = "At the end its attributes differ. Is one missing from its state_dict()?"
+            raise AssertionError("\n  ".join([f"{error}\n{hint}", *lines])) from None
 
     @property
     def _has_own_outcome(self) -> bool:
@@ -165,6 +183,41 @@ class ResumeChecks(ComponentUnderTest):
         it = under_test(loop)
         self._resume(loop, taken)
         self._check_own(it, reference, f"after a run that resumed at {taken.where} it differs")
+
+    def test_keeps_a_new_configuration(self) -> None:
+        """An argument that has changed since a state was taken is not set back without a word."""
+        reference = self._reference()
+        loop = self._loop()
+        it = under_test(loop)
+        fixed = {  # not what changes in a run, which belongs to the state
+            name: value
+            for name, value in numbers_given(it).items()
+            if reference.inside.get(f"its attribute {name}") == as_text(value)
+        }
+        if not (fixed and has_state(it)):
+            return
+        new = {n: not v if isinstance(v, bool) else v + 1 for n, v in fixed.items()}
+        found: dict[str, Any] = {}
+
+        def act(loop: TrainTestLoop, moment: str) -> None:
+            if moment == "on_train_begin":
+                vars(it).update(new)
+            else:  # the first moment after the state was loaded
+                found.update(vars(it))
+                loop.stop()
+
+        self._logged(loop)
+        loop.components.append(Probe(act, "on_train_begin", "on_batch_begin"))
+        loop.load_state_dict(reference.taken[len(reference.taken) // 2].state)
+        with warnings.catch_warnings(), contextlib.suppress(TTLError, UserWarning):
+            warnings.simplefilter("error", UserWarning)  # both explain what does not fit
+            loop.train(n_epochs=2)
+        for name in found.keys() & fixed.keys():
+            if found[name] == fixed[name] != new[name]:  # infinity + 1 is infinity
+                raise AssertionError(
+                    f"load_state_dict() sets {name!r} back to {fixed[name]!r}, where the script "
+                    f"says {new[name]!r} now. Leave arguments out of the state, or raise an error"
+                )
 
     def test_resumes_from_an_earlier_state(self) -> None:
         """A component that has run resumes from an earlier state as a new one does."""
@@ -219,7 +272,7 @@ class ResumeChecks(ComponentUnderTest):
 
         def pair() -> TrainTestLoop:
             loop = self._loop()
-            loop.components.append(_named(self.make_components()[-1]))
+            loop.components.append(with_name(self.make_components()[-1], "second"))
             return loop
 
         self._run_all(pair())
@@ -230,15 +283,6 @@ class ResumeChecks(ComponentUnderTest):
         what = "with a second instance in the list, a run that resumes differs"
         self._check_resumes(loop, taken, reference, what)
         self._check_own(second, reference, what)
-
-
-def _named(item: Item) -> Item:
-    """Return an item with a name of its own, as its configuration may differ in each loop."""
-    if isinstance(item, LoopComponent):
-        item.name = "second"
-        return item
-    spec = use(item) if isinstance(item, str) else item
-    return dataclasses.replace(spec, name="second")
 
 
 def _own(component: Any) -> Facts:

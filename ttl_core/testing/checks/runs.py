@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ttl_core.loop import TrainTestLoop
-from ttl_core.testing.outcome import Facts, as_text, check_same, outcome, weight_facts
-from ttl_core.testing.probes import Accumulate, MeanLoss, Probe
+from ttl_core.testing.inside import counts_of_steps
+from ttl_core.testing.outcome import (
+    Facts,
+    as_text,
+    check_same,
+    parameter_facts,
+    weight_facts,
+)
+from ttl_core.testing.probes import Accumulate, Probe
 from ttl_core.testing.structure import optimizer_settings
 from ttl_core.testing.surroundings import changes
-from ttl_core.testing.under_test import ComponentUnderTest, check_epochs, seeded
+from ttl_core.testing.under_test import (
+    ComponentUnderTest,
+    check_epochs,
+    seeded,
+    under_test,
+)
 
 
 class RunChecks(ComponentUnderTest):
@@ -20,10 +34,10 @@ class RunChecks(ComponentUnderTest):
         check_epochs(loop, 2)
 
     def test_trains_twice(self) -> None:
-        """A second train() works, and counts on."""
+        """A second train() works, and counts on, also where it is a single step."""
         loop = self._loop()
         loop.train(n_epochs=1)
-        loop.train(n_optim_steps=2)
+        loop.train(n_optim_steps=1)
         check_epochs(loop, 2)
 
     def test_tests_alone(self) -> None:
@@ -88,85 +102,50 @@ class RunChecks(ComponentUnderTest):
             )
 
     def test_leaves_rates_while_gradients_accumulate(self) -> None:
-        """In a batch that makes no step, no setting of the optimizer changes."""
-        lines = self._changed_without_a_step(self._loop())
-        if lines and not self._changed_without_a_step(self._control()):
+        """In a batch that makes no step, no weight, count of steps or setting changes."""
+        lines = self._changed_without_a_step(self._loop(), counts=True)
+        if lines and not self._changed_without_a_step(self._control(), counts=False):
             raise AssertionError(
                 "\n  ".join(["in a batch that makes no step, as gradients accumulate:", *lines[:3]])
                 + "\nCount in on_optim_step, or by loop.global_step"
             )
 
-    def test_takes_another_model(self) -> None:
-        """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
-        check_same(
-            self._with_another_model(0.25),
-            self._with_another_model(0.5),
-            what="it depends on a model that is no longer loop.model, or on its optimizer. Read "
-            "them anew in each run",
-            first="where the old weights and learning rates are 0.25",
-            second="where they are 0.5",
-            unstable=self._unstable,
-        )
-
-    def test_order_among_others_does_not_matter(self) -> None:
-        """Before and after an unrelated component that logs, it does the same."""
-
-        def trained(is_first: bool) -> dict[str, str]:
-            loop = self._loop()
-            log = self._logged(loop)
-            loop.components.insert(len(loop.components) - is_first, MeanLoss())
-            with seeded():
-                self._run_all(loop)
-            return {name: v for name, v in outcome(loop, log).items() if "mean-loss" not in name}
-
-        check_same(
-            trained(is_first=True),
-            trained(is_first=False),
-            what="its place among unrelated components matters",
-            first="after one that logs a value at the end of each epoch",
-            second="before it",
-            unstable=self._unstable,
-        )
-
     # -- how they do it ---------------------------------------------------------------------
 
-    def _with_another_model(self, old_value: float) -> Facts:
-        """Return what training a second model comes to.
+    def _changed_without_a_step(self, loop: TrainTestLoop, *, counts: bool) -> list[str]:
+        """Return what changes in batches that make no step, in words.
 
         Args:
-            old_value: what is put in place of the weights and learning rates of the first one.
+            loop: the loop.
+            counts: whether its last component is under test, and so are its counts of steps.
         """
-        loop = self._loop()
-        loop.train(n_epochs=1)
-        for tensor in loop.model.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.fill_(old_value)
-        for group in getattr(vars(loop).get("optimizer"), "param_groups", ()):
-            group["lr"] = old_value
-        loop.model = self.make_model()
-        log = self._logged(loop)
-        with seeded():
-            loop.train(n_epochs=1)
-        return outcome(loop, log)
-
-    def _changed_without_a_step(self, loop: TrainTestLoop) -> list[str]:
-        """Return which settings of the optimizers change in batches that make no step."""
         before: Facts = {}
         lines: list[str] = []
+        steps: list[dict[str, int]] = []
 
         def look(loop: TrainTestLoop, moment: str) -> None:
+            if not loop.is_training:
+                return
+            now = optimizer_settings(loop) | parameter_facts(loop.model)
             if moment == "on_batch_begin":
                 before.clear()
-                before.update(optimizer_settings(loop))
-            elif loop.is_training and not loop.is_stepping:
-                lines.extend(changes(before, optimizer_settings(loop)))
+                before.update(now)
+                return
+            steps.append(counts_of_steps(it) if counts else {})
+            if not loop.is_stepping:
+                lines.extend(changes(before, now))
 
+        it = under_test(loop)
         loop.train_data = self.make_data(4)
         loop.components.insert(0, Accumulate())
         loop.components.insert(0, Probe(look, "on_batch_begin"))
         loop.components.append(Probe(look, "on_batch_end"))
         with seeded():
             loop.train(n_epochs=1)
+        for name in steps[-1] if steps else ():
+            numbers = [found.get(name, 0) for found in steps]
+            if all(a < b for a, b in itertools.pairwise(numbers)):
+                lines.append(f"its attribute {name!r} grows with each batch: {numbers}")
         return lines
 
     def _accumulated(self, first: int) -> dict[str, str]:

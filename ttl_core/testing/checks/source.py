@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,8 +20,9 @@ from ttl_core.discovery.loading import find, load
 from ttl_core.discovery.scanning import installed_distribution
 from ttl_core.errors import TTLError
 from ttl_core.hookspecs import POINTS
-from ttl_core.testing.imports import side_effects_of_import
-from ttl_core.testing.under_test import ComponentUnderTest, under_test
+from ttl_core.testing.imports import Imported, import_anew
+from ttl_core.testing.names import undefined_names
+from ttl_core.testing.under_test import ComponentUnderTest, once, under_test
 
 _REFUSALS = (TypeError, ValueError, TTLError)
 _MAX_REPR = 400  # characters
@@ -68,17 +70,26 @@ class SourceChecks(ComponentUnderTest):
 
     def test_imports_without_side_effects(self) -> None:
         """Importing it does nothing but define: no files, threads, handlers, seeds, settings."""
+        lines = self._imported().side_effects
+        if lines:
+            raise AssertionError("\n  ".join(["importing it has side effects:", *lines]))
+
+    def test_leaves_enough_for_the_next_one(self) -> None:
+        """The first component of a process takes nothing out of what its package holds."""
+        for line in self._imported().used_up:
+            raise AssertionError(f"it uses up what those after it need: {line}")
+
+    @once
+    def _imported(self) -> Imported:
         source = self._source()
-        module = type(under_test(self._loop())).__module__
+        module, name = type(under_test(self._loop())).__module__, source.factory.__qualname__
         if source.installed is not None:
-            module = source.installed.entry_point.module
+            module, name = source.installed.entry_point.module, source.installed.entry_point.attr
         if not hasattr(os, "fork"):
             pytest.skip("this system cannot copy a process")
         if not _is_importable(module):
             pytest.skip(f"{module} is no module that can be imported by its name")
-        lines = side_effects_of_import(module)
-        if lines:
-            raise AssertionError("\n  ".join([f"importing {module} has side effects:", *lines]))
+        return import_anew(module, lambda new: attrgetter(name)(new)(**source.config))
 
     def test_names_agree(self) -> None:
         """Entry point, class, declared name and README agree."""
@@ -125,12 +136,20 @@ class SourceChecks(ComponentUnderTest):
                     f"its method {name}() is never called: did you mean the point {near[0]}?"
                 )
 
+    def test_uses_names_that_exist(self) -> None:
+        """Each global name in its methods and module exists, also where no run gets to."""
+        for found in undefined_names(under_test(self._loop())):
+            raise AssertionError(f"it uses a name that is defined nowhere: {found}")
+
     def test_documents_its_arguments(self) -> None:
         """Each argument is documented under "Args:" in its docstring."""
         source = self._source()
         doc = inspect.getdoc(source.factory) or ""
         if not doc or doc == inspect.getdoc(LoopComponent):
-            raise AssertionError(f"{source.factory.__qualname__} has no docstring")
+            raise AssertionError(
+                f"{source.factory.__qualname__} has no docstring. Write one, with a line for each "
+                "of its arguments under 'Args:'"
+            )
         if isinstance(source.factory, type):
             doc += f"\n{inspect.getdoc(vars(source.factory).get('__init__'))}"
         for name in _arguments(source.factory):

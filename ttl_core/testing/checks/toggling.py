@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
+from typing import Any
 
 from ttl_core.errors import TTLError
 from ttl_core.loop import TrainTestLoop
+from ttl_core.state.protocol import has_state
 from ttl_core.testing.outcome import Facts, check_same, outcome, random_facts
 from ttl_core.testing.probes import Probe
 from ttl_core.testing.under_test import ComponentUnderTest, seeded, under_test
+
+_STATEFUL = ("model", "optimizer", "scheduler")
+"""The loop variables that a companion may keep from one run to the next."""
 
 
 class ToggleChecks(ComponentUnderTest):
@@ -65,8 +71,8 @@ class ToggleChecks(ComponentUnderTest):
         used, absent = self._loop(), self._control()
         used.train(n_epochs=1)
         used.components.disable(under_test(used))
-        absent.model.load_state_dict(used.model.state_dict())
-        absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
+        absent.train(n_epochs=1)
+        _continue_from(used, absent)
 
         def second_run(loop: TrainTestLoop) -> Facts:
             log = self._logged(loop)
@@ -82,3 +88,19 @@ class ToggleChecks(ComponentUnderTest):
             first="with the component disabled",
             second="without it",
         )
+
+
+def _continue_from(used: TrainTestLoop, absent: TrainTestLoop) -> None:
+    """Give a loop what another one has come to, also the states of components that both have.
+
+    Args:
+        used: the loop that has run, with one component more at the end of its list.
+        absent: the loop without that one, which has run as long.
+    """
+    absent.epoch_num, absent.global_step = used.epoch_num, used.global_step
+    pairs: list[Any] = [*zip(absent.components, used.components, strict=False)]
+    pairs += [(vars(absent).get(name), vars(used).get(name)) for name in _STATEFUL]
+    for mine, theirs in pairs:
+        if has_state(mine) and type(mine) is type(theirs):
+            with contextlib.suppress(ValueError):  # the component has changed parameter groups
+                mine.load_state_dict(copy.deepcopy(theirs.state_dict()))

@@ -85,7 +85,7 @@ class Alternating(LoopComponent):
         if not isinstance(turns, Mapping | None):
             raise ArgumentError(f"turns is {describe(turns)}, but has to be numbers by name")
         self.turns = {
-            name: whole_number(f"turns[{name!r}]", n, minimum=1)
+            name: whole_number(f"turns[{name!r}]", n, at_least=1)
             for name, n in (turns or {}).items()
         }
         for name in self.turns.keys() - self.losses.keys():

@@ -98,7 +98,7 @@ def _checked(name: str, sizes: Any) -> dict[int, int]:
     if not isinstance(sizes, Mapping) or not sizes:
         raise ArgumentError(f"{name} is {describe(sizes)}, but has to be {_FORM}")
     checked = {
-        whole_number(f"a step of {name}", step): whole_number(f"{name}[{step!r}]", n, minimum=1)
+        whole_number(f"a step of {name}", step): whole_number(f"{name}[{step!r}]", n, at_least=1)
         for step, n in sizes.items()
     }
     if 0 not in checked:

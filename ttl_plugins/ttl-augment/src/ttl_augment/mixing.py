@@ -31,7 +31,7 @@ class Mixing(LoopComponent):
         self.alpha = number("alpha", alpha, above=0)
         self.n_classes = None
         if n_classes is not None:
-            self.n_classes = whole_number("n_classes", n_classes, minimum=1)
+            self.n_classes = whole_number("n_classes", n_classes, at_least=1)
         if not 0 <= number("probability", probability) <= 1:
             raise ArgumentError(
                 f"probability is {describe(probability)}, but has to be a number from 0 to 1"

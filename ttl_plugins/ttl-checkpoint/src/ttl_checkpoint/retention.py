@@ -23,7 +23,7 @@ def checked_keep(keep: int | None) -> int | None:
     if keep is None:
         return None
     try:
-        return whole_number("keep", keep, minimum=2)
+        return whole_number("keep", keep, at_least=2)
     except ArgumentError as error:
         raise ArgumentError(
             f"{error}, so that one is left if the newest is found corrupt; None keeps all"

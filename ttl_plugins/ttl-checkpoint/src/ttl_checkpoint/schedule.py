@@ -48,10 +48,10 @@ def parse_every(every: Any) -> Interval:
         if isinstance(every, datetime.timedelta):
             return Interval(seconds=number("every", every.total_seconds(), above=0))
         if not isinstance(every, str):
-            return Interval(steps=whole_number("every", every, minimum=1))
+            return Interval(steps=whole_number("every", every, at_least=1))
         match = _TEXT.fullmatch(every)
         if match:
-            count = whole_number("every", int(match[1] or 1), minimum=1)
+            count = whole_number("every", int(match[1] or 1), at_least=1)
             match match[2]:
                 case "epoch":
                     return Interval(epochs=count)

@@ -74,7 +74,7 @@ class EarlyStopping(LoopComponent):
         settings: Literal["saved", "new"] | None = None,
     ) -> None:
         self._monitor = Monitor(monitor, mode, min_delta=min_delta)
-        self.patience = whole_number("patience", patience, minimum=1)
+        self.patience = whole_number("patience", patience, at_least=1)
         self.min_delta = min_delta
         self.threshold = None if threshold is None else number("threshold", threshold)
         if settings is not None:

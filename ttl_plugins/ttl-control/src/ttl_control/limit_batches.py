@@ -82,7 +82,7 @@ class LimitBatches(LoopComponent):
 
 
 def _checked(name: str, limit: Any) -> int | None:
-    return None if limit is None else whole_number(name, limit, minimum=1)
+    return None if limit is None else whole_number(name, limit, at_least=1)
 
 
 class FirstBatches:

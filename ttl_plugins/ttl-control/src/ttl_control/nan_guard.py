@@ -64,7 +64,7 @@ class NanGuard(LoopComponent):
         self, action: Literal["stop", "skip", "raise"] = "stop", *, every: int = 1
     ) -> None:
         self.action = one_of("action", action, ("stop", "skip", "raise"))
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.reason: str | None = None
         self.n_skipped = 0
         self._n_since = 0  # batches since gradients were checked

@@ -82,13 +82,13 @@ class Rollback(LoopComponent):
         max_rollbacks: int = 3,
         lr_factor: float = 1.0,
     ) -> None:
-        self.window = whole_number("window", window, minimum=_MIN_LOSSES)
+        self.window = whole_number("window", window, at_least=_MIN_LOSSES)
         self.threshold, self.lr_factor = threshold, lr_factor
         if not number("threshold", threshold) > 0:
             raise ArgumentError(f"threshold is {threshold!r}, but has to be above 0")
         if not 0 < number("lr_factor", lr_factor) <= 1:
             raise ArgumentError(f"lr_factor is {lr_factor!r}, but has to be in (0, 1]")
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.n_quiet = whole_number("n_quiet", n_quiet)
         self.max_rollbacks = whole_number("max_rollbacks", max_rollbacks)
         self.n_rollbacks = 0

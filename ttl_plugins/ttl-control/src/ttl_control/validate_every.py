@@ -40,7 +40,7 @@ class ValidateEvery(LoopComponent):
     """
 
     def __init__(self, steps: int) -> None:
-        self.steps = whole_number("steps", steps, minimum=1)
+        self.steps = whole_number("steps", steps, at_least=1)
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Check that there are validation data.

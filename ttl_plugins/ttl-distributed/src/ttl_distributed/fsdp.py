@@ -80,7 +80,7 @@ class Fsdp(DataParallel):
         self.layers = _checked_layers(layers)
         self.mixed_precision = _checked_precision(mixed_precision)
         if reshard_after_forward is not None and not isinstance(reshard_after_forward, bool):
-            whole_number("reshard_after_forward", reshard_after_forward, minimum=2)
+            whole_number("reshard_after_forward", reshard_after_forward, at_least=2)
         self.reshard_after_forward = reshard_after_forward
         self.cpu_offload = one_of("cpu_offload", cpu_offload, (True, False))
         self.mesh_shape = _checked_shape(mesh_shape)
@@ -227,7 +227,7 @@ def _checked_layers(layers: Any) -> Any:
     if isinstance(layers, str):
         return [layers]
     if isinstance(layers, int):
-        return whole_number("layers", layers, minimum=1)
+        return whole_number("layers", layers, at_least=1)
     if isinstance(layers, Sequence) and all(isinstance(name, str) for name in layers):
         return list(layers)
     raise ArgumentError(
@@ -254,7 +254,7 @@ def _checked_shape(shape: Any) -> tuple[int, int] | None:
             f"mesh_shape is {describe(shape)}, but has to be two numbers: of replicas of the "
             "model, and of processes that share each; or None"
         )
-    first, second = (whole_number("mesh_shape", each, minimum=1) for each in shape)
+    first, second = (whole_number("mesh_shape", each, at_least=1) for each in shape)
     return first, second
 
 

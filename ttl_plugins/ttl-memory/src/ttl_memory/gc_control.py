@@ -40,7 +40,7 @@ class GcControl(LoopComponent):
     """
 
     def __init__(self, every: int = 1000, *, generation: int = 1) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.generation = one_of("generation", generation, (0, 1, 2))
         self._n_batches = 0
         self._seconds = 0.0

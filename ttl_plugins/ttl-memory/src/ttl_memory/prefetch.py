@@ -44,7 +44,7 @@ class Prefetch(LoopComponent):
     """
 
     def __init__(self, n: int = 2, *, device: str | torch.device | bool | None = None) -> None:
-        self.n = whole_number("n", n, minimum=1)
+        self.n = whole_number("n", n, at_least=1)
         self.device: torch.device | None = None
         self.moves = device is not False
         if self.moves and device is not None:

@@ -48,7 +48,7 @@ class GradMonitor(LoopComponent):
     """
 
     def __init__(self, *, every: int = 50, per_layer: bool = False) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.per_layer = one_of("per_layer", per_layer, (True, False))
 
     # innermost, as lr-monitor: what others do to gradients at this point has been done

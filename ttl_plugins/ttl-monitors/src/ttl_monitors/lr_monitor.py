@@ -45,7 +45,7 @@ class LrMonitor(LoopComponent):
     """
 
     def __init__(self, *, every: int = 1) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
 
     # innermost: other components have registered their hooks
     @hookimpl(wrapper=True, trylast=True)

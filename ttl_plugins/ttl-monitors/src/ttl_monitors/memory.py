@@ -63,7 +63,7 @@ class Memory(LoopComponent):
         directory: str | os.PathLike[str] | None = None,
         history: bool = False,
     ) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.directory = None if directory is None else absolute_path("directory", directory)
         self.history = one_of("history", history, (True, False))
 

@@ -61,7 +61,7 @@ class Throughput(LoopComponent):
         flops: float | None = None,
         peak_flops: float | None = None,
     ) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.samples = _function("samples", samples)
         self.tokens = _function("tokens", tokens)
         self.flops = None if flops is None else number("flops", flops, above=0)

@@ -40,7 +40,7 @@ class GradAccumulation(LoopComponent):
     """
 
     def __init__(self, every: int) -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self._has_checked_gradients = False  # in this batch
         self._loaded: Mapping[str, Any] = {}
         self._reset()

@@ -79,7 +79,7 @@ class LrSchedule(LoopComponent):
         self.warmup = _length("warmup", warmup)
         self.decay = _length("decay", decay)
         self.final = number("final", final, at_least=0)
-        self.n_steps = None if n_steps is None else whole_number("n_steps", n_steps, minimum=1)
+        self.n_steps = None if n_steps is None else whole_number("n_steps", n_steps, at_least=1)
         if schedule is not None:
             one_of("schedule", schedule, ("saved", "new"))
         self.schedule = schedule

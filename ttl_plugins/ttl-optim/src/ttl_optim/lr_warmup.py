@@ -39,7 +39,7 @@ class LrWarmup(LoopComponent):
     """
 
     def __init__(self, n_steps: int) -> None:
-        self.n_steps = whole_number("n_steps", n_steps, minimum=1)
+        self.n_steps = whole_number("n_steps", n_steps, at_least=1)
         self._factor = 1.0
         self._hooked: Optimizer | None = None
         self._handles: list[RemovableHandle] = []

@@ -66,7 +66,7 @@ class Swa(LoopComponent):
         one_of("anneal", anneal, ("cos", "linear"))
         self.anneal = anneal
         if bn_batches is not None:
-            bn_batches = whole_number("bn_batches", bn_batches, minimum=1)
+            bn_batches = whole_number("bn_batches", bn_batches, at_least=1)
         self.bn_batches = bn_batches
         self.averaged = None
         self._loaded: Mapping[str, Any] = {}

@@ -57,7 +57,7 @@ class Amp(LoopComponent):
         self.dtype = one_of("dtype", dtype, _DTYPES)
         self.device_type = None if device_type is None else _checked_device_type(device_type)
         self.init_scale = number("init_scale", init_scale, above=0)
-        self.growth_interval = whole_number("growth_interval", growth_interval, minimum=1)
+        self.growth_interval = whole_number("growth_interval", growth_interval, at_least=1)
         self._autocast: torch.autocast | None = None  # of this epoch, from its first batch on
         self._scaler: torch.amp.GradScaler | None = None
         self._loaded: Mapping[str, Any] = {}

@@ -78,7 +78,7 @@ class PredictionWriter(LoopComponent):
                 "name, as lambda loop: {'classes': loop.scores.argmax(1)} does"
             )
         self.columns = columns
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.resume = one_of("resume", resume, (True, False))
         self._folder: Path | None = None  # of this prediction; None outside of one
         self._parts: list[dict[str, Any]] = []

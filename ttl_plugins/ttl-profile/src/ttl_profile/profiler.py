@@ -91,14 +91,14 @@ class Profiler(LoopComponent):
         self.directory = None if directory is None else absolute_path("directory", directory)
         self.wait = whole_number("wait", wait)
         self.warmup = whole_number("warmup", warmup)
-        self.active = whole_number("active", active, minimum=1)
+        self.active = whole_number("active", active, at_least=1)
         self.repeat = whole_number("repeat", repeat)
         self.skip_first = whole_number("skip_first", skip_first)
         self.memory = one_of("memory", memory, (True, False))
         self.shapes = one_of("shapes", shapes, (True, False))
         self.stack = one_of("stack", stack, (True, False))
         self.flops = one_of("flops", flops, (True, False))
-        self.n_rows = whole_number("n_rows", n_rows, minimum=1)
+        self.n_rows = whole_number("n_rows", n_rows, at_least=1)
         self.traces: list[Path] = []
         self._profile: profile | None = None
         self._n_batches = 0  # that have ended since the profile was started

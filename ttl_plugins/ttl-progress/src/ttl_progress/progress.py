@@ -72,7 +72,7 @@ class Progress(LoopComponent):
                 f"refresh_per_second is {refresh_per_second!r}, but has to be at most "
                 f"{_MAX_REFRESHES}: each refresh waits for the device"
             )
-        self.every = every and whole_number("every", every, minimum=1)
+        self.every = every and whole_number("every", every, at_least=1)
         self.table = one_of("table", table, (True, False))
         if not isinstance(console, Console | None):
             raise TypeError(f"console is {console!r}, no rich.console.Console")

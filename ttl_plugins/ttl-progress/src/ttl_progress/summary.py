@@ -62,7 +62,7 @@ class Summary(LoopComponent):
     def __init__(
         self, *, depth: int = 3, flops: bool = True, console: Console | None = None
     ) -> None:
-        self.depth = whole_number("depth", depth, minimum=1)
+        self.depth = whole_number("depth", depth, at_least=1)
         self.flops = one_of("flops", flops, (True, False))
         if not isinstance(console, Console | None):
             raise TypeError(f"console is {console!r}, no rich.console.Console")

@@ -65,7 +65,7 @@ class Tensorboard(Logger):
     ) -> None:
         super().__init__(level=level, every=every)
         self.directory = None if directory is None else absolute_path("directory", directory)
-        self.histograms = histograms and whole_number("histograms", histograms, minimum=1)
+        self.histograms = histograms and whole_number("histograms", histograms, at_least=1)
         self.graph = graph
         self._file: EventFile | None = None
         self._encoder: Encoder | None = None

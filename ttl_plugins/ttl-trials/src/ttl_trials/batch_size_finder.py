@@ -72,7 +72,7 @@ class BatchSizeFinder(LoopComponent):
         self.largest = largest
         for name in ("effective_batch_size", "largest"):
             if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name), minimum=1)
+                whole_number(name, getattr(self, name), at_least=1)
         self.without = component_names("without", without)
         self.batch_size: int | None = None
 

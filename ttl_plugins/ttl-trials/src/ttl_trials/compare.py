@@ -98,7 +98,7 @@ def compare(
         >>> {name: len(losses) for name, losses in found.losses.items()}
         {'as it is': 4, 'ema': 4}
     """
-    whole_number("steps", steps, minimum=1)
+    whole_number("steps", steps, at_least=1)
     losses, metrics = {}, {}
     for name in (AS_IT_IS, *names):
         fork = loop.fork(without=without)

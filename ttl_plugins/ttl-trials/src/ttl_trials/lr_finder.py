@@ -81,7 +81,7 @@ class LrFinder(LoopComponent):
         if plot not in (None, False):
             check_can_plot(plot)
         self.lowest, self.highest = lowest, highest
-        self.n_steps = whole_number("n_steps", n_steps, minimum=2 * _MIN_RATES)
+        self.n_steps = whole_number("n_steps", n_steps, at_least=2 * _MIN_RATES)
         self.without = component_names("without", without)
         self.apply = one_of("apply", apply, (True, False))
         self.plot: Path | bool | None = None

@@ -41,14 +41,14 @@ def n_bytes(name: str, value: Any) -> int:
         (1536, 2000000000)
     """
     if not isinstance(value, str):
-        return whole_number(name, value, minimum=1)
+        return whole_number(name, value, at_least=1)
     match = _SIZE.fullmatch(value)
     if match is None:
         raise ArgumentError(
             f"{name} is {describe(value)}, but has to be a number of bytes, or text such as "
             "'2GiB' or '500MB'"
         )
-    return whole_number(name, int(float(match[1]) * _UNITS[match[2]]), minimum=1)
+    return whole_number(name, int(float(match[1]) * _UNITS[match[2]]), at_least=1)
 
 
 def is_short_of_memory(error: BaseException) -> bool:

@@ -51,7 +51,7 @@ class ReplayCheck(LoopComponent):
     """
 
     def __init__(self, every: int = 100, *, action: str = "warn") -> None:
-        self.every = whole_number("every", every, minimum=1)
+        self.every = whole_number("every", every, at_least=1)
         self.action = one_of("action", action, ("warn", "raise"))
         self.n_checked = 0
         self.differing: list[str] = []

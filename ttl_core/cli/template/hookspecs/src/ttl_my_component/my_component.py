@@ -36,7 +36,7 @@ class MyComponent(LoopComponent):
     hookspecs = MyComponentPoints
 
     def __init__(self, *, steps: int = 100) -> None:
-        self.steps = whole_number("steps", steps, minimum=1)
+        self.steps = whole_number("steps", steps, at_least=1)
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         """Call the other components if they are due."""

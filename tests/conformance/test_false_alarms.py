@@ -1,0 +1,133 @@
+"""Components without a bug, of kinds that a check could take for one: the kit passes them."""
+
+import warnings
+
+import pytest
+from specimens import failure, kit_for
+
+from ttl_core import LoopComponent, hookimpl, hookspec
+from ttl_core.testing import ComponentConformance, Step
+
+
+class Decay(LoopComponent):
+    """A companion with state: what it does depends on how long it has run."""
+
+    def __init__(self):
+        self.n_epochs = 0
+
+    def on_epoch_end(self, loop):
+        if loop.is_training:
+            self.n_epochs += 1
+            loop.log({"n-epochs": self.n_epochs}, level="epoch")
+
+    def on_optim_step(self, loop):
+        for parameter in loop.model.parameters():
+            parameter.data.mul_(0.9**self.n_epochs)
+
+    def state_dict(self):
+        return {"n_epochs": self.n_epochs}
+
+    def load_state_dict(self, state):
+        self.n_epochs = state["n_epochs"]
+
+
+class Quiet(LoopComponent):
+    """A component that only looks."""
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+
+class Points:
+    """The points of a provider."""
+
+    @hookspec
+    def sampler_on_draw(self, loop):
+        """Called before each batch."""
+
+
+class Sampler(LoopComponent):
+    """A provider of a callback point, created by hand."""
+
+    hookspecs = Points
+
+    def on_batch_begin(self, loop):
+        loop.hook.sampler_on_draw(loop=loop)
+
+    @hookimpl
+    def sampler_on_draw(self, loop):
+        self.newest = loop.batch_num
+
+
+class ZeroDecay(LoopComponent):
+    """It sets a number that is there already, of another type."""
+
+    def on_batch_begin(self, loop):
+        if loop.is_training:
+            loop.optimizer.param_groups[0]["weight_decay"] = 0.0
+
+
+class Nesterov(LoopComponent):
+    """It changes a setting of the optimizer, as it has declared."""
+
+    def on_train_begin(self, loop):
+        loop.optimizer.param_groups[0]["nesterov"] = True
+
+
+class SavesItsArgument(LoopComponent):
+    """It goes back to an argument of the saved run, and says so."""
+
+    def __init__(self, every=1):
+        self.every = every
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+    def state_dict(self):
+        return {"every": self.every}
+
+    def load_state_dict(self, state):
+        if self.every != state["every"]:
+            warnings.warn(f"every={state['every']} is used, as saved", UserWarning, stacklevel=2)
+        self.every = state["every"]
+
+
+def kit_with(companion, make):
+    """Return the kit for a component that has a companion beside it."""
+
+    class Kit(ComponentConformance):
+        def make_components(self):
+            return [Step(), companion(), make()]
+
+    return Kit()
+
+
+def test_a_companion_keeps_its_state():
+    """What a companion has come to is the same with and without the component."""
+    kit = kit_with(Decay, Quiet)
+    assert "" == failure(kit, "test_disabled_again_is_as_absent")
+
+
+def test_a_provider_created_by_hand_may_be_there_twice():
+    """A second one has a name with which its points may begin."""
+    assert "" == failure(kit_for(Sampler), "test_two_instances_resume_exactly")
+
+
+@pytest.mark.parametrize(
+    "check", ["test_leaves_optimizers_as_they_were", "test_writes_only_what_is_its_own"]
+)
+def test_zero_is_zero(check):
+    """0 and 0.0 are the same setting."""
+    assert "" == failure(kit_for(ZeroDecay), check)
+
+
+def test_settings_of_an_optimizer_are_declared_once():
+    """What is declared for single hooks is allowed at the end of a run too."""
+    check = "test_leaves_optimizers_as_they_were"
+    assert "declare writes = {'optimizer'}" in failure(kit_for(Nesterov), check)
+    assert "" == failure(kit_for(Nesterov, writes={"optimizer"}), check)
+
+
+def test_an_argument_may_be_set_back_with_a_word():
+    """A state that overrides an argument, and warns of it, is not silent."""
+    assert "" == failure(kit_for(SavesItsArgument), "test_keeps_a_new_configuration")
