@@ -49,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = find_command(called)
     except UnknownNameError as error:
         parser.error(str(error))
-    if command is None:
+    if command is None or arguments[0] != called:
         parser.parse_args(arguments)  # prints the help, or what is wrong, and exits
         return 2
     try:
-        command.prepare(parsers.get(called) or subparsers.add_parser(called))
-        status = command.run(parser.parse_args(arguments))
+        parser = parsers.get(called) or subparsers.add_parser(called)
+        command.prepare(parser)
+        # by its own parser, so that errors show its usage
+        status = command.run(parser.parse_args(arguments[1:]))
         sys.stdout.flush()
     except TTLError as error:
         print(f"ttl: {error}", file=sys.stderr)

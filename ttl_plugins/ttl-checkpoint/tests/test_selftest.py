@@ -1,8 +1,10 @@
 """`ttl selftest` finds whether a script resumes to the same bits, and what does not."""
 
 import os
+from pathlib import Path
 
 import pytest
+from ttl_checkpoint import selftest
 from ttl_checkpoint.__main__ import main
 
 from ttl_core.cli import main as ttl
@@ -99,6 +101,34 @@ def test_a_script_that_cannot_be_tested_is_refused(script, how, says, capsys):
     """With what to change, and the exit status 2."""
     assert main(["selftest", str(script), how]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, ttl])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["train.py", "reading", "--kills", "7", "--", "--width", "64"],
+        ["--kills", "7", "--", "train.py", "reading", "--width", "64"],
+        ["--kills", "7", "train.py", "--seed", "0", "reading", "--", "--width", "64"],
+    ],
+)
+def test_the_arguments_of_the_script_follow_two_dashes(given, command, monkeypatch):
+    """Options of the command may come before the script and behind it."""
+    asked = []
+    monkeypatch.setattr(selftest, "_run", lambda given: asked.append(vars(given)) or 0)
+    assert command(["selftest", *given]) == 0
+    assert asked[0]["script"] == Path("train.py")
+    assert asked[0]["arguments"] == ["reading", "--width", "64"]
+    assert asked[0]["kills"] == 7
+
+
+def test_an_option_of_the_script_before_two_dashes_is_refused(capsys):
+    """With the usage of the command, which says what to write."""
+    with pytest.raises(SystemExit, match="2"):
+        ttl(["selftest", "train.py", "--width", "64"])
+    error = capsys.readouterr().err
+    assert error.startswith("usage: ttl selftest [-h]")
+    assert "[-- ARGUMENT ...]" in error
 
 
 def test_a_missing_script_is_refused(capsys):

@@ -36,13 +36,31 @@ def command(parser: argparse.ArgumentParser) -> None:
         "Each run has a folder of its own as the current one, which is removed. The exit status "
         "is 1 if the resumed run differs, 2 if the script cannot be tested."
     )
-    parser.add_argument("script", type=Path, help="the script")
-    parser.add_argument("arguments", nargs="*", help="its arguments, those with dashes after --")
+    _add_options(parser)
     parser.add_argument(
-        "--kills", type=int, default=3, help="how often to kill it (default: %(default)s)"
+        "script",
+        nargs=argparse.PARSER,
+        metavar="SCRIPT",
+        help="the script, and its arguments: those that begin with dashes after --",
+    )
+    parser.usage = "%(prog)s [-h] [--kills N] [--seed N] [--link PATH] SCRIPT [-- ARGUMENT ...]"
+    parser.set_defaults(run=lambda given: _run(_with_script(parser, given)))
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kills",
+        metavar="N",
+        type=int,
+        default=3,
+        help="how often to kill it (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the seed of the points (default: %(default)s)"
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="the seed of the points (default: %(default)s)",
     )
     parser.add_argument(
         "--link",
@@ -52,7 +70,22 @@ def command(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a file or folder that the script reads, to be in the current folder of each run",
     )
-    parser.set_defaults(run=_run)
+
+
+def _with_script(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
+    """Tell the script, options behind it, and its arguments apart, which argparse cannot."""
+    words = given.script  # from the script on, all that was given
+    end = words.index("--") if "--" in words else len(words)
+    own, passed_on = words[:end], words[end + 1 :]
+    if not own:  # `-- train.py --width 64`
+        own, passed_on = passed_on[:1], passed_on[1:]
+    options = argparse.ArgumentParser(prog=parser.prog, usage=parser.format_usage()[7:])
+    _add_options(options)
+    options.add_argument("arguments", nargs="*")
+    given.script = Path(own[0])
+    options.parse_intermixed_args(own[1:], given)
+    given.arguments += passed_on
+    return given
 
 
 def _run(given: argparse.Namespace) -> int:
