@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks the ru
 
 SCRIPT = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +36,24 @@ class SavedScale(Scale):
     def load_state_dict(self, state):
         self.n = state["n"]
 
+def noisy(batches):
+    generator = torch.Generator()
+    calls = 0
+
+    class Noisy(Sequence):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            nonlocal calls
+            inputs, targets = batches[index]
+            if "closure" in sys.argv:
+                return inputs + torch.rand(6, 4, generator=generator), targets
+            calls += 1
+            return inputs + calls, targets
+
+    return Noisy()
+
 if "unseeded" not in sys.argv:
     torch.manual_seed(1)
 scale = Scale() if "broken" in sys.argv else SavedScale()
@@ -45,9 +64,11 @@ if "plain" in sys.argv:
     saving = []
 if "reading" in sys.argv:
     assert Path("data.txt").read_text() == "1"
+data = ComponentConformance.make_data(4)
+if "closure" in sys.argv or "counter" in sys.argv:
+    data = noisy(data)
 loop = TrainTestLoop(
-    ComponentConformance.make_model(), [scale, Step(), use("ema", decay=0.9), *saving],
-    ComponentConformance.make_data(4),
+    ComponentConformance.make_model(), [scale, Step(), use("ema", decay=0.9), *saving], data
 )
 loop.train(2)
 """
@@ -86,6 +107,23 @@ def test_what_is_not_restored_is_named(script, capsys):
     step = int(lines[at].rpartition(" ")[2].strip(":"))
     assert lines[at + 1] == f"component 'scale': attribute n: {step} without kills, 0 resumed"
     assert any(line.startswith("the model: ") for line in lines[at:]) or "and" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("closure", "train_data: 'generator' that Noisy.__getitem__ refers to: other values"),
+        ("counter", "train_data: 'calls' that Noisy.__getitem__ refers to: "),
+    ],
+)
+def test_what_a_function_refers_to_is_named(how, named, script, capsys):
+    """A generator or a number in a closure, before all else, with what to do."""
+    assert main(["selftest", str(script), how, "--kills", "1", "--seed", "3"]) == 1
+    out = capsys.readouterr().out
+    restored = out.partition("not restored")[2].partition("different then")[0].splitlines()
+    assert [line.strip().startswith(named) for line in restored[1:-1]] == [True]
+    assert "different then:\n    the model: " in out
+    assert "Variables of functions are in no state" in out
 
 
 @pytest.mark.parametrize(
