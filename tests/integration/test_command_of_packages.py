@@ -87,7 +87,7 @@ def test_a_command_of_two_distributions_is_not_chosen_silently(tools):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("gone", "command 'gone' (acme-other 1.0) cannot be loaded: importing its entry point"),
+        ("gone", "command 'gone' (acme-other 1.0) cannot be loaded: its entry point"),
         ("fussy", "'acme_tools:fussy' raised ValueError: not this parser. Report it to the author"),
         ("idle", "'acme_tools:idle' did not call parser.set_defaults(run=...) with a function."),
     ],
