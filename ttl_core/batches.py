@@ -85,7 +85,7 @@ def to_device(value: Any, device: torch.device) -> Any:
         The same structure, of the same types. Values without `to()` are in it as they are.
 
     Raises:
-        TypeError: a mapping cannot be created from a dict.
+        ArgumentError: a mapping cannot be created from a dict.
 
     Example:
         >>> from ttl_core import to_device
@@ -116,7 +116,7 @@ def map_nested(function: Callable[[Any], Any], value: Any) -> Any:
         The structure. A mapping keeps its type and attributes.
 
     Raises:
-        TypeError: a mapping cannot be created from a dict.
+        ArgumentError: a mapping cannot be created from a dict.
 
     Example:
         >>> from collections import OrderedDict
@@ -145,7 +145,7 @@ def _mapping_like(value: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[An
     try:
         return type(value)(items)  # type: ignore[call-arg]
     except TypeError as error:
-        raise TypeError(
+        raise ArgumentError(
             f"a {type(value).__name__} is a mapping that cannot be moved to a device, as none can "
             "be created from a dict. Give it a method to(device, non_blocking) that returns one "
             "with its tensors moved"
