@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from ttl_core.arguments import describe, one_of
+from ttl_core.arguments import describe, one_of, user_stacklevel
 from ttl_core.errors import ArgumentError
 
 
@@ -202,6 +203,15 @@ class _FullNames(dict[str, str]):
         full = self._prefix + name
         if len(self) < _MAX_NAMES:
             self[name] = full
+            phase = self._prefix.partition("/")[0]
+            if phase and name.startswith(f"{phase}/"):
+                own = name.removeprefix(self._prefix).removeprefix(f"{phase}/")
+                warnings.warn(
+                    f"log() was given a value named {name!r}, and adds the phase by itself: it is "
+                    f"logged as {full!r}. Write loop.log({{{own!r}: value}})",
+                    UserWarning,
+                    stacklevel=user_stacklevel(),
+                )
         return full
 
 

@@ -20,6 +20,7 @@ from ttl_core.discovery.scanning import (
 )
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
+from ttl_core.other_libraries import suggest_argument
 from ttl_core.references import loaded
 
 Factory = Callable[..., object]
@@ -208,7 +209,7 @@ def check_configuration(
         problem, hint = str(error), ""
         if unknown:  # first, as a misspelled argument is missing too
             problem = f"it has no argument {unknown[0]!r}"
-            hint = did_you_mean(unknown[0], signature.parameters)
+            hint = suggest_argument(unknown[0], signature.parameters)
         raise ConfigurationError(
             f"{origin.kind} {origin} does not accept {written}: {problem}. {hint}"
             f"It accepts: {', '.join(accepted) or 'nothing'}"
