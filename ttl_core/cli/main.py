@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ttl_core.arguments import did_you_mean
 from ttl_core.cli.commands import CORE, find_command, packaged_commands
+from ttl_core.cli.text import indent
 from ttl_core.discovery.summaries import summary_of
 from ttl_core.errors import TTLError, UnknownNameError
 
@@ -29,19 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 where something is wrong. argparse exits with 2 by itself.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    called = next((argument for argument in arguments if not argument.startswith("-")), "")
     parser = argparse.ArgumentParser(
         prog="ttl",
+        usage="ttl [-h] COMMAND ...",
         description="Components for ttl: what is installed, what is wrong with it, and new ones.",
-        epilog=_EXIT,
+        epilog="" if called else f"{_commands_text()}\n\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    called = next((argument for argument in arguments if not argument.startswith("-")), "")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    parsers = {name: subparsers.add_parser(name, help=text) for name, text in CORE.items()}
-    for name, origin in packaged_commands().items():
-        text = origin.summary if called else summary_of(origin)  # the latter reads its source
-        text = f"({origin.distribution}) {text}".replace("%", "%%")
-        parsers[name] = subparsers.add_parser(name, help=text)
+    subparsers = parser.add_subparsers(
+        prog="ttl", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    parsers = {n: subparsers.add_parser(n, description=text) for n, text in CORE.items()}
+    for name in packaged_commands():
+        parsers[name] = subparsers.add_parser(name)
     for name in parsers:
         if called in CORE and name.endswith(f"/{called}"):
             print(f"ttl: a package has another command {called!r}: ttl {name}", file=sys.stderr)
@@ -49,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = find_command(called)
     except UnknownNameError as error:
         parser.error(str(error))
+    if called and command is None:
+        hint = did_you_mean(called, parsers)
+        parser.error(f"there is no command {called!r}. {hint}There are: {', '.join(parsers)}")
     if command is None or arguments[0] != called:
         parser.parse_args(arguments)  # prints the help, or what is wrong, and exits
         return 2
@@ -65,3 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
+
+
+def _commands_text() -> str:
+    """Return the commands, each with what it does, those of packages with their distributions."""
+    others = packaged_commands()
+    texts = CORE | {n: f"{summary_of(each)} ({each.distribution})" for n, each in others.items()}
+    width = max(map(len, texts)) + 4
+    lines = [
+        f"  {name}".ljust(width) + indent(text, by=width).lstrip() for name, text in texts.items()
+    ]
+    return "\n".join(["commands:", *lines, "", "`ttl COMMAND --help` says what a command takes."])

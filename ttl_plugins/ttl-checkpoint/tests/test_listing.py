@@ -246,7 +246,7 @@ def test_says_so_if_there_is_none(tmp_path, capsys, name):
     """For an empty directory, or a missing one, the exit status is 2."""
     assert 2 == main([str(tmp_path / name)])
     output = capsys.readouterr()
-    assert ("", f"no checkpoint is in {tmp_path / name}\n") == (output.out, output.err)
+    assert ("", f"ttl: no checkpoint is in {tmp_path / name}\n") == (output.out, output.err)
 
 
 def test_is_a_program(tmp_path):

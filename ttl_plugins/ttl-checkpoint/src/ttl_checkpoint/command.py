@@ -37,7 +37,10 @@ def command(parser: argparse.ArgumentParser) -> None:
         "The exit status is 1 if one is corrupt or cannot be read or exported, 2 if there is none."
     )
     parser.add_argument(
-        "directory", type=Path, help="the directory, the folder of a run, or one checkpoint"
+        "directory",
+        metavar="DIRECTORY",
+        type=Path,
+        help="the directory, the folder of a run, or one checkpoint",
     )
     parser.add_argument(
         "--export",
@@ -66,10 +69,10 @@ def _list_all(directory: Path) -> int:
         paths = [directory] if is_checkpoint else _store(directory).everything()
     except OSError as error:
         reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
-        print(f"{printable(directory)} cannot be read: {reason}", file=sys.stderr)
+        print(f"ttl: {printable(directory)} cannot be read: {reason}", file=sys.stderr)
         return 2
     if not paths:
-        print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
+        print(f"ttl: no checkpoint is in {printable(directory)}", file=sys.stderr)
         return 2
     statuses, above = [], ""
     for path in paths:
@@ -91,7 +94,7 @@ def _export(directory: Path, target: Path, best: bool) -> int:
         path = _chosen(directory, best)
         export(path, target)
     except OSError as error:  # a CheckpointError too
-        print(printable(error), file=sys.stderr)
+        print(f"ttl: {printable(error)}", file=sys.stderr)
         return 1
     print(printable(f"{target} holds the weights of {path}"))
     return 0

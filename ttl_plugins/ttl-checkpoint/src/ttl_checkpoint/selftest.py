@@ -102,7 +102,7 @@ def _run(given: argparse.Namespace) -> int:
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).zero_grad()
             return _test(script, Path(root), given.kills, random.Random(given.seed))
     except CheckpointError as error:
-        print(f"selftest: {error}", file=sys.stderr)
+        print(f"ttl: {error}", file=sys.stderr)
         return 2
 
 
