@@ -63,5 +63,5 @@ def _compare(given: argparse.Namespace) -> int:
     except OSError as error:
         print(f"ttl: the comparison cannot be written: {error}", file=sys.stderr)
         return 1
-    print(f"{given.output} compares {len(documents)} runs")
+    print(f"{given.output} compares {len(documents)} run{'s' * (len(documents) != 1)}")
     return 0
