@@ -52,7 +52,7 @@ def _find_incompatibility(requires: tuple[str, ...], core_version: str | None) -
 _IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 
-_MANY = 20  # names, which are too many to list where one is suggested
+_MANY = 20  # names, which are too many to list
 
 
 def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
@@ -76,7 +76,7 @@ def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
                 f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
                 f"it, but was installed before it did. Run: {checkout.fix}"
             )
-    if len(installed) > _MANY and hint:
+    if len(installed) > _MANY:
         text += f"`ttl plugins` lists the {len(installed)} that are. "
     else:
         text += f"Installed: {', '.join(installed) or 'none'}. "
