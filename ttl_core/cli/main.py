@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ttl_core.arguments import did_you_mean
-from ttl_core.cli.commands import CORE, find_command, packaged_commands
+from ttl_core.cli.commands import CORE, Command, find_command, packaged_commands
 from ttl_core.cli.text import indent
 from ttl_core.discovery.summaries import summary_of
 from ttl_core.errors import TTLError, UnknownNameError
@@ -30,24 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 where something is wrong. argparse exits with 2 by itself.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     called = next((argument for argument in arguments if not argument.startswith("-")), "")
     parser = argparse.ArgumentParser(
         prog="ttl",
         usage="ttl [-h] COMMAND ...",
         description="Components for ttl: what is installed, what is wrong with it, and new ones.",
-        epilog="" if called else f"{_commands_text()}\n\n{_EXIT}",
+        epilog="" if arguments[:1] == [called] else f"{_commands_text()}\n\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    subparsers = parser.add_subparsers(
-        prog="ttl", required=True, metavar="COMMAND", help=argparse.SUPPRESS
-    )
-    parsers = {n: subparsers.add_parser(n, description=text) for n, text in CORE.items()}
-    for name in packaged_commands():
-        parsers[name] = subparsers.add_parser(name)
+    parsers = _command_parsers(parser)
     for name in parsers:
         if called in CORE and name.endswith(f"/{called}"):
             print(f"ttl: a package has another command {called!r}: ttl {name}", file=sys.stderr)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         command = find_command(called)
     except UnknownNameError as error:
@@ -58,11 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command is None or arguments[0] != called:
         parser.parse_args(arguments)  # prints the help, or what is wrong, and exits
         return 2
+    # "distribution/name" may be given for what is listed by its name, or in another spelling
+    own = parsers.get(called) or argparse.ArgumentParser(prog=f"ttl {called}")
+    return _run(command, own, arguments[1:])
+
+
+def _command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return parsers of all commands by the names to call them by, without their arguments."""
+    subparsers = parser.add_subparsers(
+        prog="ttl", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    parsers = {name: subparsers.add_parser(name, description=text) for name, text in CORE.items()}
+    return parsers | {name: subparsers.add_parser(name) for name in packaged_commands()}
+
+
+def _run(command: Command, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Run a command by its own parser, so that errors show its usage; return the exit status."""
     try:
-        parser = parsers.get(called) or subparsers.add_parser(called)
         command.prepare(parser)
-        # by its own parser, so that errors show its usage
-        status = command.run(parser.parse_args(arguments[1:]))
+        status = command.run(parser.parse_args(arguments))
         sys.stdout.flush()
     except TTLError as error:
         print(f"ttl: {error}", file=sys.stderr)
