@@ -90,7 +90,7 @@ def _methods(value: Any) -> Iterator[FunctionType]:
 
 def _referred_to(function: Any, seen: set[int], depth: int) -> Iterator[tuple[str, Any]]:
     code = getattr(function, "__code__", None)
-    if code is None or function.__module__.partition(".")[0] in _OF_LIBRARIES:
+    if code is None or str(function.__module__).partition(".")[0] in _OF_LIBRARIES:
         return
     everywhere = function.__globals__
     values = {name: everywhere[name] for name in code.co_names if name in everywhere}
