@@ -7,6 +7,8 @@ PLUGINS := $(wildcard ttl_plugins/*/pyproject.toml)
 PLUGIN_DIRS := $(PLUGINS:/pyproject.toml=)
 SETUP := .venv/.done
 PEERS := .venv-peers/.done
+BUILD := .venv-build/.done
+BUILD_BIN := .venv-build/bin
 
 setup: $(SETUP)  ## make .venv and install the core, the plugins and the tools into it
 
@@ -62,13 +64,18 @@ soak: $(SETUP)  ## kill training a thousand times, log a million steps, resume f
 	$(BIN)/python -m pytest -q -s -m soak $(addprefix ttl_plugins/,$(addsuffix /tests,\
 		ttl-checkpoint ttl-compile ttl-distributed ttl-loggers))
 
-dist: $(SETUP)  ## build the sdists and wheels of all distributions into dist/
+$(BUILD): constraints.txt
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet -c constraints.txt --upgrade pip build hatchling
+	touch $(BUILD)
+
+dist: $(BUILD)  ## build the sdists and wheels of all distributions into dist/, without torch
 	rm -rf dist
 	for project in . $(PLUGIN_DIRS); do \
-		$(BIN)/python -m build --no-isolation --outdir dist $$project >/dev/null || exit 1; done
+		$(BUILD_BIN)/python -m build --no-isolation --outdir dist $$project >/dev/null || exit 1; done
 
 release-check: $(SETUP)  ## build those of a clean clone, check and test them; downloads gigabytes of torch
 	$(BIN)/python -m pytest -q -s -m release tests/release
 
 clean:  ## remove what make made
-	rm -rf .venv .venv-peers build dist runs site
+	rm -rf .venv .venv-peers .venv-build build dist runs site

@@ -234,8 +234,9 @@ def did_you_mean(wrong: str, names: Iterable[str], *, cutoff: float = 0.6) -> st
     """
     import difflib  # costs more to import than all of ttl_core, and only errors need it
 
-    near = difflib.get_close_matches(wrong.lower(), list(names), n=1, cutoff=cutoff)
-    return f"Did you mean {near[0]!r}? " if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"Did you mean {by_lower[near[0]]!r}? " if near else ""
 
 
 def user_stacklevel() -> int:

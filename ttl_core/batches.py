@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from ttl_core.arguments import describe, one_of
+from ttl_core.arguments import describe, one_of, user_stacklevel
 from ttl_core.errors import ArgumentError
 
 
@@ -85,7 +86,7 @@ def to_device(value: Any, device: torch.device) -> Any:
         The same structure, of the same types. Values without `to()` are in it as they are.
 
     Raises:
-        TypeError: a mapping cannot be created from a dict.
+        ArgumentError: a mapping cannot be created from a dict.
 
     Example:
         >>> from ttl_core import to_device
@@ -116,7 +117,7 @@ def map_nested(function: Callable[[Any], Any], value: Any) -> Any:
         The structure. A mapping keeps its type and attributes.
 
     Raises:
-        TypeError: a mapping cannot be created from a dict.
+        ArgumentError: a mapping cannot be created from a dict.
 
     Example:
         >>> from collections import OrderedDict
@@ -145,7 +146,7 @@ def _mapping_like(value: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[An
     try:
         return type(value)(items)  # type: ignore[call-arg]
     except TypeError as error:
-        raise TypeError(
+        raise ArgumentError(
             f"a {type(value).__name__} is a mapping that cannot be moved to a device, as none can "
             "be created from a dict. Give it a method to(device, non_blocking) that returns one "
             "with its tensors moved"
@@ -202,6 +203,15 @@ class _FullNames(dict[str, str]):
         full = self._prefix + name
         if len(self) < _MAX_NAMES:
             self[name] = full
+            phase = self._prefix.partition("/")[0]
+            if phase and name.startswith(f"{phase}/"):
+                own = name.removeprefix(self._prefix).removeprefix(f"{phase}/")
+                warnings.warn(
+                    f"log() was given a value named {name!r}, and adds the phase by itself: it is "
+                    f"logged as {full!r}. Write loop.log({{{own!r}: value}})",
+                    UserWarning,
+                    stacklevel=user_stacklevel(),
+                )
         return full
 
 

@@ -65,7 +65,13 @@ class ConfigurationError(TTLError, TypeError):
 
 
 class PluginError(TTLError, ImportError):
-    """An installed component cannot be loaded."""
+    """An installed component cannot be loaded.
+
+    Attributes:
+        reason: why, as a part of the message; "" if the message says nothing else.
+    """
+
+    reason: str = ""
 
 
 class ArgumentError(TTLError, ValueError):

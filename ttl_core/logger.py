@@ -6,7 +6,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ttl_core.arguments import one_of, whole_number
@@ -71,13 +71,24 @@ class Logger(LoopComponent, ABC):
 
     main_only = True  # one store for all processes of a group
 
+    # an __init__ of a subclass that does not call this one leaves these as they are
+    level: Literal["batch", "epoch"] | None = None
+    every: int = 1
+    _is_open = False
+    _loop: TrainTestLoop | None = None
+
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
         self.every = whole_number("every", every, at_least=1)
-        self._queue = WriteQueue(self._open_and_write, partial(own_name, self), self.in_background)
-        self._is_open = False
-        self._loop: TrainTestLoop | None = None
-        self._unwritable: set[str] = set()  # names of values that were left out
+
+    @cached_property
+    def _queue(self) -> WriteQueue:
+        return WriteQueue(self._open_and_write, partial(own_name, self), self.in_background)
+
+    @cached_property
+    def _unwritable(self) -> set[str]:
+        """The names of values that were left out."""
+        return set()
 
     # -- what a subclass implements ---------------------------------------------------------
 

@@ -111,6 +111,9 @@ def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> 
     logged = list(logged)
     same = [name for name in logged if name.rpartition("/")[2] == metric]  # without its phase
     hint = f"Did you mean {same[-1]!r}? " if same else did_you_mean(metric, logged)
+    own = metric.rpartition("/")[2]
+    if not hint and own != "loss":  # which the component metrics logs
+        hint = f"Log it for whole epochs: loop.log({{{own!r}: value}}, level='epoch'). "
     return RunError(
         f"{component!r} needs the metric {metric!r}, which was not logged at epoch level in a "
         f"whole epoch. {hint}Logged were: "

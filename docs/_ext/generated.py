@@ -189,7 +189,7 @@ def commands() -> str:
 @functools.cache
 def command_helps() -> dict[str, str]:
     """Return the help of each subcommand of `ttl`, by name."""
-    names = re.findall(r"^    ([a-z][\w/-]*)", _help(), re.MULTILINE)
+    names = re.findall(r"^  ([a-z][\w/-]*)  ", _help(), re.MULTILINE)
     return {name: _help(name) for name in names}
 
 

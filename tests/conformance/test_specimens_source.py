@@ -42,7 +42,7 @@ class MisspelledHook(LoopComponent):
     def on_batch_begin(self, loop):
         self.newest = loop.batch_num
 
-    def onbatch_end(self, loop):
+    def om_batch_end(self, loop):
         self.newest = None
 
 

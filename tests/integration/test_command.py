@@ -54,6 +54,14 @@ def test_doctor_finds_all_that_is_wrong(diagnosed):
     assert "use('acme-twin-two/twin')" in diagnosed.text
 
 
+def test_doctor_says_a_reason_that_components_share_once(make_environment, wheel):
+    """Three components of one module that cannot be imported are one problem."""
+    names = {name: f"acme_needing:{name.title()}" for name in ("one", "two", "three")}
+    result = make_environment(wheel("acme-needing", names, "import not_there")).ttl("doctor")
+    assert "'one', 'three', 'two' (acme-needing 1.0) are broken: importing" in result.text
+    assert "1 problem found, with 3 components installed" in result.text
+
+
 def test_doctor_survives_a_crash(diagnosed):
     """A plugin that kills its process is one finding among the others."""
     assert "acme-crashing 1.0) is broken: importing it killed the process with signal 6" in (

@@ -23,6 +23,20 @@ def test_plugins_lists_what_is_installed(sound):
     )
 
 
+def test_the_summary_of_a_long_name_is_below_it(make_environment, wheel):
+    """Its column is as wide as the other rows leave room for."""
+    long = "acme-components-of-a-laboratory"
+    environment = make_environment(
+        wheel("acme-short", {"one": "acme_short:One"}), wheel(long, {"two": "acme_long:Two"})
+    )
+    assert environment.ttl("plugins").success == (
+        "NAME  DISTRIBUTION  VERSION  SUMMARY\n"
+        "one   acme-short    1.0      Try it out.\n"
+        f"two   {long}  1.0\n"
+        "                             Try it out.\n"
+    )
+
+
 def test_plugins_says_that_nothing_is_installed(core_environment):
     """Without components, the listing says so and names the interpreter."""
     expected = f"no components are installed for {core_environment.python}\n"

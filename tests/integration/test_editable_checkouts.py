@@ -82,6 +82,37 @@ def test_doctor_finds_a_stale_checkout(stale):
     assert f"pip install -e {checkout}" == fix_in(result.out)
 
 
+@pytest.fixture(scope="module")
+def misspelled(tmp_path_factory, make_environment):
+    """Return an environment and an editable checkout in it whose entry point names nothing."""
+    checkout = make_checkout(tmp_path_factory.mktemp("misspelled"), "hatchling.build")
+    replace_text(checkout / "pyproject.toml", "acme_local:Local", "acme_local:Locl")
+    environment = make_environment()
+    environment.install("--editable", checkout)
+    return environment, checkout
+
+
+def test_a_wrong_entry_point_of_a_checkout_is_corrected_there(misspelled):
+    """Installing it from an index would not help: the error suggests the class, and the command."""
+    environment, checkout = misspelled
+    result = environment.program("from ttl_core import arrange; arrange(['local'])")
+    assert "its entry point 'acme_local:Locl' names nothing" in result.err
+    assert "Did you mean 'Local'? It is an editable checkout: correct it there" in result.err
+    assert f"pip install -e {checkout}" == fix_in(result.err)
+
+
+def test_doctor_says_once_what_is_wrong_with_an_entry_point(misspelled):
+    """The component, the reason and the command are there once each, before and after a change."""
+    environment, checkout = misspelled
+    result = environment.ttl("doctor")
+    assert [1, 1] == [result.out.count(each) for each in ("'local' (acme", "pip install")]
+    replace_text(checkout / "pyproject.toml", "acme_local:Locl", "acme_local:Local")
+    result = environment.ttl("doctor")
+    assert "has changed its components since it was installed: local" in result.text
+    assert result.text.endswith("1 problem found, with 1 component installed")
+    assert f"pip install -e {checkout}" == fix_in(result.out)
+
+
 @pytest.mark.parametrize("change", ["renamed", "removed"])
 def test_doctor_finds_what_a_checkout_no_longer_declares(tmp_path, make_environment, change):
     """A name that is installed but no longer declared is stale too."""

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.check
 
 PAGE = ROOT / "docs" / "tutorials" / "first-package.md"
 # a file that the text names, or a block of what is typed
-STEP = re.compile(r"(?ms)`((?:src|tests)/\w[\w/.]*)`|^```(console|python)\n(.*?)^```$")
+STEP = re.compile(
+    r"(?ms)content of `(\w[\w/.]*)`|^(````?)(console|python|markdown)\n(.*?)^\2$",
+)
 
 
 @pytest.mark.skipif("new" not in command_helps(), reason="this version has no `ttl new`")
@@ -25,10 +27,11 @@ def test_the_tutorial_ends_in_a_package_that_runs_by_name(make_environment, tmp_
         "PIP_NO_BUILD_ISOLATION": "0",  # which means: without
     }
     folder, named, printed = tmp_path, None, ""
-    for file, language, text in STEP.findall(PAGE.read_text()):
+    for file, _, language, text in STEP.findall(PAGE.read_text()):
         if file:
             named = folder / file
-        elif language == "python" and named:
+        elif language != "console" and named:
+            assert named.exists()
             named.write_text(text)
             named = None
         elif language == "python":
@@ -40,4 +43,5 @@ def test_the_tutorial_ends_in_a_package_that_runs_by_name(make_environment, tmp_
                 variables = environment.variables(**shell)
                 subprocess.run(command, shell=True, check=True, cwd=folder, env=variables)
     assert float(printed) > 0
+    assert "half_life" not in "".join(path.read_text() for path in folder.glob("*.md"))
     assert len(list(folder.glob("dist/ttl_weight_norm-*.whl"))) == 1

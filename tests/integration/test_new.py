@@ -39,7 +39,7 @@ def environment(make_environment):
     environment = make_environment()
     for kind, name in NAMES.items():
         options = [] if kind == "component" else [f"--{kind}"]
-        assert environment.ttl("new", name, *options).success.startswith("cd ttl-")
+        assert environment.ttl("new", name, *options).success.startswith(f"ttl-{name} holds")
     return environment
 
 

@@ -99,7 +99,7 @@ def dist(clone, make_environment):
     python = make_environment("build")
     install = [python, "-m", "pip", "install", "--quiet", tool.replace(">=", "=="), "build"]
     run(*install, "twine", cwd=clone)
-    run("make", "dist", "SETUP=", f"BIN={python.parent}", cwd=clone)
+    run("make", "dist", "BUILD=", f"BUILD_BIN={python.parent}", cwd=clone)
     for sources in [clone / "ttl_core", *clone.glob("ttl_plugins/*/src")]:
         shutil.rmtree(sources)  # so that tests import what is installed
     return clone / "dist"

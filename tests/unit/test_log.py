@@ -31,6 +31,30 @@ def test_names_that_are_made_up_for_each_step_get_the_prefix_too(monkeypatch):
     assert 3 == len(batches._full_names["test/"])
 
 
+@pytest.mark.parametrize(
+    ("valid_data", "point", "given", "fix"),
+    [
+        ([0], "on_batch_end", "train/rate", "'rate'"),
+        ({"easy": [0]}, "on_epoch_end", "valid/easy/rate", "'rate'"),
+    ],
+)
+def test_a_name_that_has_the_phase_already_warns_once(monkeypatch, valid_data, point, given, fix):
+    """It would have it twice: the warning shows both names, and what to write."""
+    monkeypatch.setattr(batches, "_full_names", {})
+
+    def log(loop):
+        if loop.epoch_desc == given.partition("/")[0]:
+            loop.log({given: 1})
+
+    loop = make_loop(make_component(**{point: log}), train_data=[0, 0], valid_data=valid_data)
+    with pytest.warns(
+        UserWarning, match=f"{given}'. Write loop.log\\({{{fix}: value}}\\)"
+    ) as caught:
+        loop.train(n_epochs=2)
+    ours = [warning for warning in caught if "log() was" in str(warning.message)]
+    assert [__file__] == [warning.filename for warning in ours]
+
+
 @pytest.mark.parametrize("point", ["on_train_begin", "on_safe_point", "on_train_end"])
 def test_names_get_no_prefix_outside_epochs(point):
     """What is logged before, between or after epochs keeps its name."""

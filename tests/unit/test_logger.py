@@ -372,3 +372,16 @@ def test_a_subclass_can_write_records_of_its_own():
             self.collect(LogRecord({"own": 1}, "epoch", loop.global_step, loop.epoch_num, 0.0))
 
     assert (0, "epoch", {"own": 1}) == train(Own())[0]
+
+
+def test_a_subclass_may_leave_the_constructor_of_logger_uncalled():
+    """It has the defaults of its arguments."""
+
+    class Own(Logger):
+        def __init__(self):
+            self.rows = []
+
+        def write(self, records):
+            self.rows += [name for record in records for name in record.values]
+
+    assert {"train/a", "train/b"} <= set(train(Own()))

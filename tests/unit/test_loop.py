@@ -314,6 +314,7 @@ def test_data_in_place_of_components_are_shown_in_short():
         ("batch_idx", "Did you mean 'batch_num'?"),
         ("global_steps", "Did you mean 'global_step'?"),
         ("lr", "It is in `optimizer.param_groups`."),
+        ("stop_training", "To stop the run, call stop()."),
     ],
 )
 def test_names_of_other_libraries_are_translated(name, hint):
@@ -321,6 +322,14 @@ def test_names_of_other_libraries_are_translated(name, hint):
     with pytest.raises(UnsetVariableError) as caught:
         getattr(make_loop(), name)
     assert hint in str(caught.value)
+
+
+def test_a_variable_by_convention_is_not_taken_for_another_one():
+    """It is known what sets it: a near name would be no help."""
+    with pytest.raises(UnsetVariableError) as caught:
+        _ = make_loop().optimizer
+    assert "set by" in str(caught.value)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_no_private_name_is_suggested():

@@ -173,5 +173,7 @@ def test_the_text_about_an_unset_variable_is_written_when_it_is_read(monkeypatch
         loop.los  # noqa: B018
     assert "no component has set the loop variable 'los'" in str(caught.value)
     assert str(caught.value) == str(pickle.loads(pickle.dumps(caught.value)))
-    monkeypatch.setattr(loop_variables, "did_you_mean", None)  # what writing the text would call
+    monkeypatch.setattr(
+        loop_variables, "suggest_variable", None
+    )  # what writing the text would call
     assert None is getattr(loop, "los", None)

@@ -111,6 +111,49 @@ def test_another_spelling_of_a_name_is_corrected(name):
         use(name)
 
 
+@pytest.mark.parametrize("name", ["onbatchend", "onBatchEnd", "OnBatchEnd", "On_batch_end"])
+def test_a_point_in_another_spelling_is_refused(name):
+    """A method that differs from a point by case and underscores would never be called."""
+    with pytest.raises(ComponentRejectedError, match=f"its {name} .* mean 'on_batch_end'"):
+        make_loop(make_component(**{name: lambda loop: None}))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "hint"),
+    [
+        ("on_validation_end", "'on_epoch_end', where loop.is_validating?"),
+        ("on_validation_epoch_start", "'on_epoch_begin', where loop.is_validating?"),
+        ("on_test_batch_end", "'on_batch_end', where loop.is_testing?"),
+        ("on_step_end", "'on_batch_end'?"),
+        ("on_fit_start", "'on_train_begin'?"),
+        ("on_training_end", "'on_train_end'?"),
+        ("on_predict_epoch_end", "'on_predict_end'?"),
+        ("on_before_optimizer_step", "'on_optim_step'?"),
+        ("on_save_checkpoint", "'state_dict'?"),
+    ],
+)
+def test_callback_points_of_other_libraries_are_translated(theirs, hint):
+    """The error says which point is called there, and in which phase."""
+    with pytest.raises(ComponentRejectedError) as caught:
+        make_loop(make_component(**{theirs: lambda loop: None}))
+    assert f"Did you mean {hint}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "theirs", "ours"),
+    [
+        ("checkpoint", "monitor", "best"),
+        ("checkpoint", "save_top_k", "keep"),
+        ("grad-clip", "gradient_clip_val", "max_norm"),
+        ("grad-accumulation", "steps", "every"),
+    ],
+)
+def test_arguments_of_other_libraries_are_translated(plugin, theirs, ours):
+    """The error suggests what the argument is called here."""
+    with pytest.raises(ConfigurationError, match=f"no argument '{theirs}'. Did you mean '{ours}'?"):
+        make_loop(use(plugin, **{theirs: 1}))
+
+
 @pytest.mark.parametrize("method", ["training_step", "validation_step", "configure_optimizers"])
 def test_a_component_in_the_way_of_another_library_is_refused(method):
     """Its methods would never be called."""

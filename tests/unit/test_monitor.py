@@ -70,6 +70,12 @@ def test_a_missing_metric_is_named_with_what_was_logged():
     assert "Did you mean 'valid/loss'?" in str(without_phase)
 
 
+def test_a_missing_metric_that_is_near_to_none_is_to_be_logged():
+    """It may have been logged at batch level, which is the default."""
+    error = missing_metric_error("checkpoint", "valid/accuracy", ["valid/loss"])
+    assert "Log it for whole epochs: loop.log({'accuracy': value}, level='epoch')." in str(error)
+
+
 # -- resuming -------------------------------------------------------------------------------
 
 

@@ -80,10 +80,13 @@ def test_two_kinds_at_once_are_refused(new, capsys):
 
 
 def test_it_says_what_to_do_next(new):
-    """In three lines, which can be pasted."""
+    """With the commands on lines that can be pasted."""
     assert new("grad-noise") == (
         0,
-        "cd ttl-grad-noise\n"
-        'pip install --editable ".[dev]" && pytest\n'
-        "then edit src/ttl_grad_noise, tests and README.md\n",
+        "ttl-grad-noise holds a package that is complete and tested. To install and test it:\n"
+        "\n"
+        "    cd ttl-grad-noise\n"
+        '    pip install --editable ".[dev]" && pytest\n'
+        "\n"
+        "Then edit src/ttl_grad_noise, tests and README.md.\n",
     )

@@ -16,13 +16,13 @@ from ttl_core.discovery import InstalledComponent
 from ttl_core.errors import PluginError
 
 CORE = {
-    "plugins": "list the installed components",
-    "show": "show one component: configuration, points, hints",
-    "hooks": "list the callback points of the core and of installed components",
-    "check": "run the conformance suite on installed components",
-    "freeze": "list the distributions that a run needs, as requirements",
-    "doctor": "find what is wrong with the installation, or differs from that of a run",
-    "new": "write a package with a component, complete and tested",
+    "plugins": "List the installed components.",
+    "show": "Show one component: configuration, callback points, hints, and where it is installed.",
+    "hooks": "List the callback points of the core and of installed components.",
+    "check": "Run the conformance suite on installed components.",
+    "freeze": "List the distributions that a run needs, as requirements for pip.",
+    "doctor": "Find what is wrong with the installation, or differs from that of a run.",
+    "new": "Write a package with a component, complete and tested.",
 }
 """What each command of the core does. It is the function `command` of the module of its name."""
 

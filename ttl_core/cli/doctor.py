@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ttl_core import discovery
 from ttl_core.cli.commands import add_time_limit, packaged_commands
-from ttl_core.cli.plugins import all_components, find_failures, find_status, full_name
+from ttl_core.cli.plugins import (
+    Failures,
+    all_components,
+    find_failures,
+    find_status,
+    full_name,
+)
 from ttl_core.cli.text import indent
+from ttl_core.discovery import InstalledComponent
 
 
 def command(parser: argparse.ArgumentParser) -> None:
@@ -52,33 +59,52 @@ def _problems(seconds: float) -> Iterator[tuple[str, str]]:
     components = all_components()
     commands = packaged_commands()
     failures = find_failures([*components, *commands.values()], seconds)
+    stale = discovery.stale_checkouts()
     for name, origin in commands.items():
         if failures.get(origin):
-            fix = f"pip install --upgrade --force-reinstall {origin.distribution}"
-            yield f"command {origin} is broken: {failures[origin]}", fix
+            yield f"command {origin} is broken: {failures[origin]}", _repair(origin)
         if "/" in name:
             yield f"command {origin} has the name of another one", f"write: ttl {name}"
-    for component in components:
-        status, problem = find_status(component, failures)
-        if problem is not None:
-            fixes = {
-                "ambiguous": f"write use({full_name(component)!r}), or uninstall one of them",
-                "incompatible": f"pip install --upgrade ttl-core {component.distribution}",
-                "broken": f"pip install --upgrade --force-reinstall {component.distribution}",
-            }
-            yield f"{component} is {status}: {problem}", fixes[status]
+    changed = {(each.distribution, name) for each in stale for name in each.changed}
+    rest = [each for each in components if (each.distribution, each.name) not in changed]
+    yield from _unusable(rest, failures)
     for place, reason in discovery.scan().broken.items():
         yield f"{place} cannot be read: {reason}", "reinstall that distribution, or remove it"
-    for checkout in discovery.stale_checkouts():
-        changed = sorted(checkout.undeclared | checkout.gone)
+    for checkout in stale:
         yield (
             f"the editable checkout {checkout.path} of {checkout.distribution} has changed its "
-            f"components since it was installed: {', '.join(changed)}",
+            f"components since it was installed: {', '.join(sorted(checkout.changed))}",
             checkout.fix,
         )
     yield from _shadowed()
     yield from _unmet_requirements()
     yield from _leftovers()
+
+
+def _unusable(
+    components: Iterable[InstalledComponent], failures: Failures
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with components, once for those of a distribution that share it."""
+    found: dict[tuple[str, str, str], list[InstalledComponent]] = {}
+    for component in components:
+        status, problem = find_status(component, failures)
+        if problem is not None:
+            found.setdefault((component.distribution, status, problem), []).append(component)
+    for (distribution, status, problem), several in found.items():
+        first = several[0]
+        fixes = {
+            "ambiguous": f"write use({full_name(first)!r}), or uninstall one of them",
+            "incompatible": f"pip install --upgrade ttl-core {distribution}",
+            "broken": _repair(first),
+        }
+        who = f"{', '.join(repr(each.name) for each in several)} ({distribution} {first.version})"
+        yield f"{who} {'is' if len(several) == 1 else 'are'} {status}: {problem}", fixes[status]
+
+
+def _repair(origin: InstalledComponent) -> str:
+    """Return the fix of something that cannot be imported: what to do, and a line to paste."""
+    advice, command = discovery.repair(origin)
+    return f"{indent(advice).lstrip()}\n    {command}"
 
 
 def _shadowed() -> Iterator[tuple[str, str]]:

@@ -106,7 +106,7 @@ def _import(name: str) -> Imported:
         factory = discovery.load(origin)
         return Imported(None, provided_by(factory, origin) if kind == "component" else ())
     except TTLError as error:
-        return Imported(str(error))
+        return Imported(getattr(error, "reason", "") or str(error))
 
 
 def provided_by(factory: Any, origin: InstalledComponent) -> list[tuple[str, str]]:

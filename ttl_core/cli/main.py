@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ttl_core.cli.commands import CORE, find_command, packaged_commands
+from ttl_core.arguments import did_you_mean
+from ttl_core.cli.commands import CORE, Command, find_command, packaged_commands
+from ttl_core.cli.text import indent
 from ttl_core.discovery.summaries import summary_of
 from ttl_core.errors import TTLError, UnknownNameError
 
@@ -28,32 +30,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 where something is wrong. argparse exits with 2 by itself.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    called = next((argument for argument in arguments if not argument.startswith("-")), "")
     parser = argparse.ArgumentParser(
         prog="ttl",
+        usage="ttl [-h] COMMAND ...",
         description="Components for ttl: what is installed, what is wrong with it, and new ones.",
-        epilog=_EXIT,
+        epilog="" if arguments[:1] == [called] else f"{_commands_text()}\n\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    called = next((argument for argument in arguments if not argument.startswith("-")), "")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    parsers = {name: subparsers.add_parser(name, help=text) for name, text in CORE.items()}
-    for name, origin in packaged_commands().items():
-        text = origin.summary if called else summary_of(origin)  # the latter reads its source
-        text = f"({origin.distribution}) {text}".replace("%", "%%")
-        parsers[name] = subparsers.add_parser(name, help=text)
+    parsers = _command_parsers(parser)
     for name in parsers:
         if called in CORE and name.endswith(f"/{called}"):
             print(f"ttl: a package has another command {called!r}: ttl {name}", file=sys.stderr)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         command = find_command(called)
     except UnknownNameError as error:
         parser.error(str(error))
-    if command is None:
+    if called and command is None:
+        hint = did_you_mean(called, parsers)
+        parser.error(f"there is no command {called!r}. {hint}There are: {', '.join(parsers)}")
+    if command is None or arguments[0] != called:
         parser.parse_args(arguments)  # prints the help, or what is wrong, and exits
         return 2
+    # "distribution/name" may be given for what is listed by its name, or in another spelling
+    own = parsers.get(called) or argparse.ArgumentParser(prog=f"ttl {called}")
+    return _run(command, own, arguments[1:])
+
+
+def _command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return parsers of all commands by the names to call them by, without their arguments."""
+    subparsers = parser.add_subparsers(
+        prog="ttl", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    parsers = {name: subparsers.add_parser(name, description=text) for name, text in CORE.items()}
+    return parsers | {name: subparsers.add_parser(name) for name in packaged_commands()}
+
+
+def _run(command: Command, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Run a command by its own parser, so that errors show its usage; return the exit status."""
     try:
-        command.prepare(parsers.get(called) or subparsers.add_parser(called))
+        command.prepare(parser)
         status = command.run(parser.parse_args(arguments))
         sys.stdout.flush()
     except TTLError as error:
@@ -63,3 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
+
+
+def _commands_text() -> str:
+    """Return the commands, each with what it does, those of packages with their distributions."""
+    others = packaged_commands()
+    texts = CORE | {n: f"{summary_of(each)} ({each.distribution})" for n, each in others.items()}
+    width = max(map(len, texts)) + 4
+    lines = [
+        f"  {name}".ljust(width) + indent(text, by=width).lstrip() for name, text in texts.items()
+    ]
+    return "\n".join(["commands:", *lines, "", "`ttl COMMAND --help` says what a command takes."])

@@ -76,9 +76,9 @@ def create_distribution(name: str, kind: str) -> int:
             target.write_text(_renamed(text, name), encoding="utf-8")
     except OSError as error:
         raise ArgumentError(f"the folder {folder} cannot be written: {error}") from error
-    print(f"cd {folder}")
-    print('pip install --editable ".[dev]" && pytest')
-    print(f"then edit src/{package}, tests and README.md")
+    print(f"{folder} holds a package that is complete and tested. To install and test it:\n")
+    print(f'    cd {folder}\n    pip install --editable ".[dev]" && pytest\n')
+    print(f"Then edit src/{package}, tests and README.md.")
     return 0
 
 

@@ -13,7 +13,6 @@ from ttl_core.cli.commands import add_time_limit
 from ttl_core.cli.text import cut, indent
 from ttl_core.discovery import InstalledComponent
 from ttl_core.discovery.summaries import summary_of
-from ttl_core.hooks.explain import table
 
 Failures = Mapping[InstalledComponent, str | None]
 """How importing components failed; None for those where it did not."""
@@ -40,7 +39,7 @@ def _list(given: argparse.Namespace) -> int:
         if all(row["status"] == "available" for row in rows):
             keys.remove("status")  # leaves room for summaries
         lines = [[row[key] for key in keys] for row in rows]
-        print(cut(table([[key.upper() for key in keys], *lines])))
+        print(_listing([[key.upper() for key in keys], *lines]))
         for row in rows:
             if row["problem"]:
                 problem = indent(row["problem"], break_long=True)
@@ -58,7 +57,32 @@ def _print_bundles() -> None:
     found = [each for name in sorted(bundles) for each in bundles[name]]
     lines = [[each.name, each.distribution, each.version, summary_of(each)] for each in found]
     if lines:
-        print("\n" + cut(table([["BUNDLE", "DISTRIBUTION", "VERSION", "SUMMARY"], *lines])))
+        print("\n" + _listing([["BUNDLE", "DISTRIBUTION", "VERSION", "SUMMARY"], *lines]))
+
+
+def _listing(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a table that fits into the terminal, with the summary as its last column.
+
+    That of a row in which another cell is long is below it, as its column would be too narrow.
+    """
+    narrow = [row for row in rows if not _is_wide(row[:-1])]
+    widths = [max(map(len, column)) for column in zip(*narrow, strict=True)][:-1]
+    lines = []
+    for *cells, summary in rows:
+        before = "".join(f"{c.ljust(width)}  " for c, width in zip(cells, widths, strict=True))
+        if _is_wide(cells):
+            lines.append(before)
+            before = " " * sum(width + 2 for width in widths)
+        lines.append(before + summary)
+    return cut("\n".join(line.rstrip() for line in lines))
+
+
+def _is_wide(cells: Sequence[str]) -> bool:
+    return any(len(cell) > _WIDEST for cell in cells)
+
+
+_WIDEST = 24
+"""The width of a name, a distribution or a version that leaves room for a summary beside them."""
 
 
 def all_components() -> list[InstalledComponent]:

@@ -1,7 +1,12 @@
 """Discovery: from entry points to components, importing nothing before its name is used."""
 
 from ttl_core.discovery.configuration import from_config
-from ttl_core.discovery.diagnosis import find_incompatibility, is_editable, stale_checkouts
+from ttl_core.discovery.diagnosis import (
+    find_incompatibility,
+    is_editable,
+    repair,
+    stale_checkouts,
+)
 from ttl_core.discovery.loading import (
     Created,
     check_configuration,
@@ -52,6 +57,7 @@ __all__ = [
     "is_shadowed",
     "load",
     "metadata_path",
+    "repair",
     "scan",
     "stale_checkouts",
     "use",

@@ -18,6 +18,7 @@ from ttl_core.discovery.scanning import (
     distributions,
     installed_bundles,
     installed_components,
+    installed_distribution,
     scan,
 )
 
@@ -51,7 +52,7 @@ def _find_incompatibility(requires: tuple[str, ...], core_version: str | None) -
 _IS_OF_CORE = re.compile(r"\s*ttl[-_.]+core(?![\w.-])", re.IGNORECASE).match
 
 
-_MANY = 20  # names, which are too many to list where one is suggested
+_MANY = 20  # names, which are too many to list
 
 
 def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
@@ -75,7 +76,7 @@ def explain_unknown(plugin: str, name: str, kind: Kind = "component") -> str:
                 f"{text}The editable checkout {checkout.path} of {checkout.distribution} declares "
                 f"it, but was installed before it did. Run: {checkout.fix}"
             )
-    if len(installed) > _MANY and hint:
+    if len(installed) > _MANY:
         text += f"`ttl plugins` lists the {len(installed)} that are. "
     else:
         text += f"Installed: {', '.join(installed) or 'none'}. "
@@ -93,22 +94,61 @@ class Checkout(NamedTuple):
         path: its directory.
         undeclared: names that it declares and the installation does not know.
         gone: names that the installation knows and it does not declare any more.
+        moved: names for which it declares another object than the installation knows.
     """
 
     distribution: str
     path: str
     undeclared: frozenset[str]
     gone: frozenset[str]
+    moved: frozenset[str]
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """All names that differ."""
+        return self.undeclared | self.gone | self.moved
 
     @property
     def fix(self) -> str:
         """The command that installs it again."""
-        return f"pip install -e {shlex.quote(self.path)}"
+        return _install_again(self.path)
+
+
+def _install_again(path: str) -> str:
+    return f"pip install -e {shlex.quote(path)}"
+
+
+def repair(origin: InstalledComponent) -> tuple[str, str]:
+    """Return what to do about a distribution that cannot be imported, and the command to run.
+
+    Args:
+        origin: one of its components.
+    """
+    dist = installed_distribution(origin.distribution)
+    if dist is None or not is_editable(dist):
+        return (
+            "Run this, and if it does not help, report it to its author:",
+            f"pip install --upgrade --force-reinstall {origin.distribution}",
+        )
+    path = str(_path_of_checkout(dist))
+    if any(origin.name in each.changed for each in stale_checkouts() if each.path == path):
+        return "Its pyproject.toml has changed since it was installed. Run:", _install_again(path)
+    return (
+        "It is an editable checkout: correct it there, and if its pyproject.toml changes, run:",
+        _install_again(path),
+    )
 
 
 def is_editable(dist: Distribution) -> bool:
     """Return whether a distribution is an editable checkout."""
     return bool(_origin(dist).get("dir_info", {}).get("editable"))
+
+
+def _path_of_checkout(dist: Distribution) -> Path:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(urlsplit(_origin(dist)["url"]).path))
 
 
 def _origin(dist: Distribution) -> dict[str, Any]:
@@ -121,24 +161,26 @@ def _origin(dist: Distribution) -> dict[str, Any]:
 def stale_checkouts() -> list[Checkout]:
     """Return the editable checkouts that declare other components than when installed."""
     import tomllib
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
 
     found = []
     for dist in distributions():
         try:
             if not is_editable(dist):
                 continue
-            path = Path(url2pathname(urlsplit(_origin(dist)["url"]).path))
+            path = _path_of_checkout(dist)
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
             if "entry-points" in project.get("dynamic", ()):
                 continue  # it does not say there which ones
-            declared = set(project.get("entry-points", {}).get(GROUP, {}))
-            known = {entry_point.name for entry_point in dist.entry_points.select(group=GROUP)}
-            if declared != known:
-                checkout = Checkout(
-                    dist.name, str(path), frozenset(declared - known), frozenset(known - declared)
-                )
+            declared = project.get("entry-points", {}).get(GROUP, {})
+            known = {each.name: each.value for each in dist.entry_points.select(group=GROUP)}
+            checkout = Checkout(
+                dist.name,
+                str(path),
+                frozenset(declared.keys() - known.keys()),
+                frozenset(known.keys() - declared.keys()),
+                frozenset(n for n in declared.keys() & known.keys() if declared[n] != known[n]),
+            )
+            if checkout.changed:
                 found.append(checkout)
         except Exception:  # one that cannot be read tells nothing
             continue

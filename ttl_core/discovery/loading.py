@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import NamedTuple
 
 from ttl_core.arguments import did_you_mean, user_stacklevel
-from ttl_core.discovery.diagnosis import explain_unknown, find_incompatibility
+from ttl_core.discovery.diagnosis import explain_unknown, find_incompatibility, repair
 from ttl_core.discovery.scanning import (
     InstalledComponent,
     Kind,
@@ -18,6 +20,7 @@ from ttl_core.discovery.scanning import (
 )
 from ttl_core.discovery.spec import Spec
 from ttl_core.errors import ConfigurationError, PluginError, UnknownNameError
+from ttl_core.other_libraries import suggest_argument
 from ttl_core.references import loaded
 
 Factory = Callable[..., object]
@@ -122,22 +125,34 @@ def load(origin: InstalledComponent) -> Factory:
             f"{origin.kind} {origin} cannot be loaded: {origin.distribution} {incompatibility}. "
             f"Run: pip install --upgrade ttl-core {origin.distribution}"
         )
+    value = origin.entry_point.value
+    try:
+        import_module(origin.entry_point.module)
+    except (Exception, SystemExit) as error:
+        what = f"importing {value.partition(':')[0]!r} raised {type(error).__name__}: {error}"
+        raise _not_loaded(origin, what) from error
     try:
         factory = origin.entry_point.load()
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{origin.kind} {origin} cannot be loaded: importing its entry point "
-            f"{origin.entry_point.value!r} raised {type(error).__name__}: {error}. Run: "
-            f"pip install --upgrade --force-reinstall {origin.distribution}; if that does not "
-            "help, report it to its author"
+    except Exception as error:
+        there = vars(sys.modules[origin.entry_point.module])
+        hint = did_you_mean(value.rpartition(":")[2], [n for n in there if callable(there[n])])
+        raise _not_loaded(
+            origin, f"its entry point {value!r} names nothing: {error}", hint
         ) from error
     if not callable(factory):
         raise PluginError(
             f"{origin.kind} {origin} cannot be created: its entry point "
-            f"{origin.entry_point.value!r} is {factory!r}, not a class or function. Report it to "
+            f"{value!r} is {factory!r}, not a class or function. Report it to "
             f"the author of {origin.distribution}"
         )
     return factory  # type: ignore[no-any-return]
+
+
+def _not_loaded(origin: InstalledComponent, reason: str, hint: str = "") -> PluginError:
+    fix = " ".join(repair(origin))
+    error = PluginError(f"{origin.kind} {origin} cannot be loaded: {reason}. {hint}{fix}")
+    error.reason = f"{reason}. {hint}".removesuffix(". ").rstrip()
+    return error
 
 
 def create(spec: Spec) -> Created:
@@ -194,7 +209,7 @@ def check_configuration(
         problem, hint = str(error), ""
         if unknown:  # first, as a misspelled argument is missing too
             problem = f"it has no argument {unknown[0]!r}"
-            hint = did_you_mean(unknown[0], signature.parameters)
+            hint = suggest_argument(unknown[0], signature.parameters)
         raise ConfigurationError(
             f"{origin.kind} {origin} does not accept {written}: {problem}. {hint}"
             f"It accepts: {', '.join(accepted) or 'nothing'}"

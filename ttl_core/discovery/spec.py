@@ -82,7 +82,8 @@ def use(
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise ConfigurationError(
             f"the configuration of {plugin!r} is {describe(given)}, but has to be a mapping of "
-            "the names of its arguments to their values"
+            f"the names of its arguments to their values. Write use({plugin!r}, argument=value); "
+            f"`ttl show {plugin}` lists the arguments"
         )
     for key in given.keys() & config.keys():
         raise ConfigurationError(f"use({plugin!r}) is given {key!r} twice: {given!r}, {key}=")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ttl_core.errors import TTLError, UnknownPointError
-from ttl_core.hooks.other_libraries import suggest_point
+from ttl_core.other_libraries import suggest_point
 
 if TYPE_CHECKING:
     import pluggy

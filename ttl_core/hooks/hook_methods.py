@@ -15,8 +15,8 @@ from ttl_core.arguments import did_you_mean
 from ttl_core.hooks.compilation import NO_OPTIONS
 from ttl_core.hooks.member import HookMethods
 from ttl_core.hooks.method_checks import adapt, check_method, problem_of, rejected
-from ttl_core.hooks.other_libraries import METHODS_OF_OTHERS, suggest_point
 from ttl_core.hookspecs import POINTS, CallbackPoints
+from ttl_core.other_libraries import METHODS_OF_OTHERS, suggest_point
 
 
 def hook_methods(component: object, owner: object) -> HookMethods:
@@ -39,7 +39,8 @@ def hook_methods(component: object, owner: object) -> HookMethods:
         if not inspect.isroutine(function):
             _check_not_meant(name, function, owner)
             continue
-        if point.startswith(("on_", "around_")) and point not in POINTS:
+        is_meant = point.startswith(("on_", "around_")) or _is_misspelled(point)
+        if is_meant and point not in POINTS:
             problem = (
                 f"is not a callback point. {suggest_point(point, POINTS)}"
                 f"The points are: {', '.join(POINTS)}"
@@ -153,10 +154,23 @@ def _hooks(cls: type, own: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy
         mark = marks[name] if _is_routine(function) else None
         looks_like_one = name in POINTS or name.startswith(("on_", "around_"))
         is_noop = getattr(function, "__func__", function) is vars(CallbackPoints).get(name)
+        looks_like_one = looks_like_one or (_is_misspelled(name) and _is_routine(function))
         if (mark or looks_like_one) and not is_noop:
             options = cast(pluggy.HookimplOpts, dict(mark or NO_OPTIONS))
             options["specname"] = options["specname"] or name
             yield name, function, options
+
+
+_WITHOUT_UNDERSCORES = frozenset(point.replace("_", "") for point in POINTS)
+
+
+def _is_misspelled(name: str) -> bool:
+    """Return whether a public name is that of a point but for case and underscores."""
+    return (
+        name[:1] in "oOaA"  # which tells most names, and is fast
+        and name not in POINTS
+        and name.replace("_", "").lower() in _WITHOUT_UNDERSCORES
+    )
 
 
 def _check_none_is_hidden(component: object, owner: object) -> None:

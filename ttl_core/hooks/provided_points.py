@@ -13,8 +13,8 @@ from ttl_core.errors import ComponentRejectedError
 from ttl_core.hooks.hook_methods import find_mark, spec_arguments
 from ttl_core.hooks.member import Member
 from ttl_core.hooks.method_checks import check_method
-from ttl_core.hooks.other_libraries import suggest_point
 from ttl_core.hookspecs import POINTS
+from ttl_core.other_libraries import suggest_point
 
 
 def provided_points(component: object, key: str, owner: object) -> Mapping[str, Any]:

@@ -14,6 +14,8 @@ from typing import Any, NoReturn, cast
 
 import pluggy
 
+from ttl_core.errors import ComponentRejectedError
+
 Wrapper = Generator[None, Any, Any]
 
 
@@ -99,11 +101,11 @@ def check_has_run(result: Any) -> Any:
     """Return the result of a hook, if it is nothing that would still have to run.
 
     Raises:
-        TypeError: it is a generator or a coroutine.
+        ComponentRejectedError: it is a generator or a coroutine.
     """
     if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
         getattr(result, "close", lambda: None)()  # without Python's warning that it was not run
-        raise TypeError(
+        raise ComponentRejectedError(
             f"the hook returned a {type(result).__name__}, which is not run: its decorator, or the "
             "function that it calls, does nothing before it is run to its end. To surround the "
             "others, write @hookimpl(wrapper=True) and `return (yield from ...)`"

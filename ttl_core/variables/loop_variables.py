@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, SupportsIndex
 
 import torch
 
-from ttl_core.arguments import describe, did_you_mean, user_stacklevel
+from ttl_core.arguments import describe, user_stacklevel
 from ttl_core.batches import length_of_batch
 from ttl_core.components.component import Item
 from ttl_core.components.component_list import ComponentList
@@ -17,6 +17,7 @@ from ttl_core.components.members import joined_group
 from ttl_core.errors import ArgumentError, UnsetVariableError
 from ttl_core.group import Group
 from ttl_core.hooks.manager import HookManager
+from ttl_core.other_libraries import suggest_variable
 from ttl_core.variables.data import check_data, describe_data, length_of
 from ttl_core.variables.declarations import VARIABLES
 
@@ -31,24 +32,6 @@ _RESTORED = frozenset(
     )
 )
 """What validate() restores."""
-
-
-_NAMES_OF_OTHERS = {
-    "fit": "To train, call train(n_epochs=...). ",
-    "evaluate": "To evaluate, call validate() or test(data). ",
-    "eval": "To evaluate, call validate() or test(data). ",
-    "epoch": "Did you mean 'epoch_num'? ",
-    "current_epoch": "Did you mean 'epoch_num'? ",
-    "step": "Did you mean 'global_step'? ",
-    "batch_idx": "Did you mean 'batch_num'? ",
-    "outputs": "Did you mean 'scores'? ",
-    "logits": "Did you mean 'scores'? ",
-    "inputs": "They are part of `batch`. ",
-    "targets": "They are part of `batch`. ",
-    "lr": "It is in `optimizer.param_groups`. ",
-    "device": "The model's is that of its parameters. ",
-}
-"""Hints for names of variables and methods that other libraries have."""
 
 _TRAINING_POINTS = ("on_forward_pass", "on_loss_compute", "on_backward_pass", "on_optim_step")
 
@@ -247,9 +230,10 @@ class LoopVariables:
         variable = next((v for v in VARIABLES if v.name == name), None)
         known = f" ({variable.meaning}; set by {variable.set_by})" if variable else ""
         enabled = [n for n in self._components.names() if self._components.is_enabled(n)]
-        others = {v.name for v in VARIABLES} | vars(self).keys() | set(dir(type(self)))
-        others = {other for other in others if not other.startswith("_")} - {name}
-        hint = _NAMES_OF_OTHERS.get(name) or did_you_mean(name, others, cutoff=0.75)
+        hint = ""
+        if variable is None:
+            others = {v.name for v in VARIABLES} | vars(self).keys() | set(dir(type(self)))
+            hint = suggest_variable(name, {other for other in others if other[0] != "_"})
         return (
             f"no component has set the loop variable {name!r}{known}. {hint}"
             f"Enabled components: {', '.join(enabled) or 'none'}"

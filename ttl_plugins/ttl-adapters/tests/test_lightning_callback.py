@@ -205,7 +205,7 @@ def test_without_validation_an_epoch_ends_after_its_batches(make_loop):
 
 
 def test_logs_by_the_level_of_the_hook(make_loop):
-    """log() in hooks of batches logs at batch level, else at epoch level."""
+    """log() in hooks of batches logs at batch level, else at epoch level, under the same name."""
     logged = []
 
     class Log(LoopComponent):
@@ -214,9 +214,9 @@ def test_logs_by_the_level_of_the_hook(make_loop):
 
     callback = recording(
         on_train_batch_end=lambda trainer, module, *_: module.log("a", 7, prog_bar=True),
-        on_train_epoch_start=lambda *_: callback.log_dict({"b": 7}),
+        on_train_epoch_start=lambda *_: callback.log_dict({"train/b": 7}),
         on_train_epoch_end=lambda *_: callback.log("c", 7, on_epoch=True),
-        on_train_batch_start=lambda trainer, *_: trainer.logger.log_metrics({"d": 7}, step=0),
+        on_train_batch_start=lambda trainer, *_: trainer.logger.log_metrics({"train/d": 7}, step=0),
     )
     make_loop(LightningCallback(callback), Log(), n_train=1).train(n_epochs=1)
     assert logged == [

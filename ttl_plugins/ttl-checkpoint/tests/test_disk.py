@@ -444,7 +444,7 @@ def test_a_directory_that_cannot_be_read_is_refused(directory, make_fault, capsy
             os.seteuid(pwd.getpwnam("nobody").pw_uid)
         assert f"{directory} cannot be read: Permission denied" == refused(directory)
         assert 2 == main([str(directory)])
-        assert f"{directory} cannot be read: Permission denied\n" == capsys.readouterr().err
+        assert f"ttl: {directory} cannot be read: Permission denied\n" == capsys.readouterr().err
     finally:
         fault.end()
         directory.chmod(0o755)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ttl_checkpoint import Checkpoint
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.command import _size_text
 from ttl_checkpoint.manifest import encode
 from ttl_checkpoint.reading import verify
 from ttl_checkpoint.store import Store
@@ -61,20 +62,38 @@ def entries(text):
 
 
 def test_shows_what_each_checkpoint_holds(tmp_path, capsys):
-    """Epoch, step, reason, size, whether it is verified, the metrics, and what ran."""
+    """Epoch, step, reason, size, whether it is verified, the metrics, and what ran, once."""
     train(tmp_path, Log(loss=0.123456, cost=2))
     assert 0 == main([str(tmp_path)])
     ran = f"step, log, checkpoint {version('ttl-checkpoint')}"
-    size = (Store(tmp_path).checkpoints()[0] / "state.pt").stat().st_size / 1e6
+    size = (Store(tmp_path).checkpoints()[0] / "state.pt").stat().st_size / 1e3
     titles = (
         "000001-epoch-1-step-3  epoch 1  step 3",
         "000002-epoch-2-step-6  epoch 2  step 6",
     )
     expected = [
-        [f"{title}  due  {size:.1f} MB  verified", "train/cost 2, train/loss 0.1235", ran]
+        [f"{title}  due  {size:.1f} kB  verified", "train/cost 2, train/loss 0.1235"]
         for title in titles
     ]
+    expected[0].append(ran)
     assert expected == entries(capsys.readouterr().out)
+
+
+def test_shows_what_ran_where_it_changed(tmp_path, capsys):
+    """Once for the checkpoints of one list of components, in the order of the listing."""
+    train(tmp_path, n_epochs=1)
+    train(tmp_path, Log(loss=1), n_epochs=3)
+    main([str(tmp_path)])
+    ran = [entry[-1].partition(", checkpoint")[0] for entry in entries(capsys.readouterr().out)]
+    assert ["step", "step, log"] == [each for each in ran if each.startswith("step")]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0.0 kB"), (1234, "1.2 kB"), (4.2e7, "42.0 MB"), (3e9, "3.0 GB")]
+)
+def test_sizes_are_shown_in_the_unit_that_fits(n_bytes, text):
+    """A small one is not 0.0 MB."""
+    assert text == _size_text(n_bytes)
 
 
 def test_lists_one_checkpoint(tmp_path, capsys):
@@ -227,7 +246,7 @@ def test_says_so_if_there_is_none(tmp_path, capsys, name):
     """For an empty directory, or a missing one, the exit status is 2."""
     assert 2 == main([str(tmp_path / name)])
     output = capsys.readouterr()
-    assert ("", f"no checkpoint is in {tmp_path / name}\n") == (output.out, output.err)
+    assert ("", f"ttl: no checkpoint is in {tmp_path / name}\n") == (output.out, output.err)
 
 
 def test_is_a_program(tmp_path):

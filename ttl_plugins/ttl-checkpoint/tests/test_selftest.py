@@ -1,8 +1,10 @@
 """`ttl selftest` finds whether a script resumes to the same bits, and what does not."""
 
 import os
+from pathlib import Path
 
 import pytest
+from ttl_checkpoint import selftest
 from ttl_checkpoint.__main__ import main
 
 from ttl_core.cli import main as ttl
@@ -11,6 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks the ru
 
 SCRIPT = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +36,24 @@ class SavedScale(Scale):
     def load_state_dict(self, state):
         self.n = state["n"]
 
+def noisy(batches):
+    generator = torch.Generator()
+    calls = 0
+
+    class Noisy(Sequence):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            nonlocal calls
+            inputs, targets = batches[index]
+            if "closure" in sys.argv:
+                return inputs + torch.rand(6, 4, generator=generator), targets
+            calls += 1
+            return inputs + calls, targets
+
+    return Noisy()
+
 if "unseeded" not in sys.argv:
     torch.manual_seed(1)
 scale = Scale() if "broken" in sys.argv else SavedScale()
@@ -43,9 +64,11 @@ if "plain" in sys.argv:
     saving = []
 if "reading" in sys.argv:
     assert Path("data.txt").read_text() == "1"
+data = ComponentConformance.make_data(4)
+if "closure" in sys.argv or "counter" in sys.argv:
+    data = noisy(data)
 loop = TrainTestLoop(
-    ComponentConformance.make_model(), [scale, Step(), use("ema", decay=0.9), *saving],
-    ComponentConformance.make_data(4),
+    ComponentConformance.make_model(), [scale, Step(), use("ema", decay=0.9), *saving], data
 )
 loop.train(2)
 """
@@ -87,6 +110,23 @@ def test_what_is_not_restored_is_named(script, capsys):
 
 
 @pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("closure", "train_data: 'generator' that Noisy.__getitem__ refers to: other values"),
+        ("counter", "train_data: 'calls' that Noisy.__getitem__ refers to: "),
+    ],
+)
+def test_what_a_function_refers_to_is_named(how, named, script, capsys):
+    """A generator or a number in a closure, before all else, with what to do."""
+    assert main(["selftest", str(script), how, "--kills", "1", "--seed", "3"]) == 1
+    out = capsys.readouterr().out
+    restored = out.partition("not restored")[2].partition("different then")[0].splitlines()
+    assert [line.strip().startswith(named) for line in restored[1:-1]] == [True]
+    assert "different then:\n    the model: " in out
+    assert "Variables of functions are in no state" in out
+
+
+@pytest.mark.parametrize(
     ("how", "says"),
     [
         ("absolute", "selftest would write to /elsewhere/runs"),
@@ -99,6 +139,34 @@ def test_a_script_that_cannot_be_tested_is_refused(script, how, says, capsys):
     """With what to change, and the exit status 2."""
     assert main(["selftest", str(script), how]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, ttl])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["train.py", "reading", "--kills", "7", "--", "--width", "64"],
+        ["--kills", "7", "--", "train.py", "reading", "--width", "64"],
+        ["--kills", "7", "train.py", "--seed", "0", "reading", "--", "--width", "64"],
+    ],
+)
+def test_the_arguments_of_the_script_follow_two_dashes(given, command, monkeypatch):
+    """Options of the command may come before the script and behind it."""
+    asked = []
+    monkeypatch.setattr(selftest, "_run", lambda given: asked.append(vars(given)) or 0)
+    assert command(["selftest", *given]) == 0
+    assert asked[0]["script"] == Path("train.py")
+    assert asked[0]["arguments"] == ["reading", "--width", "64"]
+    assert asked[0]["kills"] == 7
+
+
+def test_an_option_of_the_script_before_two_dashes_is_refused(capsys):
+    """With the usage of the command, which says what to write."""
+    with pytest.raises(SystemExit, match="2"):
+        ttl(["selftest", "train.py", "--width", "64"])
+    error = capsys.readouterr().err
+    assert error.startswith("usage: ttl selftest [-h]")
+    assert "[-- ARGUMENT ...]" in error
 
 
 def test_a_missing_script_is_refused(capsys):

@@ -13,7 +13,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 from ttl_metrics import Metrics
 from ttl_metrics.mean_loss import _DeviceSum
 
-from ttl_core import LoopComponent, RunError, TrainTestLoop, TTLError, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, TTLError, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -651,19 +651,19 @@ def test_state_is_data_and_empty_between_epochs(tmp_path):
 )
 def test_what_is_no_metric_is_refused(given, message):
     """The error names what was given and what was expected."""
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         Metrics(**given)
 
 
 def test_metrics_given_twice_are_refused():
     """Metrics are given as `metrics` or by name, not in both ways."""
-    with pytest.raises(ValueError, match="given twice"):
+    with pytest.raises(ArgumentError, match="given twice"):
         Metrics(BinaryAccuracy(), accuracy=BinaryAccuracy())
 
 
 def test_a_metric_with_the_name_of_the_loss_is_refused():
     """Two values of one name cannot be logged."""
-    with pytest.raises(ValueError, match="named 'loss'"):
+    with pytest.raises(ArgumentError, match="named 'loss'"):
         Metrics(valid={"loss": SumMetric()})
 
 
@@ -697,7 +697,7 @@ def test_a_metric_may_be_named_loss_where_the_loss_is_not_logged():
 def test_update_with_has_to_return_a_tuple():
     """A tensor, which would be unpacked along its first dimension, is refused."""
     loop = make_loop(Metrics(total=SumMetric(), update_with=lambda loop: loop.scores))
-    with pytest.raises(TypeError, match="returned a Tensor, but has to return a tuple"):
+    with pytest.raises(ArgumentError, match="returned a Tensor, but has to return a tuple"):
         loop.test([batch(1.0)])
 
 

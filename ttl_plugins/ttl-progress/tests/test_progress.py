@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import nn
 from ttl_progress import Progress
 
-from ttl_core import LoopComponent, TrainTestLoop, hookimpl, use
+from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, hookimpl, use
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -591,13 +591,13 @@ def test_a_terminal_is_recognized(monkeypatch):
 )
 def test_a_rate_out_of_range_is_refused(rate, limit):
     """The error names the limit."""
-    with pytest.raises(ValueError, match=f"refresh_per_second is {rate}, but has to be {limit}"):
+    with pytest.raises(ArgumentError, match=f"refresh_per_second is {rate}, but has to be {limit}"):
         Progress(refresh_per_second=rate)
 
 
 def test_a_console_that_is_none_is_refused():
     """A file is no console."""
-    with pytest.raises(TypeError, match=r"no rich\.console\.Console"):
+    with pytest.raises(ArgumentError, match=r"has to be a rich\.console\.Console"):
         Progress(console=sys.stdout)
 
 

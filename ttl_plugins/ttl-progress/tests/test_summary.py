@@ -186,5 +186,5 @@ def test_unusable_depths_are_refused(depth):
 
 def test_a_console_has_to_be_one():
     """As for `progress`."""
-    with pytest.raises(TypeError, match="console"):
+    with pytest.raises(ArgumentError, match="console"):
         Summary(console="stdout")

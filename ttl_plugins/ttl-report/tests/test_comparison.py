@@ -101,8 +101,8 @@ def test_folders_without_a_report_are_left_out(runs, compare, tmp_path):
     status, _, said = compare(tmp_path / "empty", damaged, runs[0])
     assert 0 == status
     assert [
-        f"{tmp_path}/empty/report.html is left out: No such file or directory",
-        f"{damaged} is left out: it is no report of ttl-report, or it is damaged",
+        f"ttl: {tmp_path}/empty/report.html is left out: No such file or directory",
+        f"ttl: {damaged} is left out: it is no report of ttl-report, or it is damaged",
     ] == sorted(said.splitlines()[1:], reverse=True)
     status, _, said = compare(tmp_path / "empty")
     assert 2 == status

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from ttl_supervised import Supervised
 
-from ttl_core import LoopComponent, TrainTestLoop
+from ttl_core import ArgumentError, LoopComponent, TrainTestLoop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -95,7 +95,7 @@ def test_a12_a_mapping_that_cannot_be_moved_is_refused():
             super().__init__({"inputs": inputs, "targets": targets})
 
     loop = make_loop(device=META)
-    with pytest.raises(TypeError, match=r"a Two is a mapping .* Give it a method to\(device"):
+    with pytest.raises(ArgumentError, match=r"a Two is a mapping .* Give it a method to\(device"):
         loop.predict([Two(torch.ones(2, 2), None)])
 
 
@@ -171,7 +171,9 @@ def test_a12_two_unlabelled_samples_are_not_taken_for_a_pair(run, sample):
     """A12: a list of two things alike may be either, which is refused, with both fixes."""
     data = [[sample, copy.copy(sample)]]
     loop = make_loop(model=Sizes(), data=data)
-    with pytest.raises(ValueError, match=r"a list of two .* split=lambda batch: \(batch, None\)"):
+    with pytest.raises(
+        ArgumentError, match=r"a list of two .* split=lambda batch: \(batch, None\)"
+    ):
         loop.train(n_epochs=1) if run == "train" else getattr(loop, run)(data)
     assert [] == loop.model.n_given
 
@@ -179,7 +181,7 @@ def test_a12_two_unlabelled_samples_are_not_taken_for_a_pair(run, sample):
 def test_a12_lists_of_different_meaning_are_refused():
     """A12: a list of samples after one that was taken for a pair is an error."""
     loop = make_loop(model=Sizes())
-    with pytest.raises(ValueError, match="is a list of 4, but the first one of the epoch was a"):
+    with pytest.raises(ArgumentError, match="is a list of 4, but the first one of the epoch was a"):
         loop.predict([[torch.ones(3, 8, 8), torch.ones(3, 8, 9)], pictures(4)])
 
 
@@ -278,7 +280,7 @@ def test_a12_batches_that_are_no_pairs_are_refused_before_the_model(batch, messa
     loop = make_loop(data=[batch])
     calls = []
     loop.model.register_forward_pre_hook(lambda *_: calls.append(1))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         loop.train(n_epochs=1)
     assert [] == calls
 

@@ -95,7 +95,9 @@ def test_a_model_without_a_loss_is_an_error():
     """The message says what it returned, and how models get their targets."""
     data = [{"left": a, "right": b} for a, b, _ in triples()]
     loop = TrainTestLoop(Two(OUTPUTS["a mapping"]), [Supervised(None, SGD, call="kwargs")], data)
-    with pytest.raises(ValueError, match=r"the model has to return its loss.*model\(\*\*batch\)"):
+    with pytest.raises(
+        ArgumentError, match=r"the model has to return its loss.*model\(\*\*batch\)"
+    ):
         loop.train(1)
 
 

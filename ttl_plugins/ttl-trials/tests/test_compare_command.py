@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from ttl_compare import compare
 from ttl_compare.__main__ import main
 
 from ttl_core.cli import main as ttl
@@ -11,7 +12,7 @@ SCRIPT = """
 from ttl_core import use
 from ttl_core.testing import Step, tiny_loop
 
-LOOP = tiny_loop(Step(), use("ema", decay=0.9), use("grad-clip", max_norm=1e-9), n_batches=8)
+LOOP = tiny_loop(Step(), use("ema", decay=0.5), use("grad-clip", max_norm=1e-9), n_batches=8)
 
 def make_loop():
     return LOOP
@@ -42,6 +43,40 @@ def test_a_table_is_printed(reference, capsys):
     assert [row.split()[0] for row in rows] == ["as", "ema", "grad-clip"]
     assert rows[1].split()[-1] == "+0"
     assert rows[2].split()[-1] not in ("+0", "-0")
+
+
+def test_components_that_end_runs_are_left_out(script, capsys):
+    """With a line that says so; one that reads a metric of the validation finds it in each epoch.
+
+    One that is toggled takes part: it ends the variant.
+    """
+    script.write_text("""
+import torch
+from ttl_core import use
+from ttl_core.testing import Step, tiny_loop
+
+class Plateau(Step):
+    name = "plateau"
+    seen = 0
+
+    def on_safe_point(self, loop):
+        Plateau.seen += "valid/loss" in loop.metrics
+
+def make_loop():
+    stopping = use("early-stopping", monitor="valid/loss", threshold=1e9)
+    loop = tiny_loop(Plateau(), "metrics", stopping, use("ema", decay=0.5), n_batches=8)
+    loop.valid_data = loop.train_data
+    return loop
+""")
+    assert main(["compared.py:make_loop", "ema", "--steps", "12"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "left out of all variants: early-stopping"
+    module = sys.modules["compared"]
+    assert module.Plateau.seen > 0
+    found = compare(module.make_loop(), "early-stopping", steps=12)
+    assert {name: len(losses) for name, losses in found.losses.items()} == {
+        "as it is": 8,
+        "early-stopping": 12,
+    }
 
 
 def test_it_is_a_command_of_ttl(script, capsys):

@@ -28,6 +28,13 @@ def root_directory(loop: TrainTestLoop) -> str:
     return str(getattr(loop, "run_folder", os.getcwd()))
 
 
+def _without_phase(loop: TrainTestLoop, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without the phase in their names, which the loop adds inside an epoch."""
+    is_in_epoch = loop.is_training or loop.is_validating or loop.is_testing
+    phase = f"{loop.epoch_desc}/" if is_in_epoch else ""
+    return {name.removeprefix(phase): value for name, value in metrics.items()}
+
+
 class Logger(Facade):
     """The logger that callbacks of Lightning get, which logs by `loop.log`.
 
@@ -49,7 +56,7 @@ class Logger(Facade):
             metrics: the values by name.
             step: not used.
         """
-        self._loop.log(dict(metrics))
+        self._loop.log(_without_phase(self._loop, metrics))
 
     def after_save_checkpoint(self, checkpoint_callback: object) -> None:
         """Do nothing, as no logger of ttl uploads files.
@@ -160,4 +167,4 @@ class Module(Facade):
                 "mean over the epoch, which ttl-adapters does not compute. Log it in a hook of "
                 "epochs, or add a metric to the component metrics"
             )
-        loop.log(dict(dictionary), level="batch" if is_of_batch else "epoch")
+        loop.log(_without_phase(loop, dictionary), level="batch" if is_of_batch else "epoch")

@@ -37,7 +37,10 @@ def command(parser: argparse.ArgumentParser) -> None:
         "The exit status is 1 if one is corrupt or cannot be read or exported, 2 if there is none."
     )
     parser.add_argument(
-        "directory", type=Path, help="the directory, the folder of a run, or one checkpoint"
+        "directory",
+        metavar="DIRECTORY",
+        type=Path,
+        help="the directory, the folder of a run, or one checkpoint",
     )
     parser.add_argument(
         "--export",
@@ -66,12 +69,16 @@ def _list_all(directory: Path) -> int:
         paths = [directory] if is_checkpoint else _store(directory).everything()
     except OSError as error:
         reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
-        print(f"{printable(directory)} cannot be read: {reason}", file=sys.stderr)
+        print(f"ttl: {printable(directory)} cannot be read: {reason}", file=sys.stderr)
         return 2
     if not paths:
-        print(f"no checkpoint is in {printable(directory)}", file=sys.stderr)
+        print(f"ttl: no checkpoint is in {printable(directory)}", file=sys.stderr)
         return 2
-    return max([_list(path) for path in paths])
+    statuses, above = [], ""
+    for path in paths:
+        status, above = _list(path, above)
+        statuses.append(status)
+    return max(statuses)
 
 
 def _store(directory: Path) -> Store:
@@ -87,7 +94,7 @@ def _export(directory: Path, target: Path, best: bool) -> int:
         path = _chosen(directory, best)
         export(path, target)
     except OSError as error:  # a CheckpointError too
-        print(printable(error), file=sys.stderr)
+        print(f"ttl: {printable(error)}", file=sys.stderr)
         return 1
     print(printable(f"{target} holds the weights of {path}"))
     return 0
@@ -109,8 +116,13 @@ def _chosen(directory: Path, best: bool) -> Path:
     return path
 
 
-def _list(path: Path) -> int:
-    """Print what a checkpoint holds, and return the exit status."""
+def _list(path: Path, above: str) -> tuple[int, str]:
+    """Print what a checkpoint holds, and return the exit status and what ran.
+
+    Args:
+        path: the checkpoint.
+        above: what ran when the one above it was saved; it is not printed again.
+    """
     try:
         manifest = verify(path)
     except Exception as error:  # whatever is wrong with one, the others are listed
@@ -118,11 +130,11 @@ def _list(path: Path) -> int:
         text = str(error).removeprefix(f"{path} is corrupt: ") or type(error).__name__
         print(f"{printable(path.name)}  {verdict}")
         _print_wrapped(text.split(" "), " ")
-        return 1
+        return 1, above
     size = sum(file["bytes"] for file in manifest["files"].values())
     print(
         f"{printable(path.name)}  epoch {manifest['epoch']}  step {manifest['step']}  "
-        f"{manifest['reason']}  {size / 1e6:.1f} MB  verified"
+        f"{manifest['reason']}  {_size_text(size)}  verified"
         + "  NOT FINITE"
         * (manifest.get("finite") is False)
     )
@@ -130,12 +142,21 @@ def _list(path: Path) -> int:
         f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
         for name, value in manifest["metrics"].items()
     )
-    _print_wrapped(
+    ran = [
         " ".join(filter(None, (component["name"], component["version"])))
         for component in manifest["components"]
         if component["enabled"]
-    )
-    return 0
+    ]
+    if str(ran) != above:
+        _print_wrapped(ran)
+    return 0, str(ran)
+
+
+def _size_text(n_bytes: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes / 1e3:.1f} kB"
 
 
 def _print_wrapped(items: Iterable[str], separator: str = ", ") -> None:

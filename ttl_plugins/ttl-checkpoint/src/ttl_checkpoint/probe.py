@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
+from ttl_checkpoint.captured import captured_by_functions, generator_text
 from ttl_checkpoint.checkpoint import Checkpoint
 from ttl_core import ArgumentError, hookimpl
 
@@ -26,13 +27,17 @@ DIGEST = ", digest "
 """What is between the type of a tensor and its values, in texts of facts."""
 
 FACTS, STEPS = "facts.jsonl", "steps.jsonl"
-OWNED = "attributes"
-"""The first part of the paths of what components hold besides their state."""
+CAPTURED, OWNED = "captured", "attributes"
+"""The first part of the paths of what functions refer to, and of what components hold, besides
+the state."""
+
+CONTINUED, RESUMED = "continued", "resumed"
+"""What happened where the first batch began after a save, and after a state was restored."""
 
 _DEEPEST = 4  # of values within attributes
 _PARTS = (  # of a state, in the order in which their differences are named
-    *("variables", "hidden", "generators", "data", "random", "position", "metrics", "model"),
-    "components",
+    *("generators", "data", "random", "model", "variables", "hidden", "metrics", "components"),
+    "position",
 )
 
 
@@ -65,7 +70,7 @@ class Probe(Checkpoint):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._number = next(self._numbers)
-        self._is_resuming = False
+        self._next = ""  # what to record when the next batch of training begins
         super().__init__(*args, **options)
         if self.resume != "auto":
             raise ArgumentError(
@@ -88,21 +93,22 @@ class Probe(Checkpoint):
         is_saved = super()._save(loop, reason, improved)
         if is_saved:
             self._record(loop, "saved")
+            self._next = CONTINUED
         return is_saved
 
     @hookimpl(wrapper=True, tryfirst=True)
     def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Begin as always, and remember whether the run resumes."""
         result = yield from super().on_train_begin(loop)
-        self._is_resuming = loop.has_loaded_state
+        self._next = RESUMED if loop.has_loaded_state else ""
         return result
 
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
-        """Record once what there is when the state has been restored."""
-        if self._is_resuming and loop.is_training:
-            self._is_resuming = False
-            self._record(loop, "resumed")
+        """Record once what there is after a save, and when a state has been restored."""
+        if self._next and loop.is_training:
+            self._record(loop, self._next)
+            self._next = ""
 
     def on_safe_point(self, loop: TrainTestLoop) -> None:
         """Save, and be killed if it is time."""
@@ -138,15 +144,23 @@ def facts_of(loop: TrainTestLoop) -> dict[str, str]:
         loop: the loop.
     """
     state = loop.state_dict(copy=False, allow_unsafe=True)
-    held = dict(zip(loop.components.names(), loop.components, strict=True))
-    variables = {k: v for k, v in vars(loop).items() if k[0] != "_"}
-    own = {f"component {name!r}": vars(component) for name, component in held.items()}
-    own["the loop variables"] = {k: v for k, v in variables.items() if isinstance(v, int | float)}
-    owned = {owner: values for owner, values in own.items() if owner != "component 'checkpoint'"}
-    found = dict(_leaves(owned, (OWNED,), 0))
+    owned: dict[str, Any] = {}
+    numbers = {k: v for k, v in vars(loop).items() if k[0] != "_" and isinstance(v, int | float)}
+    for entry, component in zip(loop.manifest(), loop.components, strict=True):
+        if not isinstance(component, Probe):
+            of = f" of {entry['distribution']}" if entry["distribution"] else ""
+            owned[f"component {entry['name']!r}{of}"] = vars(component)
+    found: dict[tuple[str, ...], str]
+    found = {(CAPTURED, *at): _text(held) for at, held in captured_by_functions(loop).items()}
+    found |= dict(_leaves(owned | {"the loop variables": numbers}, (OWNED,), 0))
     for part in _PARTS:
         found |= dict(_leaves(state.get(part), (part,), -100))
     return {json.dumps(path): text for path, text in found.items()}
+
+
+def _text(value: Any) -> str:
+    state = generator_text(value)
+    return repr(value) if state is None else f"generator{DIGEST}{state}"
 
 
 def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], str]]:

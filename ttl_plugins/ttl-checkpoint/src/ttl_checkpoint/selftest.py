@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 
 from ttl_checkpoint.errors import CheckpointError
-from ttl_checkpoint.probe import DIGEST, OWNED, Kill
+from ttl_checkpoint.probe import CAPTURED, CONTINUED, DIGEST, OWNED, RESUMED, Kill
 from ttl_checkpoint.script_runs import Fact, Facts, Place, Script
 
 _N_SHOWN = 5
+_NOT_SAVED = (CAPTURED, OWNED)
+"""The first parts of the paths of what is in no state."""
 
 
 def command(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +38,31 @@ def command(parser: argparse.ArgumentParser) -> None:
         "Each run has a folder of its own as the current one, which is removed. The exit status "
         "is 1 if the resumed run differs, 2 if the script cannot be tested."
     )
-    parser.add_argument("script", type=Path, help="the script")
-    parser.add_argument("arguments", nargs="*", help="its arguments, those with dashes after --")
+    _add_options(parser)
     parser.add_argument(
-        "--kills", type=int, default=3, help="how often to kill it (default: %(default)s)"
+        "script",
+        nargs=argparse.PARSER,
+        metavar="SCRIPT",
+        help="the script, and its arguments: those that begin with dashes after --",
+    )
+    parser.usage = "%(prog)s [-h] [--kills N] [--seed N] [--link PATH] SCRIPT [-- ARGUMENT ...]"
+    parser.set_defaults(run=lambda given: _run(_with_script(parser, given)))
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kills",
+        metavar="N",
+        type=int,
+        default=3,
+        help="how often to kill it (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the seed of the points (default: %(default)s)"
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="the seed of the points (default: %(default)s)",
     )
     parser.add_argument(
         "--link",
@@ -52,7 +72,22 @@ def command(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a file or folder that the script reads, to be in the current folder of each run",
     )
-    parser.set_defaults(run=_run)
+
+
+def _with_script(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
+    """Tell the script, options behind it, and its arguments apart, which argparse cannot."""
+    words = given.script  # from the script on, all that was given
+    end = words.index("--") if "--" in words else len(words)
+    own, passed_on = words[:end], words[end + 1 :]
+    if not own:  # `-- train.py --width 64`
+        own, passed_on = passed_on[:1], passed_on[1:]
+    options = argparse.ArgumentParser(prog=parser.prog, usage=parser.format_usage()[7:])
+    _add_options(options)
+    options.add_argument("arguments", nargs="*")
+    given.script = Path(own[0])
+    options.parse_intermixed_args(own[1:], given)
+    given.arguments += passed_on
+    return given
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -67,7 +102,7 @@ def _run(given: argparse.Namespace) -> int:
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).zero_grad()
             return _test(script, Path(root), given.kills, random.Random(given.seed))
     except CheckpointError as error:
-        print(f"selftest: {error}", file=sys.stderr)
+        print(f"ttl: {error}", file=sys.stderr)
         return 2
 
 
@@ -84,20 +119,19 @@ def _test(script: Script, root: Path, n_kills: int, numbers: random.Random) -> i
             "random numbers, as by the component 'seed', and see "
             "torch.use_deterministic_algorithms()"
         )
-    print(f"{len(one.steps)} safe points, {len(one.facts)} states, in {one.seconds:.1f} s")
+    states = [at for at in one.facts if at[3] != CONTINUED]
+    print(f"{len(one.steps)} safe points, {len(states)} states, in {one.seconds:.1f} s")
     kills = _chosen_kills(one.steps, n_kills, numbers)
     killed = script.run(root / "killed", kills).facts
-    found = {
-        at: _differing(one.facts[at], killed[at], unstable) for at in one.facts if at in killed
-    }
+    found = {at: _differing(one.facts[at], killed[at], unstable) for at in states if at in killed}
     for at, facts in found.items():
-        if any(fact[0] not in (OWNED, "components") for fact in facts):
+        if any(fact[0] not in (*_NOT_SAVED, "components") for fact in facts):
             _print_failure(one.facts, killed, unstable, at)
             return 1
     print(f"resumed to the same bits: {len(found)} states are those of a run without kills")
     others = {fact for facts in found.values() for fact in facts}
     for what, which in (("without kills too", unstable), ("in its own state alone", others)):
-        owners = sorted({_owner(fact) for fact in which if fact[0] != OWNED})
+        owners = sorted({_owner(fact) for fact in which if fact[0] not in _NOT_SAVED})
         if owners:
             print(f"differs {what}: {', '.join(owners)}")
     return 0
@@ -123,7 +157,7 @@ def _differing(expected: Facts, actual: Facts, ignored: Collection[Fact] = ()) -
 
 def _owner(fact: Fact) -> str:
     part, *names = fact
-    if part == OWNED:
+    if part in _NOT_SAVED:
         return names[0]
     if part == "components":
         return f"component {names[0]!r}"
@@ -135,9 +169,20 @@ def _owner(fact: Fact) -> str:
 def _described(fact: Fact) -> str:
     part, *names = fact
     kind = "attribute " if part == OWNED and names[0].startswith("component") else ""
-    if part in (OWNED, "components", "variables", "hidden"):
+    if part in (*_NOT_SAVED, "components", "variables", "hidden"):
         del names[0]  # the owner's
     return f"{_owner(fact)}: {kind}{'.'.join(names)}" if names else _owner(fact)
+
+
+def _likeliness(fact: Fact, with_state: Collection[str]) -> int:
+    """Return how likely something that is in no state is the cause, from 0, the likeliest."""
+    owner = _owner(fact)
+    if fact[0] == CAPTURED:
+        return 0
+    return _OF_PACKAGES if " of " in owner else 1 + (owner in with_state)
+
+
+_OF_PACKAGES = 3  # what their components do not restore they compute anew, as their tests hold
 
 
 def _print_failure(
@@ -156,19 +201,33 @@ def _print_failure(
     """
     print(f"DIFFERS: the state of epoch {at[1]}, step {at[2]} is not that of a run without kills")
     with_state = {_owner(fact) for fact in whole[at] if fact[0] == "components"}
+    is_captured = False
     for (saver, epoch, step, what), resumed in killed.items():
-        saved = whole.get((saver, epoch, step, "saved"))
-        if what == "resumed" and saved:
-            lost = [fact for fact in _differing(saved, resumed, unstable) if fact[0] == OWNED]
-            lost.sort(key=lambda fact: _owner(fact) in with_state)  # those without one are first
+        continued = whole.get((saver, epoch, step, CONTINUED))
+        if what == RESUMED and continued:
+            different = _differing(continued, resumed, unstable)
+            lost = [fact for fact in different if fact[0] in _NOT_SAVED]
+            lost.sort(key=lambda fact: _likeliness(fact, with_state))
+            own = [fact for fact in lost if _likeliness(fact, with_state) < _OF_PACKAGES]
+            is_captured |= any(fact[0] == CAPTURED for fact in own)
             title = f"not restored when it resumed at epoch {epoch}, step {step}"
-            _print_values(title, lost, saved, resumed)
-    different = [fact for fact in _differing(whole[at], killed[at], unstable) if fact[0] != OWNED]
-    _print_values("different then", different, whole[at], killed[at])
-    print(
-        "What training depends on has to be in a state: return it from state_dict() of its "
-        "component, and restore it in load_state_dict()"
+            _print_values(title, own or lost, continued, resumed)
+    different = _differing(whole[at], killed[at], unstable)
+    _print_values(
+        "different then",
+        [fact for fact in different if fact[0] not in _NOT_SAVED],
+        whole[at],
+        killed[at],
     )
+    print(
+        "What training depends on has to be in a state: return it from state_dict() of its\n"
+        "component, and restore it in load_state_dict()."
+    )
+    if is_captured:
+        print(
+            "Variables of functions are in no state. Make a generator an attribute of the data\n"
+            "set, the model or a component, where it is found, saved and restored."
+        )
 
 
 def _print_values(title: str, facts: list[Fact], expected: Facts, actual: Facts) -> None:

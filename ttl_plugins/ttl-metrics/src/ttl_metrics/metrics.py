@@ -46,9 +46,9 @@ class Metrics(LoopComponent):
         **named: metrics by name, another way to write `metrics`.
 
     Raises:
-        TypeError: something given as a metric is none, or `update_with` cannot be called.
-        ArgumentError: `metrics` is given in both ways, or a metric has the name of the loss; when
-            an epoch begins, another instance logs the loss too.
+        ArgumentError: something given as a metric is none, `update_with` cannot be called,
+            `metrics` is given in both ways, or a metric has the name of the loss; when an epoch
+            begins, another instance logs the loss too.
 
     Example:
         >>> from torchmetrics.classification import MulticlassAccuracy
@@ -83,7 +83,7 @@ class Metrics(LoopComponent):
                 "Put all of them into one dict"
             )
         if update_with is not None and not callable(update_with):
-            raise TypeError(
+            raise ArgumentError(
                 f"update_with is {update_with!r}, but has to take the loop and return a tuple, as "
                 "lambda loop: (loop.scores, loop.batch[1]) does"
             )
@@ -201,7 +201,7 @@ class Metrics(LoopComponent):
         if self.update_with is not None:
             arguments = self.update_with(loop)
             if not isinstance(arguments, tuple | None):
-                raise TypeError(
+                raise ArgumentError(
                     f"update_with returned a {type(arguments).__name__}, but has to return a tuple "
                     "of what Metric.update takes, or None to skip the batch"
                 )
@@ -230,8 +230,7 @@ def _given(what: str, given: Any, *, has_loss: bool) -> GivenMetrics | None:
         has_loss: whether the mean loss is logged too.
 
     Raises:
-        TypeError: it is neither a metric nor several.
-        ArgumentError: a metric has the name of the loss.
+        ArgumentError: it is neither a metric nor several, or one has the name of the loss.
     """
     if isinstance(given, Mapping | list | tuple) and not given:
         return None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torchmetrics import MetricCollection
 
+from ttl_core import ArgumentError
 from ttl_metrics.held_metrics import HeldMetrics
 
 
@@ -35,7 +36,7 @@ class GivenMetrics(NamedTuple):
             given: its value.
 
         Raises:
-            TypeError: it is neither a metric nor several.
+            ArgumentError: it is neither a metric nor several.
         """
         if isinstance(given, MetricCollection):
             return cls(given, can_share_states=True)
@@ -46,7 +47,7 @@ class GivenMetrics(NamedTuple):
                 dict(given) if isinstance(given, Mapping) else given, compute_groups=False
             )
         except (KeyError, ValueError) as error:
-            raise TypeError(
+            raise ArgumentError(
                 f"{what} is {given!r}, but a torchmetrics.Metric, a MetricCollection or a dict of "
                 f"metrics by name was expected: {error}"
             ) from error

@@ -39,9 +39,8 @@ class Progress(LoopComponent):
         console: where to print; by default rich's own, on standard output.
 
     Raises:
-        TypeError: `console` is no rich console.
-        ArgumentError: `refresh_per_second` is not above 0 and up to 10, or `every` is no whole
-            number from 1.
+        ArgumentError: `console` is no rich console, `refresh_per_second` is not above 0 and up to
+            10, or `every` is no whole number from 1.
 
     Example:
         >>> import torch
@@ -75,7 +74,10 @@ class Progress(LoopComponent):
         self.every = every and whole_number("every", every, at_least=1)
         self.table = one_of("table", table, (True, False))
         if not isinstance(console, Console | None):
-            raise TypeError(f"console is {console!r}, no rich.console.Console")
+            raise ArgumentError(
+                f"console is {console!r}, but has to be a rich.console.Console, or None for that "
+                "of standard output"
+            )
         self._display = Display(console)
         self._epochs: list[Epoch] = []  # those under way, outermost first
         self._next_refresh = 0.0

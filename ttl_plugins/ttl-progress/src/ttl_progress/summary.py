@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch.nn.parameter import is_lazy
 
-from ttl_core import LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl
 from ttl_core.arguments import one_of, whole_number
 from ttl_progress.first_call import FirstCall, is_compiled
 
@@ -33,8 +33,7 @@ class Summary(LoopComponent):
         console: where to print; by default rich's own, on standard output.
 
     Raises:
-        ArgumentError: `depth` is no whole number from 1.
-        TypeError: `console` is no rich console.
+        ArgumentError: `depth` is no whole number from 1, or `console` is no rich console.
 
     Attributes:
         table: the table; None before it was printed.
@@ -65,7 +64,10 @@ class Summary(LoopComponent):
         self.depth = whole_number("depth", depth, at_least=1)
         self.flops = one_of("flops", flops, (True, False))
         if not isinstance(console, Console | None):
-            raise TypeError(f"console is {console!r}, no rich.console.Console")
+            raise ArgumentError(
+                f"console is {console!r}, but has to be a rich.console.Console, or None for that "
+                "of standard output"
+            )
         self._console = console
         self.table: Table | None = None
 

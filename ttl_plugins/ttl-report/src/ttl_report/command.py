@@ -12,7 +12,7 @@ from ttl_report.page import PageError, read, write
 
 
 def command(parser: argparse.ArgumentParser) -> None:
-    """Write reports of runs, and comparisons of several.
+    """Compare runs on one page.
 
     Its exit status is 0, 1 if the page cannot be written, 2 if there is no report to compare.
 
@@ -27,10 +27,17 @@ def command(parser: argparse.ArgumentParser) -> None:
         "Folders without a report are named and left out. The exit status is 1 if the page cannot "
         "be written, 2 if there is no report."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs, or their report.html")
+    parser.add_argument(
+        "runs",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="the folder of a run, or its report.html",
+    )
     parser.add_argument(
         "-o",
         "--output",
+        metavar="FILE",
         type=Path,
         default=Path("comparison.html"),
         help="the page (default: %(default)s)",
@@ -47,14 +54,14 @@ def _compare(given: argparse.Namespace) -> int:
             documents[path] = read(path)
         except (OSError, PageError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            print(f"{path} is left out: {reason}", file=sys.stderr)
+            print(f"ttl: {path} is left out: {reason}", file=sys.stderr)
     if not documents:
-        print("no run has a report: enable the component 'report'", file=sys.stderr)
+        print("ttl: no run has a report: enable the component 'report'", file=sys.stderr)
         return 2
     try:
         write(given.output, render_comparison(documents, given.output))
     except OSError as error:
-        print(f"the comparison cannot be written: {error}", file=sys.stderr)
+        print(f"ttl: the comparison cannot be written: {error}", file=sys.stderr)
         return 1
-    print(f"{given.output} compares {len(documents)} runs")
+    print(f"{given.output} compares {len(documents)} run{'s' * (len(documents) != 1)}")
     return 0

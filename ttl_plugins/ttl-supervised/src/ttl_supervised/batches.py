@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import default_collate
 
-from ttl_core import to_device
+from ttl_core import ArgumentError, to_device
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -64,7 +64,7 @@ class BatchSplitter:
             data: the data of the epoch.
 
         Raises:
-            ValueError: a list of two may be a pair, or two samples.
+            ArgumentError: a list of two may be a pair, or two samples.
         """
         if type(batch) is not list:
             return split_batch(batch)
@@ -73,7 +73,7 @@ class BatchSplitter:
         if self._n_parts is None:
             self._n_parts = len(batch)
             if _are_alike(batch) and not _is_collated(data):
-                raise ValueError(
+                raise ArgumentError(
                     f"a batch is a list of two {type(batch[0]).__name__}s alike, which may be "
                     "inputs and targets, or two samples without targets. Make a pair a tuple; or "
                     "say what it is: use('supervised', ..., split=lambda batch: (batch, None)) for "
@@ -82,7 +82,7 @@ class BatchSplitter:
         if self._n_parts > 2:
             return batch, None
         if len(batch) > 2:
-            raise ValueError(
+            raise ArgumentError(
                 f"a batch is a list of {len(batch)}, but the first one of the epoch was a list of "
                 f"{self._n_parts}: are they samples, or inputs and targets? Say what they are: "
                 "use('supervised', ..., split=lambda batch: (batch, None)) for samples"

@@ -10,8 +10,63 @@ from typing import Any
 import torch
 
 from ttl_core import ArgumentError, describe_batch
-from ttl_core.arguments import user_stacklevel
+from ttl_core.arguments import describe as describe_value
+from ttl_core.arguments import did_you_mean, user_stacklevel
 from ttl_supervised.batches import describe, suggested_split
+
+
+def check_loss_func(loss_func: Any) -> None:
+    """Check that a loss function can be called with scores and targets.
+
+    Args:
+        loss_func: the loss function; None where the model returns its loss.
+
+    Raises:
+        ArgumentError: it cannot, or is the class of one.
+    """
+    if loss_func is None or (callable(loss_func) and not isinstance(loss_func, type)):
+        return
+    write = ""
+    if isinstance(loss_func, type):
+        write = f", an object of it: loss_func={_path_of(loss_func)}()"
+    elif isinstance(loss_func, str):
+        near = did_you_mean(loss_func, [n for n in vars(torch.nn) if n.endswith("Loss")])
+        write = f". {near}Write, for example: loss_func=torch.nn.CrossEntropyLoss()"
+    raise ArgumentError(
+        f"loss_func is {loss_func!r}, but has to take scores and targets and return a loss, or to "
+        f"be None where the model returns it{write or ', as torch.nn.CrossEntropyLoss() does'}"
+    )
+
+
+def check_optimizer_argument(optimizer: Any) -> None:
+    """Check that what is given as optimizer is one, or can make one from parameters.
+
+    Args:
+        optimizer: what is given.
+
+    Raises:
+        ArgumentError: it does neither.
+    """
+    if callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer):
+        return
+    classes = {
+        name.lower(): name for name, each in vars(torch.optim).items() if _is_optimizer(each)
+    }
+    cls = classes.get(optimizer.lower(), "Adam") if isinstance(optimizer, str) else "Adam"
+    raise ArgumentError(
+        f"optimizer is {describe_value(optimizer)}, but has to be an optimizer or to make one from "
+        f"parameters. Write: optimizer=functools.partial(torch.optim.{cls}, lr=1e-3)"
+    )
+
+
+def _is_optimizer(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+
+
+def _path_of(cls: type) -> str:
+    """Return how scripts write a class."""
+    is_of_torch = getattr(torch.nn, cls.__name__, None) is cls
+    return f"torch.nn.{cls.__name__}" if is_of_torch else cls.__qualname__
 
 
 def check_reduction(loss_func: Any) -> None:
@@ -51,11 +106,10 @@ def check_optimizer(optimizer: Any, model: torch.nn.Module, loss_func: Any) -> N
         loss_func: the loss function, which may have parameters too.
 
     Raises:
-        TypeError: it is no optimizer.
-        ArgumentError: it updates none of them.
+        ArgumentError: it is no optimizer, or updates none of them.
     """
     if not hasattr(optimizer, "step") or not hasattr(optimizer, "zero_grad"):
-        raise TypeError(f"the factory given as optimizer returned {optimizer!r}, no optimizer")
+        raise ArgumentError(f"the factory given as optimizer returned {optimizer!r}, no optimizer")
     updated = _parameters(optimizer)
     own = {id(parameter) for parameter in model.parameters()}
     if not updated or not own or updated & own:
@@ -79,11 +133,10 @@ def check_scheduler(scheduler: Any, optimizer: Any) -> None:
         optimizer: the optimizer.
 
     Raises:
-        TypeError: it is no scheduler.
-        ArgumentError: it is of an optimizer of other parameters.
+        ArgumentError: it is no scheduler, or of an optimizer of other parameters.
     """
     if not hasattr(scheduler, "step"):
-        raise TypeError(f"the factory given as scheduler returned {scheduler!r}, no scheduler")
+        raise ArgumentError(f"the factory given as scheduler returned {scheduler!r}, no scheduler")
     # not by identity: one of the two may be wrapped
     other = _parameters(getattr(scheduler, "optimizer", optimizer))
     if other and not other & _parameters(optimizer):
@@ -99,24 +152,24 @@ def _parameters(optimizer: Any) -> set[int]:
     return {id(parameter) for group in groups for parameter in group["params"]}
 
 
-def wrong_loss_error(loss: Any) -> Exception:
+def wrong_loss_error(loss: Any) -> ArgumentError:
     """Return the error for a loss that is no single number, or in training not in a tensor."""
     if isinstance(loss, torch.Tensor):
-        return ValueError(
+        return ArgumentError(
             f"loss_func returned a tensor of shape {tuple(loss.shape)}, but has to return the mean "
             "loss of the batch, a tensor without dimensions: give it reduction='mean', or call "
             ".mean() on what it returns"
         )
-    return TypeError(
+    return ArgumentError(
         f"loss_func returned a {type(loss).__name__}, {loss!r:.80}, but has to return the mean "
         "loss of the batch, a tensor without dimensions. From a number, such as .item(), no "
         "gradient can be computed"
     )
 
 
-def no_loss_error(output: Any) -> ValueError:
+def no_loss_error(output: Any) -> ArgumentError:
     """Return the error for a training or validation batch of which a model returned no loss."""
-    return ValueError(
+    return ArgumentError(
         f"loss_func is None, so the model has to return its loss, but it returned "
         f"{describe(output)}: no mapping or object with 'loss', no mapping of losses, and no tuple "
         "that begins with one. Many models need the targets for that: use('supervised', ..., "
@@ -124,9 +177,9 @@ def no_loss_error(output: Any) -> ValueError:
     )
 
 
-def no_targets_error(phase: str, batch: Any) -> ValueError:
+def no_targets_error(phase: str, batch: Any) -> ArgumentError:
     """Return the error for a training or validation batch in which no targets are found."""
-    return ValueError(
+    return ArgumentError(
         f"a batch of {phase} data has no targets: it is {describe(batch)}, neither a pair nor a "
         "mapping with 'inputs' and 'targets'. Say where they are: use('supervised', ..., "
         f"split=function), such as {suggested_split(batch)}. The model is called with the inputs "

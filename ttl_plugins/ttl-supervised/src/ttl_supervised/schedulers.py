@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from ttl_core import ArgumentError
 from ttl_core.arguments import user_stacklevel
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ def checked_factory(factory: Callable[..., Any]) -> Factory:
             with the number of its own steps where it takes that and has no value for it.
 
     Raises:
-        TypeError: it cannot be called so.
+        ArgumentError: it cannot be called so.
     """
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError) as error:
         if isinstance(factory, partial):  # it has arguments that its function does not take
-            raise TypeError(
+            raise ArgumentError(
                 f"scheduler is {factory!r}, which cannot be called: {error.__cause__ or error}"
             ) from None
         # some built-in functions have no signature
@@ -57,7 +58,7 @@ def checked_factory(factory: Callable[..., Any]) -> Factory:
             return lambda optimizer, n_steps, _: factory(optimizer, n_steps)
         if cls is not None and _binds(signature, 1):
             return lambda optimizer, *_: factory(optimizer)
-        raise TypeError(
+        raise ArgumentError(
             f"scheduler is {factory!r}, a factory that takes {signature}, but it is called with "
             "the optimizer and the number of optimization steps, as "
             "lambda optimizer, n_steps: ... is"
@@ -66,7 +67,7 @@ def checked_factory(factory: Callable[..., Any]) -> Factory:
     try:
         signature.bind(None, **{keyword: None} if keyword else {})
     except TypeError as error:
-        raise TypeError(
+        raise ArgumentError(
             f"scheduler is a factory of {cls.__name__}, which is called with the optimizer, but "
             f"that fails: {error}. Give the other arguments by name: partial({cls.__name__}, ...)"
         ) from None
@@ -75,7 +76,7 @@ def checked_factory(factory: Callable[..., Any]) -> Factory:
         if keyword is None:
             return factory(optimizer)
         if n is None:
-            raise TypeError(
+            raise ArgumentError(
                 f"{cls.__name__} needs {keyword}, but how often it will be stepped is unknown. "
                 f"Use partial({cls.__name__}, {keyword}=...)"
             )

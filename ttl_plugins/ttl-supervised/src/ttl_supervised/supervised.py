@@ -13,6 +13,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ttl_core import (
+    ArgumentError,
     LoopComponent,
     Monitor,
     RunError,
@@ -23,7 +24,7 @@ from ttl_core import (
     optimizer_parameters,
     to_device,
 )
-from ttl_core.arguments import one_of, user_stacklevel
+from ttl_core.arguments import describe, one_of, user_stacklevel
 from ttl_supervised.batches import (
     Batch,
     BatchSplitter,
@@ -33,7 +34,9 @@ from ttl_supervised.batches import (
 )
 from ttl_supervised.calls import Call, checked_call, split_output
 from ttl_supervised.checks import (
+    check_loss_func,
     check_optimizer,
+    check_optimizer_argument,
     check_reduction,
     check_scheduler,
     no_loss_error,
@@ -91,10 +94,9 @@ class Supervised(LoopComponent):
         compile: whether to compile the model, in place; or the options of `torch.compile`.
 
     Raises:
-        TypeError: an argument has a type that cannot work.
-        ArgumentError: `scheduler_interval` is neither "step" nor "epoch", or `loss_func` returns
-            a loss for each sample; in train(), the optimizer is of another model, or the scheduler
-            of another optimizer.
+        ArgumentError: an argument has an unusable value, or `loss_func` returns a loss for each
+            sample; in train(), the optimizer is of another model, or the scheduler of another
+            optimizer.
 
     Example:
         >>> from functools import partial
@@ -130,39 +132,34 @@ class Supervised(LoopComponent):
         device: str | torch.device | None = "auto",
         compile: bool | Mapping[str, Any] = False,  # noqa: A002
     ) -> None:
-        is_function = callable(loss_func) and not isinstance(loss_func, type)
-        if loss_func is not None and not is_function:
-            raise TypeError(
-                f"loss_func is {loss_func!r}, but has to take scores and targets and return a "
-                "loss, as torch.nn.CrossEntropyLoss() does, or None where the model returns it"
-            )
+        check_loss_func(loss_func)
         check_reduction(loss_func)
-        if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"optimizer is {optimizer!r}, but has to be an optimizer or to make one from "
-                "parameters, as functools.partial(torch.optim.Adam, lr=1e-3) does"
-            )
+        check_optimizer_argument(optimizer)
         if scheduler_interval is not None:
             one_of("scheduler_interval", scheduler_interval, ("step", "epoch"))
         is_scheduler = isinstance(scheduler, LRScheduler)
         if scheduler is not None and not is_scheduler and not callable(scheduler):
-            raise TypeError(f"scheduler is {scheduler!r}, neither a scheduler nor a factory of one")
+            raise ArgumentError(
+                f"scheduler is {describe(scheduler)}, but has to be a scheduler or to make one "
+                "from an optimizer and the number of steps. Write, for example: "
+                "scheduler=torch.optim.lr_scheduler.CosineAnnealingLR"
+            )
         if is_scheduler and not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
+            raise ArgumentError(
                 "scheduler belongs to an optimizer that exists already, but optimizer is a factory "
                 "of another one. Give a factory for the scheduler too"
             )
         if split is not None and not callable(split):
-            raise TypeError(
+            raise ArgumentError(
                 f"split is {split!r}, but has to take a batch and return inputs and targets, as "
                 "lambda batch: (batch['x'], batch['y']) does"
             )
         if monitor is not None and not isinstance(monitor, str):
-            raise TypeError(
+            raise ArgumentError(
                 f"monitor is {monitor!r}, but has to be the name of a metric, as 'valid/loss'"
             )
         if not isinstance(compile, bool | Mapping):
-            raise TypeError(
+            raise ArgumentError(
                 f"compile is {compile!r}, but has to be True, False or a mapping of options, as "
                 "{'mode': 'reduce-overhead'} is"
             )
@@ -218,7 +215,7 @@ class Supervised(LoopComponent):
         if self.scheduler is not None:
             check_scheduler(loop.scheduler, loop.optimizer)
         if isinstance(loop.scheduler, ReduceLROnPlateau) != (self.monitor is not None):
-            raise TypeError(
+            raise ArgumentError(
                 f"scheduler is {loop.scheduler!r} and monitor is {self.monitor!r}, but a "
                 "ReduceLROnPlateau and a metric for it to monitor, such as 'valid/loss', go "
                 "together"

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except TTLError as error:
-        print(f"ttl_compare: {error}", file=sys.stderr)
+        print(f"ttl: {error}", file=sys.stderr)
         return 1
 
 

@@ -33,7 +33,11 @@ def command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="the components to toggle")
     parser.add_argument(
-        "--steps", type=int, default=200, help="steps of each variant (default: %(default)s)"
+        "--steps",
+        metavar="N",
+        type=int,
+        default=200,
+        help="steps of each variant (default: %(default)s)",
     )
     parser.add_argument(
         "--without",

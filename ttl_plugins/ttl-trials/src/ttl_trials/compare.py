@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AS_IT_IS = "as it is"
 """The variant in which nothing is toggled."""
 
+_ENDING = ("early-stopping", "time-limit")
+"""The components that end a run: of variants that make the same steps they would end some."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -27,10 +30,12 @@ class Comparison:
         losses: the training loss of each step, by the name of the variant.
         metrics: the newest metrics, by the name of the variant; those of a validation at its end
             too, where the loop has validation data.
+        left_out: the names of the components of the loop that no variant has.
     """
 
     losses: Mapping[str, list[float]]
     metrics: Mapping[str, Mapping[str, Any]]
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         validated = [name for name in self.metrics[AS_IT_IS] if _is_validation_loss(name)]
@@ -42,10 +47,13 @@ class Comparison:
             texts = ["" if value is None else f"{value:.6g}" for value in values]
             rows.append([name, f"{losses[-1]:.6g}", f"{means[name]:.6g}", difference, *texts])
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        return "\n".join(
+        lines = [
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
             for row in rows
-        )
+        ]
+        if self.left_out:
+            lines.append(f"left out of all variants: {', '.join(self.left_out)}")
+        return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a plot of the losses, and of what each variant changes in them.
@@ -78,6 +86,8 @@ def compare(
     added. Each variant is a fork: the loop stays as it is, and all of them see the same
     data and random numbers. At its end each is validated, where the loop has validation data: that
     alone shows what components such as `ema` change, which act on other weights than training.
+    Left out of all variants are components that no fork has, as they write files or to a terminal,
+    and `early-stopping` and `time-limit`, unless they are named: variants make the same steps.
 
     Args:
         loop: the loop, at a safe point or outside of runs.
@@ -94,15 +104,17 @@ def compare(
 
     Example:
         >>> from ttl_core.testing import Step, tiny_loop
-        >>> found = compare(tiny_loop(Step()), "ema", steps=4)
+        >>> found = compare(tiny_loop(Step()), "sam", steps=4)
         >>> {name: len(losses) for name, losses in found.losses.items()}
-        {'as it is': 4, 'ema': 4}
+        {'as it is': 4, 'sam': 4}
     """
     whole_number("steps", steps, at_least=1)
     losses, metrics = {}, {}
+    left_out: tuple[str, ...] = ()
+    without = {*without, *_ending(loop, names)}
     for name in (AS_IT_IS, *names):
         fork = loop.fork(without=without)
-        valid_data, fork.valid_data = fork.valid_data, None
+        left_out = tuple(n for n in loop.components.names() if n not in fork.components.names())
         if name != AS_IT_IS:
             _toggle(loop, fork, name)
         record = _Record(steps)
@@ -113,12 +125,21 @@ def compare(
             fork.train(n_epochs=loop.n_epochs)
         else:
             fork.train(n_optim_steps=loop.n_optim_steps)
-        if valid_data is not None:
-            fork.valid_data = valid_data
+        if fork.valid_data is not None:
             fork.validate()
         losses[name] = [float(loss) for loss in record.losses]
         metrics[name] = dict(fork.metrics)
-    return Comparison(losses, metrics)
+    return Comparison(losses, metrics, left_out)
+
+
+def _ending(loop: TrainTestLoop, toggled: Collection[str]) -> list[str]:
+    """Return the names of the components that end runs, but those that are toggled."""
+    return [
+        entry["name"]
+        for entry in loop.manifest()
+        if entry["name"] not in toggled
+        and (entry["plugin"] in _ENDING or entry["name"].partition("#")[0] in _ENDING)
+    ]
 
 
 def _toggle(loop: TrainTestLoop, fork: TrainTestLoop, name: str) -> None:
