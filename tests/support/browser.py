@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ class Page:
     def _check(self, url: str, path: Path) -> None:
         if url != path.as_uri() and not url.startswith("data:"):
             self.errors.append(f"requested {url}")
+
+    def wait_until(self, expression: str) -> None:
+        """Wait until an expression is true, for ten seconds at most.
+
+        playwright's own wait evaluates it in the page, which the page's policy forbids.
+        """
+        deadline = time.monotonic() + 10
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, expression
+            self.page.wait_for_timeout(20)
 
     def image(self, selector: str) -> int:
         """Return a number that stands for what a canvas shows."""

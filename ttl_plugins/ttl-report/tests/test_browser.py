@@ -206,14 +206,14 @@ def test_positive_values_have_a_log_scale(show):
 @pytest.mark.parametrize("kind", ["report", "comparison"])
 def test_a_page_fits_into_its_window(show, kind):
     """There is no horizontal scrolling, and each chart is in the window, also when it changes."""
-    page = show(kind).page
+    shown = show(kind)
     for width in (1280, 360, 800, 320):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(
+        shown.page.set_viewport_size({"width": width, "height": 900})
+        shown.wait_until(
             "[...document.querySelectorAll('canvas')].every("
             "canvas => canvas.getBoundingClientRect().right <= innerWidth)"
         )
-        assert width == page.evaluate("document.documentElement.scrollWidth")
+        assert width == shown.page.evaluate("document.documentElement.scrollWidth")
 
 
 CONTRASTS = """() => {
