@@ -312,6 +312,26 @@ def test_a_misspelled_hook_on_the_instance_is_refused():
         train(component)
 
 
+def test_a_hook_with_another_name_is_disabled_by_none_on_the_instance():
+    """As a component does that has nothing to do at a point with its configuration."""
+
+    class Two(LoopComponent):
+        def __init__(self):
+            self.note = None
+            self.seen = []
+
+        def on_batch_begin(self, loop):
+            self.seen.append("begin")
+
+        @hookimpl(specname="on_batch_begin", trylast=True)
+        def note(self, loop):
+            raise AssertionError
+
+    two = Two()
+    train(two)
+    assert ["begin"] == two.seen
+
+
 def test_a_hook_set_on_the_instance_is_called():
     """A function under the name of a callback point is its hook."""
     log = []

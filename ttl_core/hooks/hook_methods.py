@@ -212,15 +212,18 @@ def _core_arguments(point: str) -> tuple[str, ...]:
 
 def _own_hooks(component: object) -> dict[str, Any]:
     """Return the attributes of an object itself, not of its class, that are meant as hooks."""
-    own = getattr(component, "__dict__", {})
-    return {name: value for name, value in own.items() if _is_meant_as_hook(name, value)}
+    own, cls = getattr(component, "__dict__", {}), type(component)
+    return {name: value for name, value in own.items() if _is_meant_as_hook(cls, name, value)}
 
 
-def _is_meant_as_hook(name: str, value: Any) -> bool:
+def _is_meant_as_hook(cls: type, name: str, value: Any) -> bool:
     """Return whether an attribute of an instance is one of its hooks, or a misspelled one.
 
-    Other callables are its own affair, also where their names begin like those of hooks.
+    It also is where it hides a hook of the class: None disables that for the instance. Other
+    callables are its own affair, also where their names begin like those of hooks.
     """
     if name in POINTS or find_mark(value, "ttl_impl"):
+        return True
+    if find_mark(getattr(cls, name, None), "ttl_impl"):
         return True
     return name.startswith(("on_", "around_")) and bool(did_you_mean(name, POINTS, cutoff=0.85))

@@ -14,8 +14,6 @@ from ttl_distributed.group import ProcessGroup
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-_ALMOST_NOTHING = 1e-9  # which can be divided by, in place of 0
-
 
 class Outcome(NamedTuple):
     """What a ballot has found.
@@ -30,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 class Ballot:
-    """A reduction that is started after the forward pass, and read before the backward pass.
+    """A reduction that is started after the forward pass, and read when its outcome is needed.
 
     Args:
         group: the processes.
@@ -46,13 +44,14 @@ class Ballot:
         counted = 0.0 if is_on_device else float(weight)
         numbers = [counted, float(group.has_news), float(loop.is_stepping), loop.global_step]
         self._numbers = torch.tensor(numbers, dtype=torch.float64)
+        self._outcome: Outcome | None = None  # once it is known
         with explaining_failures("starting a batch"):
             self._works = [dist.all_reduce(self._numbers, async_op=True)]
             if self._weights is not None:
                 self._works.append(dist.all_reduce(self._weights, async_op=True))
 
     def result(self, loop: TrainTestLoop) -> Outcome:
-        """Wait for the other processes.
+        """Wait for the other processes, the first time.
 
         Args:
             loop: the loop, in the same batch.
@@ -60,6 +59,8 @@ class Ballot:
         Raises:
             GroupError: the processes are not in the same batch, or one has ended.
         """
+        if self._outcome is not None:
+            return self._outcome
         with explaining_failures("starting a batch"):
             for work in self._works:
                 work.wait()
@@ -74,17 +75,20 @@ class Ballot:
                 "own process knows: let it decide by loop.group.any(...)"
             )
         if self._weights is not None:
-            return Outcome(self._weights, n_with_news > 0)
-        return Outcome(int(weight) if weight.is_integer() else weight, n_with_news > 0)
+            weight = self._weights
+        elif weight.is_integer():
+            weight = int(weight)
+        self._outcome = Outcome(weight, n_with_news > 0)
+        return self._outcome
 
 
 class StepWeights:
-    """The weights of the batches that make a step, for which accumulating ones do not wait.
+    """The weights of the batches that make a step, for which no backward pass has to wait.
 
     Where the weights of the step before were the numbers of samples, which each process knows, a
-    batch that does not step is taken to have that weight too. The batch that steps waits for all
-    ballots; where one of them says otherwise, its own weight makes up for the difference, as
-    accumulation divides by the sum of weights. All of this is the same in all processes.
+    batch is taken to have that weight too. When the gradients of the step are there, all ballots
+    are read; where they say otherwise, the gradients are too large or too small by one factor. All
+    of this is the same in all processes.
     """
 
     def __init__(self) -> None:
@@ -92,35 +96,64 @@ class StepWeights:
 
     def reset(self) -> None:
         """Forget the step under way, as a run ends."""
-        self._pending: list[tuple[Ballot, int]] = []
-        self._are_samples, self._were_samples = True, False  # the first step waits
+        self._pending: list[tuple[Ballot, Any, int | None]] = []
+        self._are_samples = False  # in the step before; the first step waits
 
-    def outcome(self, loop: TrainTestLoop, ballot: Ballot, n_samples: int | None) -> Outcome:
-        """Return what the ballot of a batch has found, or will find in all likelihood.
+    def take(self, loop: TrainTestLoop, ballot: Ballot, n_samples: int | None) -> Any:
+        """Return the weight that a batch is taken to have, before its backward pass.
 
         Args:
-            loop: the loop, before the backward pass of that batch.
-            ballot: the ballot.
+            loop: the loop, in that batch.
+            ballot: the ballot of the batch.
             n_samples: how many samples the batch has in all processes; None if it is not known.
 
         Raises:
             GroupError: the processes are not in the same batch, or one has ended.
         """
-        if self._were_samples and n_samples is not None and not loop.is_stepping:
-            self._pending.append((ballot, n_samples))
-            return Outcome(n_samples, has_news=False)
-        weight, has_news = ballot.result(loop)
-        self._are_samples &= not isinstance(weight, torch.Tensor) and weight == n_samples
-        for earlier, taken in self._pending:
-            found = earlier.result(loop)
-            has_news |= found.has_news
-            if isinstance(found.weight, torch.Tensor):
-                self._are_samples = False
-                weight = weight + found.weight - taken
-            elif found.weight != taken:
-                self._are_samples = False
-                weight = (weight + found.weight - taken) or _ALMOST_NOTHING
-        if loop.is_stepping:
-            self._pending = []
-            self._were_samples, self._are_samples = self._are_samples, True
-        return Outcome(weight, has_news)
+        is_known = self._are_samples and n_samples is not None
+        weight = n_samples if is_known else ballot.result(loop).weight
+        self._pending.append((ballot, weight, n_samples))
+        return weight
+
+    def check(self, loop: TrainTestLoop) -> None:
+        """Check that the processes agree on the batches since the last step.
+
+        Args:
+            loop: the loop.
+
+        Raises:
+            GroupError: they do not.
+        """
+        for ballot, _, _ in self._pending:
+            ballot.result(loop)
+
+    def settle(self, loop: TrainTestLoop) -> tuple[Any, bool]:
+        """Return by what the gradients of a step have to be multiplied, and whether there is news.
+
+        Returns:
+            The factor, None for 1; and whether a process has something to tell the others.
+
+        Args:
+            loop: the loop, after the backward pass of a batch that makes a step.
+
+        Raises:
+            GroupError: the processes are not in the same batch, or one has ended.
+        """
+        pending, self._pending = self._pending, []
+        outcomes = [ballot.result(loop) for ballot, _, _ in pending]
+        taken, found = [weight for _, weight, _ in pending], [each.weight for each in outcomes]
+        self._are_samples = all(map(_is_same, found, (n_samples for _, _, n_samples in pending)))
+        has_news = any(each.has_news for each in outcomes)
+        if all(map(_is_same, taken, found)):
+            return None, has_news
+        total = sum(found)
+        if isinstance(total, torch.Tensor):  # which is on a device, and read there
+            return torch.where(total == 0, 1.0, sum(taken) / total), has_news
+        return (sum(taken) / total if total else None), has_news
+
+
+def _is_same(weight: Any, other: Any) -> bool:
+    """Return whether weights are equal, without reading those on a device."""
+    if isinstance(weight, torch.Tensor) or isinstance(other, torch.Tensor):
+        return weight is other
+    return bool(weight == other)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from ttl_core import Group, GroupError, LoopComponent, hookimpl
+from ttl_core import Group, GroupError, LoopComponent, hookimpl, optimizer_parameters
 from ttl_core.arguments import number
 from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
@@ -62,6 +62,7 @@ class DataParallel(LoopComponent):
         self._group: ProcessGroup | None = None
         self._ballot: Ballot | None = None
         self._has_news = self._has_voted = self._has_forked = self._is_recomputing = False
+        self._is_first_pass = False  # whether a backward pass is the first one of a batch
         self._weights: dict[int, tuple[Any, Any]] = {}  # of the batches of a step, own and in all
         self._has_stepped = False
         self._step_weights = StepWeights()
@@ -103,6 +104,9 @@ class DataParallel(LoopComponent):
         """Let the forward pass of a training batch synchronize gradients, where it steps."""
         raise NotImplementedError
         yield
+
+    def _complete_gradients(self, loop: TrainTestLoop) -> None:
+        """Do what is left of the backward pass of a batch that makes a step."""
 
     def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
         """Do what depends on how often the model was called in that of a training batch."""
@@ -205,7 +209,9 @@ class DataParallel(LoopComponent):
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: weights are still those of the evaluation
     def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """In evaluation, wait for the processes that have another batch."""
-        if self._group is not None and not loop.is_training:
+        if self._group is not None and loop.is_training:
+            self._step_weights.check(loop)
+        elif self._group is not None:
             self._end_evaluation(loop)
             self._votes.finish(loop)
         return (yield)
@@ -263,8 +269,8 @@ class DataParallel(LoopComponent):
         if self._group is None or self._ballot is None:
             return (yield)
         n_samples = self._share.n_samples(loop.batch_num)
-        total, self._has_news = self._step_weights.outcome(loop, self._ballot, n_samples)
-        self._ballot = None
+        total = self._step_weights.take(loop, self._ballot, n_samples)
+        self._ballot, self._is_first_pass = None, True
         weight, loss = loop.batch_size, loop.loss
         if self._has_stepped:
             self._weights.clear()
@@ -274,12 +280,32 @@ class DataParallel(LoopComponent):
         try:
             with explaining_failures("the backward pass"):
                 result = yield
+        except GroupError:
+            self._step_weights.check(loop)  # which may say more
+            raise
         finally:
             loop.loss, loop.batch_size = loss, weight
         self._has_stepped = loop.is_stepping
         if loop.is_stepping:
             self._group.broadcast_tensors([*loop.model.buffers()])
         return result
+
+    @hookimpl(specname="on_backward_pass", trylast=True)  # innermost: others see whole gradients
+    def on_gradients(self, loop: TrainTestLoop) -> None:
+        """Complete the gradients of a step, and correct them where weights were other ones."""
+        if self._group is None or not loop.is_stepping:
+            return
+        self._complete_gradients(loop)
+        if not self._is_first_pass:  # components may call this point again
+            return
+        self._is_first_pass = False
+        factor, self._has_news = self._step_weights.settle(loop)
+        if factor is None:
+            return
+        for parameter in optimizer_parameters(loop):
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        self._weights = {key: (own, all_ / factor) for key, (own, all_) in self._weights.items()}
 
     def _weighted(self, loop: TrainTestLoop, weight: Any, total: Any) -> torch.Tensor:
         """Return the loss of this process, so that the mean of all is that of all samples."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import hookimpl
 from ttl_core.arguments import number, one_of
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.failures import explaining_failures
@@ -104,12 +103,10 @@ class Ddp(DataParallel):
     def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
         self._is_apart = not calls.n
 
-    @hookimpl(specname="on_backward_pass", trylast=True)  # innermost: all others see the means
-    def on_backward_pass_end(self, loop: TrainTestLoop) -> None:
+    def _complete_gradients(self, loop: TrainTestLoop) -> None:
         """Average the gradients, where DDP did not, as modules were called one by one."""
-        if self._is_apart and loop.is_stepping and self._group is not None:
-            with explaining_failures("the backward pass"):
-                average_gradients(trained_parameters(loop.model), self._group.size)
+        if self._is_apart and self._group is not None:
+            average_gradients(trained_parameters(loop.model), self._group.size)
 
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
         assert self._parallel is not None
