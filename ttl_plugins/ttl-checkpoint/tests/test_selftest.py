@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 from ttl_checkpoint import selftest
 from ttl_checkpoint.__main__ import main
+from ttl_checkpoint.captured import captured_by_functions
 
+from ttl_core import TrainTestLoop
 from ttl_core.cli import main as ttl
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks the runs")
@@ -124,6 +128,17 @@ def test_what_a_function_refers_to_is_named(how, named, script, capsys):
     assert [line.strip().startswith(named) for line in restored[1:-1]] == [True]
     assert "different then:\n    the model: " in out
     assert "Variables of functions are in no state" in out
+
+
+def test_what_a_comprehension_or_a_lambda_refers_to_is_found():
+    """A function has them as code of their own."""
+    scope = {"rand": torch.rand, "a": torch.Generator(), "b": torch.Generator()}
+    source = (
+        "[rand(1, generator=a) for _ in samples], *map(lambda _: rand(1, generator=b), samples)"
+    )
+    data = DataLoader([0, 1], collate_fn=eval(f"lambda samples: ({source})", scope))
+    found = captured_by_functions(TrainTestLoop(torch.nn.Identity(), [], data))
+    assert {where[1:2] for _, where in found} == {"a", "b"}
 
 
 @pytest.mark.parametrize(
