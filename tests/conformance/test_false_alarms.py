@@ -92,6 +92,27 @@ class SavesItsArgument(LoopComponent):
         self.every = state["every"]
 
 
+class Anything:
+    """An object that has attributes of all names, as an import that is put off."""
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name != "__wrapped__":
+            raise AttributeError(name)
+        return Anything()
+
+
+class InNotebook(LoopComponent):
+    """It asks whether it runs in a notebook, whose names are everywhere; and has odd attributes."""
+
+    numpy = Anything()
+
+    def on_batch_end(self, loop):
+        try:
+            self.newest = get_ipython()
+        except NameError:
+            self.newest = None
+
+
 def kit_with(companion, make):
     """Return the kit for a component that has a companion beside it."""
 
@@ -131,3 +152,8 @@ def test_settings_of_an_optimizer_are_declared_once():
 def test_an_argument_may_be_set_back_with_a_word():
     """A state that overrides an argument, and warns of it, is not silent."""
     assert "" == failure(kit_for(SavesItsArgument), "test_keeps_a_new_configuration")
+
+
+def test_a_name_may_be_asked_for():
+    """By catching a NameError; and what an attribute says of itself does not count."""
+    assert "" == failure(kit_for(InNotebook), "test_uses_names_that_exist")
