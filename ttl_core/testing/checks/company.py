@@ -13,7 +13,7 @@ from ttl_core.testing.under_test import ComponentUnderTest, once, seeded
 
 
 class CompanyChecks(ComponentUnderTest):
-    """Checks of what is around the component: each compares runs in other company."""
+    """Checks of what is around the component: each compares runs that differ in it."""
 
     def test_takes_another_model(self) -> None:
         """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
