@@ -67,6 +67,16 @@ class ZeroDecay(LoopComponent):
             loop.optimizer.param_groups[0]["weight_decay"] = 0.0
 
 
+class MicroSteps(LoopComponent):
+    """It counts batches by a name that is not that of steps."""
+
+    def __init__(self):
+        self.micro_step = 0
+
+    def on_batch_end(self, loop):
+        self.micro_step += loop.is_training
+
+
 class Nesterov(LoopComponent):
     """It changes a setting of the optimizer, as it has declared."""
 
@@ -140,6 +150,12 @@ def test_a_provider_created_by_hand_may_be_there_twice():
 def test_zero_is_zero(check):
     """0 and 0.0 are the same setting."""
     assert "" == failure(kit_for(ZeroDecay), check)
+
+
+def test_micro_steps_are_no_steps():
+    """They grow with each batch, also of those that accumulate."""
+    check = "test_leaves_rates_while_gradients_accumulate"
+    assert "" == failure(kit_for(MicroSteps), check)
 
 
 def test_settings_of_an_optimizer_are_declared_once():

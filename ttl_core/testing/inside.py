@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -50,12 +51,18 @@ def numbers_given(component: LoopComponent) -> dict[str, int | float]:
     }
 
 
+_STEPS = re.compile("(?<!micro)(?<!micro_)(?<!sub)(?<!sub_)step")
+
+
 def counts_of_steps(component: LoopComponent) -> dict[str, int]:
-    """Return the whole numbers that a component calls steps, by the names of its attributes."""
+    """Return the whole numbers that a component calls steps, by the names of its attributes.
+
+    Micro-steps and substeps are not among them, as both words are for batches that accumulate.
+    """
     return {
         name: value
         for name, value in vars(component).items()
-        if "step" in name and type(value) is int
+        if _STEPS.search(name) and type(value) is int
     }
 
 
