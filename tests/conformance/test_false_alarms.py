@@ -59,6 +59,22 @@ class Sampler(LoopComponent):
         self.newest = loop.batch_num
 
 
+class Clock(LoopComponent):
+    """A companion that sets a loop variable."""
+
+    def on_batch_begin(self, loop):
+        loop.clock = loop.batch_num
+
+
+class ReadsClock(LoopComponent):
+    """It says that it needs the companion."""
+
+    requires = ("clock",)
+
+    def on_batch_end(self, loop):
+        self.newest = loop.clock
+
+
 class ZeroDecay(LoopComponent):
     """It sets a number that is there already, of another type."""
 
@@ -142,6 +158,12 @@ def test_a_companion_keeps_its_state():
 def test_a_provider_created_by_hand_may_be_there_twice():
     """A second one has a name with which its points may begin."""
     assert "" == failure(kit_for(Sampler), "test_two_instances_resume_exactly")
+
+
+def test_a_companion_created_by_hand_may_be_required():
+    """By its name, which it then keeps where those of others are changed."""
+    kit = kit_with(Clock, ReadsClock)
+    assert "" == failure(kit, "test_finds_others_by_what_they_are")
 
 
 @pytest.mark.parametrize(
