@@ -75,6 +75,30 @@ class ReadsClock(LoopComponent):
         self.newest = loop.clock
 
 
+class WithProperties(LoopComponent):
+    """Its name is computed, and another property has a value during runs only."""
+
+    loop = None
+
+    @property
+    def name(self):
+        return "computed"
+
+    @property
+    def n_batches(self):
+        if self.loop is None:
+            raise RuntimeError("no run is under way")
+        return self.loop.n_batches
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop):
+        self.loop = loop
+        try:
+            return (yield)
+        finally:
+            self.loop = None
+
+
 class ZeroDecay(LoopComponent):
     """It sets a number that is there already, of another type."""
 
@@ -164,6 +188,12 @@ def test_a_companion_created_by_hand_may_be_required():
     """By its name, which it then keeps where those of others are changed."""
     kit = kit_with(Clock, ReadsClock)
     assert "" == failure(kit, "test_finds_others_by_what_they_are")
+
+
+@pytest.mark.parametrize("check", ["test_resumes_exactly", "test_two_instances_resume_exactly"])
+def test_properties_may_be_computed_when_they_are_read(check):
+    """Also the name; and they may have a value at some times only."""
+    assert "" == failure(kit_for(WithProperties), check)
 
 
 @pytest.mark.parametrize(

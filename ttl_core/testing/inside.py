@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections import deque
@@ -35,7 +36,9 @@ def public_facts(component: LoopComponent) -> Facts:
         names |= {n for n, v in vars(cls).items() if n[0] != "_" and isinstance(v, property)}
     found: Facts = {}
     for name in sorted(names):
-        value = getattr(component, name, None)
+        value = None
+        with contextlib.suppress(Exception):  # of a property that has a value during runs only
+            value = getattr(component, name)
         if _is_plain(value):
             found |= plain_facts(value, f"its attribute {name}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Generator
 from typing import Any
@@ -89,7 +90,8 @@ def with_name(item: Item, name: str, *, except_for: Collection[str] = ()) -> Ite
     """
     if isinstance(item, LoopComponent):
         if getattr(item, "hookspecs", None) is None and own_name(item) not in except_for:
-            item.name = name
+            with contextlib.suppress(AttributeError):  # as of a property
+                item.name = name
         return item
     return dataclasses.replace(use(item) if isinstance(item, str) else item, name=name)
 
