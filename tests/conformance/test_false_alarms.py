@@ -59,12 +59,62 @@ class Sampler(LoopComponent):
         self.newest = loop.batch_num
 
 
+class Clock(LoopComponent):
+    """A companion that sets a loop variable."""
+
+    def on_batch_begin(self, loop):
+        loop.clock = loop.batch_num
+
+
+class ReadsClock(LoopComponent):
+    """It says that it needs the companion."""
+
+    requires = ("clock",)
+
+    def on_batch_end(self, loop):
+        self.newest = loop.clock
+
+
+class WithProperties(LoopComponent):
+    """Its name is computed, and another property has a value during runs only."""
+
+    loop = None
+
+    @property
+    def name(self):
+        return "computed"
+
+    @property
+    def n_batches(self):
+        if self.loop is None:
+            raise RuntimeError("no run is under way")
+        return self.loop.n_batches
+
+    @hookimpl(wrapper=True)
+    def around_run(self, loop):
+        self.loop = loop
+        try:
+            return (yield)
+        finally:
+            self.loop = None
+
+
 class ZeroDecay(LoopComponent):
     """It sets a number that is there already, of another type."""
 
     def on_batch_begin(self, loop):
         if loop.is_training:
             loop.optimizer.param_groups[0]["weight_decay"] = 0.0
+
+
+class MicroSteps(LoopComponent):
+    """It counts batches by a name that is not that of steps."""
+
+    def __init__(self):
+        self.micro_step = 0
+
+    def on_batch_end(self, loop):
+        self.micro_step += loop.is_training
 
 
 class Nesterov(LoopComponent):
@@ -92,6 +142,27 @@ class SavesItsArgument(LoopComponent):
         self.every = state["every"]
 
 
+class Anything:
+    """An object that has attributes of all names, as an import that is put off."""
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name != "__wrapped__":
+            raise AttributeError(name)
+        return Anything()
+
+
+class InNotebook(LoopComponent):
+    """It asks whether it runs in a notebook, whose names are everywhere; and has odd attributes."""
+
+    numpy = Anything()
+
+    def on_batch_end(self, loop):
+        try:
+            self.newest = get_ipython()
+        except NameError:
+            self.newest = None
+
+
 def kit_with(companion, make):
     """Return the kit for a component that has a companion beside it."""
 
@@ -113,12 +184,30 @@ def test_a_provider_created_by_hand_may_be_there_twice():
     assert "" == failure(kit_for(Sampler), "test_two_instances_resume_exactly")
 
 
+def test_a_companion_created_by_hand_may_be_required():
+    """By its name, which it then keeps where those of others are changed."""
+    kit = kit_with(Clock, ReadsClock)
+    assert "" == failure(kit, "test_finds_others_by_what_they_are")
+
+
+@pytest.mark.parametrize("check", ["test_resumes_exactly", "test_two_instances_resume_exactly"])
+def test_properties_may_be_computed_when_they_are_read(check):
+    """Also the name; and they may have a value at some times only."""
+    assert "" == failure(kit_for(WithProperties), check)
+
+
 @pytest.mark.parametrize(
     "check", ["test_leaves_optimizers_as_they_were", "test_writes_only_what_is_its_own"]
 )
 def test_zero_is_zero(check):
     """0 and 0.0 are the same setting."""
     assert "" == failure(kit_for(ZeroDecay), check)
+
+
+def test_micro_steps_are_no_steps():
+    """They grow with each batch, also of those that accumulate."""
+    check = "test_leaves_rates_while_gradients_accumulate"
+    assert "" == failure(kit_for(MicroSteps), check)
 
 
 def test_settings_of_an_optimizer_are_declared_once():
@@ -131,3 +220,8 @@ def test_settings_of_an_optimizer_are_declared_once():
 def test_an_argument_may_be_set_back_with_a_word():
     """A state that overrides an argument, and warns of it, is not silent."""
     assert "" == failure(kit_for(SavesItsArgument), "test_keeps_a_new_configuration")
+
+
+def test_a_name_may_be_asked_for():
+    """By catching a NameError; and what an attribute says of itself does not count."""
+    assert "" == failure(kit_for(InNotebook), "test_uses_names_that_exist")

@@ -53,7 +53,7 @@ class RefusesNan(Rows):
 
 
 class NamesOnly(Rows):
-    """It keeps the newest of the values of one name that one call brings."""
+    """It keeps the newest of the values of one name in one call."""
 
     def write(self, records):
         newest = {name: (r.step, name, v) for r in records for name, v in r.values.items()}

@@ -1,5 +1,6 @@
 """Bugs in source and packaging: the kit finds each of them."""
 
+import functools
 import importlib
 import sys
 from textwrap import dedent
@@ -76,6 +77,18 @@ class UndefinedInProperty(LoopComponent):
     @property
     def size(self):
         return [*map(lambda n: math.sqrt(n), [self.newest])]  # noqa: F821, C417
+
+
+@found_by("uses_names_that_exist", "'math' in UndefinedInCache.size, ")
+class UndefinedInCache(LoopComponent):
+    """The same in a property that is computed once."""
+
+    def on_batch_end(self, loop):
+        self.newest = loop.batch_num
+
+    @functools.cached_property
+    def size(self):
+        return math.sqrt(self.newest)  # noqa: F821
 
 
 @found_by("documents_its_arguments", "does not document its argument 'decay'")

@@ -125,6 +125,8 @@ def test_a_point_in_another_spelling_is_refused(name):
         ("on_validation_epoch_start", "'on_epoch_begin', where loop.is_validating?"),
         ("on_test_batch_end", "'on_batch_end', where loop.is_testing?"),
         ("on_step_end", "'on_batch_end'?"),
+        ("on_epoch_start", "'on_epoch_begin'?"),
+        ("on_batch_ends", "'on_batch_end'?"),
         ("on_fit_start", "'on_train_begin'?"),
         ("on_training_end", "'on_train_end'?"),
         ("on_predict_epoch_end", "'on_predict_end'?"),

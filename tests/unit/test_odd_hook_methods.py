@@ -419,6 +419,35 @@ def test_a_hook_of_a_mixin_behind_the_base_class_is_refused_with_the_order_to_wr
         train(Behind())
 
 
+def test_a_wrapper_of_a_mixin_behind_the_base_class_is_refused_too():
+    """It is marked, so it is meant as a hook, whatever its form."""
+
+    class Timer:
+        @hookimpl(wrapper=True)
+        def around_run(self, loop):
+            return (yield)
+
+    class Behind(LoopComponent, Timer): ...
+
+    with pytest.raises(ComponentRejectedError, match=r"class Behind\(Timer, LoopComponent\)"):
+        train(Behind())
+
+
+def test_a_marked_method_of_a_mixin_behind_the_base_class_is_called():
+    """Nothing hides it, as it has a name of its own."""
+    called = []
+
+    class Counter:
+        @hookimpl(specname="on_batch_end")
+        def count(self, loop):
+            called.append("counter")
+
+    class Behind(LoopComponent, Counter): ...
+
+    train(Behind())
+    assert called == ["counter"]
+
+
 def test_a_hook_of_a_mixin_in_front_of_the_base_class_is_called():
     """The order of bases is Python's."""
     called = []

@@ -402,20 +402,3 @@ def test_super_works_in_every_point():
 
     loop = make_loop(Polite())
     assert [[None]] == loop.hook.on_batch_end(loop=loop)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right"),
-    [
-        ("on_epoch_start", "on_epoch_begin"),
-        ("on_train_epoch_end", "on_epoch_end"),
-        ("on_train_batch_start", "on_batch_begin"),
-        ("on_before_optimizer_step", "on_optim_step"),
-        ("on_fit_start", "on_train_begin"),
-        ("on_batch_ends", "on_batch_end"),
-    ],
-)
-def test_points_of_other_libraries_are_translated(wrong, right):
-    """The error has the name of ours."""
-    with pytest.raises(ComponentRejectedError, match=f"Did you mean '{right}'"):
-        make_loop(make_component(**{wrong: lambda loop: None}))

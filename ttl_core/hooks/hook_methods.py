@@ -142,7 +142,9 @@ def _hooks(cls: type, own: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy
     """
     functions: dict[str, Any] = {}
     marks: dict[str, Any] = {}
-    for namespace in (*map(vars, reversed(_classes(cls)[0])), own):
+    in_front, behind = _classes(cls)
+    namespaces = (*map(_marked, reversed(behind)), *map(vars, reversed(in_front)), own)
+    for namespace in namespaces:
         for name, static in namespace.items():
             function = functions[name] = _function_of(static)
             mark = find_mark(static, "ttl_impl") if _is_routine(function) else None
@@ -159,6 +161,17 @@ def _hooks(cls: type, own: Mapping[str, Any]) -> Iterator[tuple[str, Any, pluggy
             options = cast(pluggy.HookimplOpts, dict(mark or NO_OPTIONS))
             options["specname"] = options["specname"] or name
             yield name, function, options
+
+
+def _marked(cls: type) -> dict[str, Any]:
+    """Return the methods of a class behind the empty ones that are marked, and not hidden."""
+    return {
+        name: static
+        for name, static in vars(cls).items()
+        if name not in POINTS
+        and _is_routine(_function_of(static))
+        and find_mark(static, "ttl_impl")
+    }
 
 
 _WITHOUT_UNDERSCORES = frozenset(point.replace("_", "") for point in POINTS)
@@ -180,7 +193,9 @@ def _check_none_is_hidden(component: object, owner: object) -> None:
         for name in vars(mixin).keys() & set(POINTS):
             method = getattr(mixin, name)
             bound = MethodType(method, component) if isinstance(method, FunctionType) else method
-            is_hook = problem_of(bound, name, NO_OPTIONS, _core_arguments(name)) is None
+            is_hook = find_mark(vars(mixin)[name], "ttl_impl") or not problem_of(
+                bound, name, NO_OPTIONS, _core_arguments(name)
+            )
             if is_hook and getattr(cls, name) is vars(CallbackPoints)[name]:
                 problem = (
                     f"of {mixin.__name__} is never called, as LoopComponent is in front of it. "

@@ -1,4 +1,4 @@
-"""Whether a component does something in a run that shows: where it does not, checks say little."""
+"""Whether a component has an effect that shows in a run; where it has none, checks say little."""
 
 from __future__ import annotations
 

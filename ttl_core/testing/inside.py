@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -34,7 +36,9 @@ def public_facts(component: LoopComponent) -> Facts:
         names |= {n for n, v in vars(cls).items() if n[0] != "_" and isinstance(v, property)}
     found: Facts = {}
     for name in sorted(names):
-        value = getattr(component, name, None)
+        value = None
+        with contextlib.suppress(Exception):  # of a property that has a value during runs only
+            value = getattr(component, name)
         if _is_plain(value):
             found |= plain_facts(value, f"its attribute {name}")
     return found
@@ -50,12 +54,18 @@ def numbers_given(component: LoopComponent) -> dict[str, int | float]:
     }
 
 
+_STEPS = re.compile("(?<!micro)(?<!micro_)(?<!sub)(?<!sub_)step")
+
+
 def counts_of_steps(component: LoopComponent) -> dict[str, int]:
-    """Return the whole numbers that a component calls steps, by the names of its attributes."""
+    """Return the whole numbers that a component calls steps, by the names of its attributes.
+
+    Micro-steps and substeps are not among them, as both words are for batches that accumulate.
+    """
     return {
         name: value
         for name, value in vars(component).items()
-        if "step" in name and type(value) is int
+        if _STEPS.search(name) and type(value) is int
     }
 
 

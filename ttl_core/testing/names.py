@@ -10,6 +10,7 @@ import dis
 import inspect
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -28,7 +29,13 @@ def undefined_names(component: LoopComponent) -> Iterator[str]:
     modules = [sys.modules[name] for name in names]
     homes = [*classes, *modules]
     functions = [f for home in homes for f in _functions_of(home)]
-    used = [(f, code, i) for f in functions for code in _codes(f.__code__) for i in _globals(code)]
+    used = [
+        (f, code, i)
+        for f in functions
+        for code in _codes(f.__code__)
+        if "NameError" not in code.co_names  # else it asks whether a name exists
+        for i in _globals(code)
+    ]
     set_later = {i.argval for _, _, i in used if i.opname == "STORE_GLOBAL"}
     for function, code, instruction in used:
         name = instruction.argval
@@ -40,14 +47,23 @@ def undefined_names(component: LoopComponent) -> Iterator[str]:
 
 def _functions_of(home: Any) -> Iterator[FunctionType]:
     """Yield the functions that a class or module defines, without what wraps them."""
+    module = home.__module__ if isinstance(home, type) else home.__name__
     for value in vars(home).values():
-        for part in (value, *(getattr(value, name, None) for name in ("fget", "fset"))):
-            function = inspect.unwrap(getattr(part, "__func__", part))
-            if isinstance(function, FunctionType) and function.__module__ in (
-                home.__name__,
-                home.__module__ if isinstance(home, type) else None,
-            ):
+        for part in _parts_of(value):
+            function = inspect.unwrap(part) if isinstance(part, FunctionType) else part
+            if isinstance(function, FunctionType) and function.__module__ == module:
                 yield function
+
+
+def _parts_of(value: Any) -> tuple[Any, ...]:
+    """Return a value, or what it is made of; a value of another package is not asked for it."""
+    if isinstance(value, property):
+        return value.fget, value.fset
+    if isinstance(value, cached_property):
+        return (value.func,)
+    if isinstance(value, staticmethod | classmethod):
+        return (value.__func__,)
+    return value, inspect.getattr_static(value, "__wrapped__", None)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import Any
 
-from ttl_core.components.component import Item, LoopComponent
+from ttl_core.components.component import Item, LoopComponent, own_name
 from ttl_core.discovery import use
 from ttl_core.hookspecs import POINTS, hookimpl
 from ttl_core.loop import TrainTestLoop
@@ -77,11 +78,20 @@ def is_named(loop: TrainTestLoop, name: str, component: LoopComponent) -> bool:
     return any(c is component and n == name for c, n in zip(loop.components, names, strict=True))
 
 
-def with_name(item: Item, name: str) -> Item:
-    """Return an item with a name of its own in a list, unless it provides points by its name."""
+def with_name(item: Item, name: str, *, except_for: Collection[str] = ()) -> Item:
+    """Return an item with a name of its own in a list, unless it has to keep the one that it has.
+
+    One that was created by hand has to where it provides points, which begin with its name.
+
+    Args:
+        item: the item.
+        name: the name.
+        except_for: names that others require, which those created by hand keep.
+    """
     if isinstance(item, LoopComponent):
-        if getattr(item, "hookspecs", None) is None:
-            item.name = name
+        if getattr(item, "hookspecs", None) is None and own_name(item) not in except_for:
+            with contextlib.suppress(AttributeError):  # as of a property
+                item.name = name
         return item
     return dataclasses.replace(use(item) if isinstance(item, str) else item, name=name)
 

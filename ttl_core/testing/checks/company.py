@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import chain
 
 from ttl_core.loop import TrainTestLoop
 from ttl_core.testing.outcome import Facts, check_same, differing, outcome
@@ -13,7 +14,7 @@ from ttl_core.testing.under_test import ComponentUnderTest, once, seeded
 
 
 class CompanyChecks(ComponentUnderTest):
-    """Checks of what is around the component: each compares runs in other company."""
+    """Checks of what is around the component: each compares runs that differ in it."""
 
     def test_takes_another_model(self) -> None:
         """After `loop.model` was exchanged, nothing depends on the old model and its optimizer."""
@@ -79,7 +80,11 @@ class CompanyChecks(ComponentUnderTest):
     @once
     def _before_another_among_renamed(self) -> Facts:
         *others, it = self.make_components()
-        others = [with_name(item, f"renamed-{i}") for i, item in enumerate(others)]
+        needed = [member.hints.requires for member in self._loop()._resumption.members()]
+        others = [
+            with_name(item, f"renamed-{i}", except_for=[*chain(*needed)])
+            for i, item in enumerate(others)
+        ]
         try:
             return self._run_beside_another(self._loop_of([*others, it]), is_first=False)
         except Exception as error:

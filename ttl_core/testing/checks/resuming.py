@@ -185,7 +185,7 @@ class ResumeChecks(ComponentUnderTest):
         self._check_own(it, reference, f"after a run that resumed at {taken.where} it differs")
 
     def test_keeps_a_new_configuration(self) -> None:
-        """An argument that has changed since a state was taken is not set back without a word."""
+        """An argument that has changed since a state was taken is not silently set back."""
         reference = self._reference()
         loop = self._loop()
         it = under_test(loop)

@@ -174,6 +174,25 @@ def test_two_of_them_share_the_batches():
     assert 4 < n_means < 16
 
 
+def test_a_batch_at_which_a_run_stopped_is_none_of_the_next_run():
+    """What one has mixed there does not keep the other from mixing the first batch."""
+    are_shares = []
+
+    class Stop(LoopComponent):
+        def on_forward_pass(self, loop):
+            are_shares.append(loop.batch[1].is_floating_point())
+            loop.stop()
+
+    batch = torch.rand(4, 1, 2, 2), torch.arange(4)
+    components = [Mixup(n_classes=4), Cutmix(n_classes=4), Stop()]
+    loop = TrainTestLoop(torch.nn.Identity(), components, [batch])
+    with loop.components.disabled("mixup"):
+        loop.train(1)
+    loop.components["cutmix"].probability = 0.0
+    loop.train(1)
+    assert are_shares == [True, True]
+
+
 def test_targets_that_are_numbers_are_mixed_as_they_are(make_loop):
     """Without classes, floating-point targets have the same weights as inputs."""
     seen = []

@@ -111,12 +111,22 @@ def test_load_best_loads_the_averages_that_were_measured(tmp_path, averaging):
     assert float(best) == loop.metrics["valid/loss"]
 
 
-def test_load_best_of_another_loop(tmp_path):
-    """A15: a script that only tests gives its loop, with ema or without."""
+class OtherEma(LoopComponent):
+    """A component that has the name of another one, and no averages."""
+
+    name = "ema"
+
+
+@pytest.mark.parametrize("others", [[], [OtherEma()]], ids=["nothing", "another one"])
+def test_load_best_of_another_loop(tmp_path, others):
+    """A15: a script that only tests gives its loop, without ema or with something else as ema."""
     ema_loop(tmp_path, Worsen()).train(3)
     saving = Checkpoint(tmp_path, best="valid/loss")
     loop = TrainTestLoop(
-        ComponentConformance.make_model(), [LogLoss()], None, ComponentConformance.make_data(2)
+        ComponentConformance.make_model(),
+        [LogLoss(), *others],
+        None,
+        ComponentConformance.make_data(2),
     )
     with pytest.raises(RunError, match=r"Give one: load_best\(loop\)"):
         saving.load_best()

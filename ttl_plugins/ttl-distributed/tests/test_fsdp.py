@@ -11,7 +11,7 @@ import pytest
 import torch
 from group_equality import check_same, facts_alone, flat, forget_the_stop
 from process_groups import in_group
-from ttl_distributed import Fsdp
+from ttl_distributed import Fsdp, sharding
 
 from ttl_core import ArgumentError, ConflictError, TrainTestLoop
 from ttl_core.testing import Step, tiny_data, tiny_model
@@ -22,6 +22,19 @@ LAYERS = {"layers": "Linear"}
 def under_fsdp(size, function, *arguments, **options):
     """Return what a function returns in each process of a group, with fsdp in place of ddp."""
     return in_group(size, group_loops.under, {**LAYERS, **options}, function, *arguments)
+
+
+class Plain(torch.optim.SGD):
+    """An optimizer whose step takes no function that computes the loss."""
+
+    def step(self):
+        super().step()
+
+
+def test_an_optimizer_is_tried_as_it_is_stepped(monkeypatch):
+    """Without a function that computes the loss, where it needs none."""
+    monkeypatch.setattr(sharding, "local_part", torch.Tensor.detach)
+    sharding.check_can_step(Plain([torch.ones(2, requires_grad=True)], lr=0.1))
 
 
 @pytest.mark.parametrize("name", [*group_cases.CASES, *group_cases.MORE_CASES])

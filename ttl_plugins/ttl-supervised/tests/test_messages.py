@@ -236,6 +236,16 @@ def test_a_reduction_that_gives_no_mean_is_reported_when_it_is_given(make):
         make_loop(loss_func=make(reduction="sum"))
 
 
+def test_a_loss_function_of_ones_own_may_reduce_by_itself():
+    """What it has told torch not to reduce."""
+
+    class Clipped(torch.nn.MSELoss):
+        def forward(self, scores, targets):
+            return super().forward(scores, targets).clamp(max=1).mean()
+
+    make_loop(loss_func=Clipped(reduction="none")).train(n_epochs=1)
+
+
 def test_a_loss_function_that_fails_is_explained_by_what_it_was_given():
     """The error of torch gets a note with types and shapes, which it mostly lacks."""
     data = [(torch.ones(4, 2), torch.ones(4, 1, dtype=torch.long))]

@@ -200,6 +200,12 @@ def test_variants_are_validated_at_their_ends():
     assert not loop.metrics
 
 
+def test_one_name_may_be_left_out():
+    """As by fork()."""
+    found = compare(tiny_loop(Step(), "ema"), "sam", steps=1, without="ema")
+    assert found.left_out == ("ema",)
+
+
 def test_a_component_is_added_in_mid_run():
     """Also one with state, which the state of the run does not have."""
     found = []

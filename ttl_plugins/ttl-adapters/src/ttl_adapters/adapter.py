@@ -38,7 +38,7 @@ class Adapter(LoopComponent):
     """Names of which a callback has some as methods."""
 
     hooks_of_points: ClassVar[Mapping[str, Collection[str]]]
-    """The hooks that callback points of batches are for: without them a point is not called."""
+    """The hooks for which it implements points of batches, which cost nothing without them."""
 
     instead: ClassVar[Mapping[str, str]]
     """What there is in place of callbacks of the library that cannot work here, by class."""

@@ -34,7 +34,7 @@ def parts(batch: Any, find_name: Callable[[], str]) -> tuple[Any, Any]:
         return batch["inputs"], batch["targets"]
     raise RunError(
         f"{find_name()!r} found no inputs and targets in a batch, {describe(batch)}: a batch has "
-        "to be a pair, or a mapping with 'inputs' and 'targets'"
+        "to be a pair, or a mapping or named tuple with 'inputs' and 'targets'"
     )
 
 

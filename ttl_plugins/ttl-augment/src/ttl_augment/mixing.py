@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Mapping
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,7 +81,7 @@ class Mixing(LoopComponent):
             return
         inputs, targets = parts(loop.batch, partial(self._name_in, loop))
         self._check(loop, inputs, targets)
-        if any(self._is_mixed_by(loop, other) for other in loop.components):
+        if self._is_mixed(loop):
             return
         share = self._random.betavariate(self.alpha, self.alpha)
         # in a group only the order differs: the share of a batch is one, as in one process
@@ -129,11 +130,13 @@ class Mixing(LoopComponent):
     def _name_in(self, loop: TrainTestLoop) -> str:
         return loop.components.names()[loop.components.index(self)]
 
-    def _is_mixed_by(self, loop: TrainTestLoop, other: object) -> bool:
-        """Return whether another component has mixed this batch."""
-        if other is self or not isinstance(other, Mixing) or other._hard is None:
-            return False
-        return loop.components.is_enabled(other)
+    def _is_mixed(self, loop: TrainTestLoop) -> bool:
+        """Return whether a component before it in the list has mixed this batch."""
+        return any(
+            isinstance(other, Mixing) and other._hard is not None
+            for other in takewhile(lambda other: other is not self, loop.components)
+            if loop.components.is_enabled(other)
+        )
 
     def _check(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
         if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():

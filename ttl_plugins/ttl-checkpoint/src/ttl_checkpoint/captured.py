@@ -8,7 +8,7 @@ import inspect
 import random
 import sys
 from collections.abc import Iterator
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,7 +93,7 @@ def _referred_to(function: Any, seen: set[int], depth: int) -> Iterator[tuple[st
     if code is None or str(function.__module__).partition(".")[0] in _OF_LIBRARIES:
         return
     everywhere = function.__globals__
-    values = {name: everywhere[name] for name in code.co_names if name in everywhere}
+    values = {name: everywhere[name] for name in _names_in(code) if name in everywhere}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             values[name] = cell.cell_contents
@@ -106,3 +106,11 @@ def _referred_to(function: Any, seen: set[int], depth: int) -> Iterator[tuple[st
             yield f"{name!r} that {by} refers to", value
         elif isinstance(value, FunctionType):
             yield from _walk(value, seen, depth + 1)
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Yield the names of variables in the code of a function, and of comprehensions in it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)

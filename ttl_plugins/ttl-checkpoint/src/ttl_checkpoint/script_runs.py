@@ -19,7 +19,7 @@ from ttl_checkpoint.errors import CheckpointError
 from ttl_checkpoint.probe import FACTS, STEPS, Kill, Probe
 
 Fact = tuple[str, ...]
-"""Where a value is: the part of a state, or OWNED, and names from there on."""
+"""Where a value is: the part of a state, CAPTURED or OWNED, and names from there on."""
 
 Facts = dict[Fact, str]
 Place = tuple[int, int, int, str]
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     Attributes:
         seconds: how long the last one took.
         steps: the number of the saver, the step and the time of each safe point.
-        facts: what there was at each save, and at the end, by where that was.
+        facts: what there was at each save, and where a run continued or resumed behind it.
     """
 
     seconds: float

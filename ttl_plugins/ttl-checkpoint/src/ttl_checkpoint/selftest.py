@@ -79,8 +79,8 @@ def _with_script(parser: argparse.ArgumentParser, given: argparse.Namespace) -> 
     words = given.script  # from the script on, all that was given
     end = words.index("--") if "--" in words else len(words)
     own, passed_on = words[:end], words[end + 1 :]
-    if not own:  # `-- train.py --width 64`
-        own, passed_on = passed_on[:1], passed_on[1:]
+    if not own:
+        parser.error("the script has to be in front of --")
     options = argparse.ArgumentParser(prog=parser.prog, usage=parser.format_usage()[7:])
     _add_options(options)
     options.add_argument("arguments", nargs="*")

@@ -104,8 +104,9 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
     for name, component in zip(loop.components.names(), loop.components, strict=True):
         # else validation would replace what was loaded by the averages of the last step
         has_averages = name in averages or getattr(component, "averaged", None) is not None
-        if has_averages and name in state["components"]:
-            component.load_state_dict(state["components"][name])  # type: ignore[attr-defined]
+        load = getattr(component, "load_state_dict", None)  # it may be another one of that name
+        if has_averages and load is not None and name in state["components"]:
+            load(state["components"][name])
     return path
 
 

@@ -109,7 +109,7 @@ class DataParallel(LoopComponent):
         """Do what is left of the backward pass of a batch that makes a step."""
 
     def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
-        """Do what depends on how often the model was called in that of a training batch."""
+        """Do what depends on how often the model was called in a training batch."""
 
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
         """Return a loss whose gradients are 0."""

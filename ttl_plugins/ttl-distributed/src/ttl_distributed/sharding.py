@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -218,8 +219,10 @@ def check_can_step(optimizer: torch.optim.Optimizer) -> None:
         other = cls([trial], **optimizer.defaults)
     except Exception:  # it takes more than its defaults, and is then not tried
         return
+    takes = inspect.signature(other.step).parameters.values()
+    needs_closure = any(each.default is each.empty for each in takes)
     try:
-        other.step(lambda: 0.0)
+        other.step(*([lambda: 0.0] if needs_closure else []))
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ArgumentError(

@@ -72,15 +72,20 @@ def _path_of(cls: type) -> str:
 def check_reduction(loss_func: Any) -> None:
     """Check that a loss function of torch returns the mean of a batch.
 
+    One of another package may reduce by itself what it has told torch not to reduce.
+
     Args:
         loss_func: the loss function: a module of torch.nn, a functools.partial, or any other.
 
     Raises:
         ArgumentError: it returns a loss for each sample.
     """
-    reduction = getattr(loss_func, "reduction", None)
     if isinstance(loss_func, partial):
-        reduction = loss_func.keywords.get("reduction")
+        home, reduction = loss_func.func, loss_func.keywords.get("reduction")
+    else:
+        home, reduction = type(loss_func), getattr(loss_func, "reduction", None)
+    if str(getattr(home, "__module__", "")).partition(".")[0] != "torch":
+        return
     if reduction == "none":
         raise ArgumentError(
             f"loss_func is {loss_func!r} with reduction='none', but has to return the mean loss of "

@@ -346,7 +346,8 @@ class Supervised(LoopComponent):
             logged = self._parts.add(loss, loop.batch_size)
             loss = logged["loss"]
         loop.loss = loss
-        if not (loss.numel() == 1 if isinstance(loss, torch.Tensor) else not loop.is_training):
+        is_tensor = isinstance(loss, torch.Tensor)  # in evaluation it may be a plain number
+        if loss.numel() != 1 if is_tensor else loop.is_training:
             raise wrong_loss_error(loss)
         loop.log(logged)
         self._loss_at = loop.batch_num

@@ -111,7 +111,8 @@ def compare(
     whole_number("steps", steps, at_least=1)
     losses, metrics = {}, {}
     left_out: tuple[str, ...] = ()
-    without = {*without, *_ending(loop, names)}
+    without = {without} if isinstance(without, str) else {*without}  # as fork() takes it
+    without |= {*_ending(loop, names)}
     for name in (AS_IT_IS, *names):
         fork = loop.fork(without=without)
         left_out = tuple(n for n in loop.components.names() if n not in fork.components.names())

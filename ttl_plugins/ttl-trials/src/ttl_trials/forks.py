@@ -30,7 +30,7 @@ def component_names(name: str, value: Any) -> list[str]:
 def trial_fork(
     loop: TrainTestLoop, component: LoopComponent, *others: str, without: Collection[str]
 ) -> TrainTestLoop:
-    """Return a fork without validation, without what ends or extends a run, and without components.
+    """Return a fork without validation, what ends or extends a run, and some more components.
 
     Args:
         loop: the loop.
