@@ -59,8 +59,7 @@ def average_gradients(parameters: Sequence[torch.nn.Parameter], size: int) -> No
         parameters: the parameters that get gradients, the same in all processes, at least one.
         size: the number of processes.
     """
-    device = parameters[0].device  # where the backend can sum
-    n_there = torch.tensor([int(each.grad is not None) for each in parameters], device=device)
+    n_there = torch.tensor([int(each.grad is not None) for each in parameters])  # waits for no GPU
     dist.all_reduce(n_there)
     by_type: dict[Any, list[torch.nn.Parameter]] = {}
     for parameter, n in zip(parameters, n_there.tolist(), strict=True):
