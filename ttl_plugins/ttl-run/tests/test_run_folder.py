@@ -244,6 +244,17 @@ def test_a_full_disk_does_not_end_training(tmp_path, monkeypatch):
     assert starts_in(tmp_path)[0]["ended"] is None
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_log_lines_that_do_not_fit_on_the_disk_do_not_end_training(tmp_path):
+    """Neither where they are logged, nor when the file is closed with what it has buffered."""
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    log = logging.getLogger("test")
+    loop = make_loop(RunFolder(tmp_path), At(lambda _: log.error("a line")))
+    with pytest.warns(UserWarning, match=r"log.txt cannot be written") as warned:
+        loop.train(2)
+    assert (1, "complete") == (len(warned), starts_in(tmp_path)[0]["ended"])
+
+
 # -- a restarted script ----------------------------------------------------------------------
 
 
