@@ -58,6 +58,7 @@ class RunFolder(LoopComponent):
 
     after = "seed"  # so that the record has the seed from the start
     before = "checkpoint"  # which looks for the folder in around_run too
+    only_once = True  # loop.run_folder is one
 
     def __init__(
         self,
