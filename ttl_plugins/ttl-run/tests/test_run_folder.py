@@ -390,12 +390,23 @@ def test_log_lines_are_copied_while_a_run_is_under_way(tmp_path):
 
 
 def test_a_failure_is_in_the_log_with_its_traceback(tmp_path):
-    """Also where logging shows nothing of it."""
+    """As the console shows it: without ttl's frames, and with the component that raised it."""
     with pytest.raises(ValueError, match="bad"):
         make_loop(RunFolder(tmp_path), At(fail)).train(1)
     text = (tmp_path / "log.txt").read_text()
     assert "Traceback (most recent call last)" in text
-    assert "ValueError: bad" in text
+    assert "wrappers.py" not in text
+    assert re.search(r"ValueError: bad\nttl: raised by component 'at' .* in on_epoch_begin", text)
+
+
+def test_a_run_that_is_refused_leaves_the_log_of_the_other_alone(tmp_path):
+    """It has not begun in the folder."""
+    other = make_loop(RunFolder(tmp_path))
+    loop = make_loop(RunFolder(tmp_path), At(lambda _: other.train(1)))
+    with pytest.raises(RunError, match="has the folder") as caught:
+        loop.train(1)
+    assert not any("on_exception" in note for note in caught.value.__notes__)
+    assert (tmp_path / "log.txt").read_text().count("Traceback") == 1
 
 
 def test_the_console_shows_warnings_where_no_logging_is_set_up(tmp_path, monkeypatch, capsys):
