@@ -120,7 +120,7 @@ class RunFolder(LoopComponent):
             record.end(loop, None)
             return result
 
-    def on_exception(self, exception: BaseException) -> None:
+    def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
         """Append the traceback to the log, now that the exception says where it was raised."""
         if self._has_failed and self.folder is not None:
             self._has_failed = False
