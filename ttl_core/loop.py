@@ -257,8 +257,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         except BaseException as exception:
             self._stage = Stage.ENDING
             self._manager.attribution.attribute(exception)
-            self._manager.report_failure(self, exception)
             shorten_traceback(exception)
+            self._manager.report_failure(self, exception)
             raise
         finally:
             self._stage = Stage.IDLE

@@ -112,6 +112,9 @@ def missing_metric_error(component: str, metric: str, logged: Iterable[str]) -> 
     same = [name for name in logged if name.rpartition("/")[2] == metric]  # without its phase
     hint = f"Did you mean {same[-1]!r}? " if same else did_you_mean(metric, logged)
     own = metric.rpartition("/")[2]
+    if metric.startswith("valid/") and not any(name.startswith("valid/") for name in logged):
+        # that of training, which is the likeliest name then, is no measure of validation
+        hint = "No validation has logged any: valid_data may have no batch. " if logged else ""
     if not hint and own != "loss":  # which the component metrics logs
         hint = f"Log it for whole epochs: loop.log({{{own!r}: value}}, level='epoch'). "
     return RunError(

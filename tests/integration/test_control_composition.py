@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from ttl_core import LoopComponent, TrainTestLoop, use
+from ttl_core import ConflictError, LoopComponent, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step
 
 CHANGING = {
@@ -108,3 +108,20 @@ def test_a_pair_that_is_disabled_leaves_plain_training(one, other):
         each.train(n_epochs=1)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, loop.model.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        use("grad-accumulation", every=2),
+        use("lr-schedule", kind="linear"),
+        use("lr-warmup", n_steps=6),
+        use("run-folder", directory="runs/a"),
+    ],
+    ids=lambda spec: spec.plugin,
+)
+def test_what_would_act_twice_is_refused_a_second_time(spec):
+    """A gradient that is weighted twice, or a rate that is lowered twice, would train wrongly."""
+    loop = TrainTestLoop(torch.nn.Identity(), [spec], [0])
+    with pytest.raises(ConflictError, match="only_once"):
+        loop.components.append(spec)

@@ -70,6 +70,15 @@ def test_a_missing_metric_is_named_with_what_was_logged():
     assert "Did you mean 'valid/loss'?" in str(without_phase)
 
 
+def test_the_error_does_not_suggest_a_metric_of_training_in_place_of_validation():
+    """Where validation had no batch, that is what it says."""
+    error = missing_metric_error("early-stopping", "valid/loss", ["train/loss"])
+    assert "a whole epoch. No validation has logged any: valid_data may have no batch." in str(
+        error
+    )
+    assert "Did you mean" not in str(error)
+
+
 def test_a_missing_metric_that_is_near_to_none_is_to_be_logged():
     """It may have been logged at batch level, which is the default."""
     error = missing_metric_error("checkpoint", "valid/accuracy", ["valid/loss"])

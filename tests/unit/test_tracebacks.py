@@ -3,10 +3,11 @@
 import traceback
 
 import pytest
+import torch
 from loops import make_component, make_loop
 from recording import AroundRecorder
 
-from ttl_core import RunError, UnknownNameError, hookimpl
+from ttl_core import RunError, StateError, UnknownNameError, hookimpl
 
 
 def frames_of(exception):
@@ -81,18 +82,46 @@ def test_an_interruption_that_a_component_explains_is_not_attributed():
     assert ["saved; start the script again to resume"] == caught.value.__notes__
 
 
-def test_wrappers_that_an_exception_passes_through_are_left_out():
+@hookimpl(wrapper=True)
+def passing(loop):
+    """Surround, without a part in what fails."""
+    return (yield)
+
+
+@hookimpl(wrapper=True)
+def delegating(loop):
+    """Surround by another generator, as a component that calls super() does."""
+    return (yield from passing(loop))
+
+
+@pytest.mark.parametrize("wrapper", [passing, delegating])
+def test_wrappers_that_an_exception_passes_through_are_left_out(wrapper):
     """They have no part in it."""
-
-    @hookimpl(wrapper=True)
-    def passing(loop):
-        return (yield)
-
-    around = make_component(around_epoch=passing, on_batch_end=passing)
+    around = make_component(around_run=wrapper, around_epoch=wrapper, on_batch_end=wrapper)
     loop = make_loop(around, make_component(on_batch_end=fail))
     with pytest.raises(ValueError, match="second") as caught:
         loop.train(1)
-    assert "passing" not in [name for name, _ in frames_of(caught.value)]
+    assert not {"passing", "delegating"} & {name for name, _ in frames_of(caught.value)}
+
+
+@pytest.mark.parametrize("wrapper", [passing, delegating])
+def test_wrappers_that_an_error_of_the_loop_passes_through_are_not_blamed(wrapper):
+    """Its message is complete."""
+
+    def make_optimizer(lr):
+        def on_train_begin(loop):
+            loop.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr)
+
+        return make_component(on_train_begin=on_train_begin)
+
+    states = []
+    keep = make_component(on_safe_point=lambda loop: states.append(loop.state_dict()))
+    make_loop(make_optimizer(0.1), keep).train(1)
+    loop = make_loop(make_component(around_run=wrapper), make_optimizer(0.2))
+    loop.load_state_dict(states[0], ignore=["component"])
+    with pytest.raises(StateError, match=r"0\.1 saved, 0\.2 new") as caught:
+        loop.train(1)
+    assert not getattr(caught.value, "__notes__", None)
 
 
 def test_a_loop_that_cannot_be_created_shows_the_line_of_the_script():

@@ -57,8 +57,11 @@ def is_passed(entry: TracebackType | None) -> bool:
     return is_passed(further) if is_delegate else True
 
 
-_SUSPENDED = {"YIELD_VALUE", "YIELD_FROM", "SEND", "RESUME"}
-"""The operations at which a generator is while it waits, as different versions of Python have."""
+_SUSPENDED = {"YIELD_VALUE", "YIELD_FROM", "SEND", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT"}
+"""The operations at which a generator is while it waits, as different versions of Python have.
+
+The jump is that of Python 3.11 where an exception is thrown into one that delegates.
+"""
 
 
 def _is_hidden(frame: FrameType) -> bool:

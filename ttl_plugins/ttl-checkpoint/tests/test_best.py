@@ -136,7 +136,7 @@ def test_load_best_of_another_loop(tmp_path, others):
 
 
 def test_load_best_is_refused_where_it_cannot_be_right(tmp_path):
-    """A15: in a run, without a best one, and for another model."""
+    """A15: in a run, without a best one, for another model, and where all values are NaN."""
     loop = make_loop(tmp_path, best=None)
     loop.components.append(
         CallAt("on_batch_end", lambda loop: loop.components["checkpoint"].load_best())
@@ -149,6 +149,10 @@ def test_load_best_is_refused_where_it_cannot_be_right(tmp_path):
     other = TrainTestLoop(torch.nn.Linear(2, 1))
     with pytest.raises(StateError, match="the model does not fit"):
         Checkpoint(tmp_path / "b", best="train/cost").load_best(other)
+    loop = make_loop(tmp_path / "c", LogValues(float("nan")), best="train/cost")
+    loop.train(1)
+    with pytest.raises(CheckpointError, match="no value of it was finite"):
+        loop.components["checkpoint"].load_best()
 
 
 def test_resume_best_resumes_from_the_best_one(tmp_path):

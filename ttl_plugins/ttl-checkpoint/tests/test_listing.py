@@ -61,6 +61,18 @@ def entries(text):
     return found
 
 
+def test_only_one_checkpoint_is_the_best(tmp_path, capsys):
+    """Those that were until there was a better one are told apart."""
+    costs = iter([3, 2, 1])
+    better = LoopComponent()
+    better.on_epoch_end = lambda loop: loop.log({"cost": next(costs)}, level="epoch")
+    saver = use("checkpoint", directory=tmp_path, best="train/cost", signals=False)
+    train(tmp_path, better, n_epochs=3, saver=saver)
+    assert 0 == main([str(tmp_path)])
+    reasons = [entry[0].split("  ")[3] for entry in entries(capsys.readouterr().out)]
+    assert ["was best", "was best", "best"] == reasons
+
+
 def test_shows_what_each_checkpoint_holds(tmp_path, capsys):
     """Epoch, step, reason, size, whether it is verified, the metrics, and what ran, once."""
     train(tmp_path, Log(loss=0.123456, cost=2))

@@ -86,7 +86,7 @@ def test_takes_tensors():
         ),
         (
             {"patience": 1, "min_delta": 2},
-            "valid/loss was not below its best, 5, by more than 2 in 1 values; the newest is 4",
+            "valid/loss was not below its best, 5, by more than 2 in 1 value; the newest is 4",
         ),
         ({"threshold": 4.5}, "valid/loss reached 4, the threshold is 4.5"),
     ],

@@ -104,6 +104,18 @@ def test_an_interrupted_prediction_resumes(tmp_path, is_stream, action):
     torch.testing.assert_close(expected, read(tmp_path)["scores"], rtol=0, atol=0)
 
 
+def test_a_file_that_cannot_be_written_is_named_and_the_prediction_resumes(tmp_path):
+    """As on a full disk, when there is room again."""
+    expected = torch.cat(make_loop().predict(data()))
+    (tmp_path / "part-00001.parquet").mkdir()
+    loop = make_loop(PredictionWriter(tmp_path, every=2))
+    with pytest.raises(RunError, match=r"part-00001\.parquet: .* predict\(\) resumes"):
+        loop.predict(data())
+    (tmp_path / "part-00001.parquet").rmdir()
+    assert 3 == len(loop.predict(data()))
+    torch.testing.assert_close(expected, read(tmp_path)["scores"], rtol=0, atol=0)
+
+
 def test_a_complete_one_is_written_anew(tmp_path):
     """Files of an earlier prediction that was longer do not stay."""
     loop = make_loop(PredictionWriter(tmp_path, every=1))

@@ -278,10 +278,17 @@ def test_a_validation_in_mid_epoch_has_its_own_line_and_time(capsys, clock):
     ] == lines(capsys)
 
 
-def test_a_stopped_epoch_tells_how_far_it_went(capsys):
-    """The line of an epoch that stop() ended has both numbers."""
-    make_loop("progress", Do("on_safe_point", lambda loop: loop.stop())).train(n_epochs=5)
-    assert ["train epoch 1/5  1/3 batches  0.0 s  last loss 0.25"] == lines(capsys)
+@pytest.mark.parametrize(("reason", "rest"), [(None, ""), ("it is [enough]", ": it is [enough]")])
+def test_a_stopped_run_tells_how_far_it_went_and_why(capsys, reason, rest):
+    """Once: not again after a test."""
+    loop = make_loop("progress", Do("on_safe_point", lambda loop: loop.stop(reason)))
+    loop.train(n_epochs=5)
+    loop.test([torch.ones(2)])
+    assert [
+        "train epoch 1/5  1/3 batches  0.0 s  last loss 0.25",
+        f"stopped by do{rest}",
+        "test  1 batch  0.0 s  last loss 0.25",
+    ] == lines(capsys)
 
 
 def test_a_failed_epoch_tells_how_far_it_went(capsys):
@@ -371,7 +378,9 @@ def test_one_that_is_enabled_in_mid_epoch_is_closed_with_the_run(screen, bar, ac
         loop.train(n_epochs=2)
     except AttributeError:
         assert "fail" == action
-    assert ["train epoch 1  1/3 batches  0.0 s  last loss 0.25"] == screen.shown()
+    lines_of_stop = ["stopped by do"] if action == "stop" else []
+    epoch = "train epoch 1  1/3 batches  0.0 s  last loss 0.25"
+    assert [epoch, *lines_of_stop] == screen.shown()
     assert screen.has_cursor
 
 
@@ -593,6 +602,12 @@ def test_a_rate_out_of_range_is_refused(rate, limit):
     """The error names the limit."""
     with pytest.raises(ArgumentError, match=f"refresh_per_second is {rate}, but has to be {limit}"):
         Progress(refresh_per_second=rate)
+
+
+def test_a_line_every_no_steps_is_refused():
+    """None is what leaves them out."""
+    with pytest.raises(ArgumentError, match="every is 0, but has to be a whole number from 1"):
+        Progress(every=0)
 
 
 def test_a_console_that_is_none_is_refused():

@@ -244,6 +244,17 @@ def test_a_full_disk_does_not_end_training(tmp_path, monkeypatch):
     assert starts_in(tmp_path)[0]["ended"] is None
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_log_lines_that_do_not_fit_on_the_disk_do_not_end_training(tmp_path):
+    """Neither where they are logged, nor when the file is closed with what it has buffered."""
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    log = logging.getLogger("test")
+    loop = make_loop(RunFolder(tmp_path), At(lambda _: log.error("a line")))
+    with pytest.warns(UserWarning, match=r"log.txt cannot be written") as warned:
+        loop.train(2)
+    assert (1, "complete") == (len(warned), starts_in(tmp_path)[0]["ended"])
+
+
 # -- a restarted script ----------------------------------------------------------------------
 
 
@@ -379,12 +390,23 @@ def test_log_lines_are_copied_while_a_run_is_under_way(tmp_path):
 
 
 def test_a_failure_is_in_the_log_with_its_traceback(tmp_path):
-    """Also where logging shows nothing of it."""
+    """As the console shows it: without ttl's frames, and with the component that raised it."""
     with pytest.raises(ValueError, match="bad"):
         make_loop(RunFolder(tmp_path), At(fail)).train(1)
     text = (tmp_path / "log.txt").read_text()
     assert "Traceback (most recent call last)" in text
-    assert "ValueError: bad" in text
+    assert "wrappers.py" not in text
+    assert re.search(r"ValueError: bad\nttl: raised by component 'at' .* in on_epoch_begin", text)
+
+
+def test_a_run_that_is_refused_leaves_the_log_of_the_other_alone(tmp_path):
+    """It has not begun in the folder."""
+    other = make_loop(RunFolder(tmp_path))
+    loop = make_loop(RunFolder(tmp_path), At(lambda _: other.train(1)))
+    with pytest.raises(RunError, match="has the folder") as caught:
+        loop.train(1)
+    assert not any("on_exception" in note for note in caught.value.__notes__)
+    assert (tmp_path / "log.txt").read_text().count("Traceback") == 1
 
 
 def test_the_console_shows_warnings_where_no_logging_is_set_up(tmp_path, monkeypatch, capsys):

@@ -19,6 +19,9 @@ def make_loop():
 
 def make_nothing():
     return None
+
+def make_fold(fold):
+    return LOOP
 """
 
 
@@ -96,6 +99,7 @@ def test_it_is_a_command_of_ttl(script, capsys):
         ("compared.py", "names no function"),
         ("compared.py:make_some", "has no function 'make_some'"),
         ("compared.py:make_nothing", "returned a NoneType"),
+        ("compared.py:make_fold", "without arguments: missing a required argument: 'fold'"),
         ("missing.py:make_loop", "no file missing.py"),
         ("missing:make_loop", "no module 'missing'"),
     ],

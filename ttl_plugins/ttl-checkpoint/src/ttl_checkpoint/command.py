@@ -66,7 +66,9 @@ def _list_all(directory: Path) -> int:
     """Check each checkpoint of a directory, print what it holds, and return the exit status."""
     try:
         is_checkpoint = (directory / MANIFEST_FILE).exists()
-        paths = [directory] if is_checkpoint else _store(directory).everything()
+        store = _store(directory)
+        paths = [directory] if is_checkpoint else store.everything()
+        best = None if is_checkpoint else best_path(store)
     except OSError as error:
         reason = os_reason(error.__cause__ if isinstance(error.__cause__, OSError) else error)
         print(f"ttl: {printable(directory)} cannot be read: {reason}", file=sys.stderr)
@@ -76,7 +78,7 @@ def _list_all(directory: Path) -> int:
         return 2
     statuses, above = [], ""
     for path in paths:
-        status, above = _list(path, above)
+        status, above = _list(path, above, best)
         statuses.append(status)
     return max(statuses)
 
@@ -116,12 +118,13 @@ def _chosen(directory: Path, best: bool) -> Path:
     return path
 
 
-def _list(path: Path, above: str) -> tuple[int, str]:
+def _list(path: Path, above: str, best: Path | None) -> tuple[int, str]:
     """Print what a checkpoint holds, and return the exit status and what ran.
 
     Args:
         path: the checkpoint.
         above: what ran when the one above it was saved; it is not printed again.
+        best: the best checkpoint; None if that is unknown.
     """
     try:
         manifest = verify(path)
@@ -132,9 +135,10 @@ def _list(path: Path, above: str) -> tuple[int, str]:
         _print_wrapped(text.split(" "), " ")
         return 1, above
     size = sum(file["bytes"] for file in manifest["files"].values())
+    is_surpassed = manifest["reason"] == "best" and best not in (path, None)
     print(
         f"{printable(path.name)}  epoch {manifest['epoch']}  step {manifest['step']}  "
-        f"{manifest['reason']}  {_size_text(size)}  verified"
+        f"{'was ' * is_surpassed}{manifest['reason']}  {_size_text(size)}  verified"
         + "  NOT FINITE"
         * (manifest.get("finite") is False)
     )

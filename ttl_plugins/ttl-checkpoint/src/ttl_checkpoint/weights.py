@@ -93,7 +93,8 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
     if path is None:
         raise CheckpointError(
             f"no checkpoint in {directory} was saved for its best metric. Give the component one "
-            "to watch, as best='valid/loss'"
+            "to watch, as best='valid/loss'. If it has one, nothing was saved there yet, or no "
+            "value of it was finite"
         )
     _, state = _read(path)
     try:

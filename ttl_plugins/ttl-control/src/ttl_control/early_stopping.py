@@ -199,7 +199,8 @@ class EarlyStopping(LoopComponent):
         elif self.n_bad >= self.patience:
             than = "below" if self.mode == "min" else "above"
             by = f" by more than {self.min_delta}" if self.min_delta else ""
+            values = f"{self.n_bad} value{'' if self.n_bad == 1 else 's'}"
             self.reason = (
-                f"{self.monitor} was not {than} its best, {self.best:.6g},{by} in {self.n_bad} "
-                f"values; the newest is {value:.6g}"
+                f"{self.monitor} was not {than} its best, {self.best:.6g},{by} in {values}; "
+                f"the newest is {value:.6g}"
             )

@@ -39,6 +39,8 @@ class GradAccumulation(LoopComponent):
         2
     """
 
+    only_once = True  # a second one would weight each loss again
+
     def __init__(self, every: int) -> None:
         self.every = whole_number("every", every, at_least=1)
         self._has_checked_gradients = False  # in this batch

@@ -65,6 +65,8 @@ class LrSchedule(LoopComponent):
         0.5
     """
 
+    only_once = True  # a second one would overwrite its rates
+
     def __init__(
         self,
         kind: Literal["constant", "linear", "cosine", "wsd", "inverse-sqrt"],

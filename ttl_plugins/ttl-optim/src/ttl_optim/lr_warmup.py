@@ -38,6 +38,8 @@ class LrWarmup(LoopComponent):
         [0.010000000000000002]
     """
 
+    only_once = True  # a second one would take a lowered rate for the full one
+
     def __init__(self, n_steps: int) -> None:
         self.n_steps = whole_number("n_steps", n_steps, at_least=1)
         self._factor = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -119,7 +120,8 @@ class PredictionWriter(LoopComponent):
         folder = directory_or_run_folder(
             self.directory, loop, "prediction-writer", subfolder="predictions"
         )
-        folder.mkdir(parents=True, exist_ok=True)
+        with _saying_where(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         path = folder / _MANIFEST
         before = json.loads(path.read_text()) if path.exists() else {"parts": []}
         is_interrupted = self.resume and not before.get("is_complete", True)
@@ -146,7 +148,8 @@ class PredictionWriter(LoopComponent):
                 for name in self._pending[0]
             }
             file = f"part-{len(self._parts):05}.{self.format}"
-            write_atomically(self._folder / file, FORMATS[self.format](tensors))
+            with _saying_where(self._folder / file):
+                write_atomically(self._folder / file, FORMATS[self.format](tensors))
             n_rows = len(next(iter(tensors.values())))
             part = {"file": file, "n_batches": len(self._pending), "n_rows": n_rows}
             self._parts.append(part)
@@ -157,7 +160,8 @@ class PredictionWriter(LoopComponent):
         content = {"format": self.format, "is_complete": is_complete, "parts": self._parts}
         if self._folder is not None:
             text = json.dumps(content, indent=1)
-            write_atomically(self._folder / _MANIFEST, text.encode())
+            with _saying_where(self._folder / _MANIFEST):
+                write_atomically(self._folder / _MANIFEST, text.encode())
 
 
 class _Rest:
@@ -177,6 +181,19 @@ class _Rest:
 
     def __len__(self) -> int:
         return max(len(self.data) - self.n, 0)
+
+
+@contextlib.contextmanager
+def _saying_where(path: Path) -> Iterator[None]:
+    """Turn the error of a path that cannot be written into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"'prediction-writer' cannot write {path}: {error.strerror or error}. The files before "
+            "it are kept: when there is room, the same call of predict() resumes. Or give another "
+            "directory="
+        ) from error
 
 
 def _checked(columns: Any) -> dict[str, torch.Tensor]:

@@ -28,7 +28,8 @@ class Progress(LoopComponent):
     that is printed. In any output, each epoch ends in a line with the values logged at epoch level;
     if no loss is among them, with the last batch's. A prediction has a bar and a line without a
     loss. A train() of several epochs ends in a table of them, with the best values marked. That of
-    a resumed one has the epochs since, and says so.
+    a resumed one has the epochs since, and says so. A run that a component has stopped ends in a
+    line with its reason.
 
     Between two refreshes no value is read, so nothing waits for the device.
 
@@ -71,7 +72,7 @@ class Progress(LoopComponent):
                 f"refresh_per_second is {refresh_per_second!r}, but has to be at most "
                 f"{_MAX_REFRESHES}: each refresh waits for the device"
             )
-        self.every = every and whole_number("every", every, at_least=1)
+        self.every = None if every is None else whole_number("every", every, at_least=1)
         self.table = one_of("table", table, (True, False))
         if not isinstance(console, Console | None):
             raise ArgumentError(
@@ -95,12 +96,17 @@ class Progress(LoopComponent):
 
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """Close what the run leaves open."""
+        """Close what the run leaves open, and say which component has stopped it."""
+        was_stopped = loop.is_stopped  # an earlier train(), before a test()
         try:
             return (yield)
         finally:
             self._close_all(loop)
             self._print_table()
+            if loop.stopped_by and not was_stopped:
+                by, reason = loop.stopped_by
+                who = f"stopped by {by}" if by else "stopped"
+                self._display.print(f"{who}: {reason}" if reason else who)
             self._in_training = False
             self._n_epochs = self._first_epoch = None
             self._values = {}

@@ -33,7 +33,10 @@ class LogCopy(logging.FileHandler):
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self)
-        self.close()
+        try:
+            self.close()
+        except OSError:  # what is buffered does not fit on the disk
+            self._warn()
 
     def write_failure(self, exception: BaseException) -> None:
         """Append the traceback of an exception, which Python prints when the run has ended."""
@@ -55,12 +58,15 @@ class LogCopy(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Warn once that the file cannot be written: that is no reason to fail."""
+        self._warn()
+
+    def _warn(self) -> None:
         if not self._has_failed:
             self._has_failed = True
             warnings.warn(
                 f"run-folder: {self.baseFilename} cannot be written: log lines are missing there",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def _has_others(self, name: str) -> bool:

@@ -58,6 +58,7 @@ class RunFolder(LoopComponent):
 
     after = "seed"  # so that the record has the seed from the start
     before = "checkpoint"  # which looks for the folder in around_run too
+    only_once = True  # loop.run_folder is one
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class RunFolder(LoopComponent):
         self.run_name = run_name
         self.folder: Path | None = None
         self._record: RunRecord | None = None
+        self._has_failed = False
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which write no files."""
@@ -102,7 +104,7 @@ class RunFolder(LoopComponent):
                 place = self._claim()
                 loop.group.broadcast(place.folder)
                 stack.callback(place.lock.release)
-                log_copy = stack.enter_context(LogCopy(place.folder))
+                stack.enter_context(LogCopy(place.folder))
                 record = self._begin(loop, place.folder)
             except OSError as error:
                 raise RunError(
@@ -113,11 +115,17 @@ class RunFolder(LoopComponent):
                 result = yield
             except BaseException as exception:
                 record.end(loop, exception)
-                if isinstance(exception, Exception):
-                    log_copy.write_failure(exception)
+                self._has_failed = isinstance(exception, Exception)
                 raise
             record.end(loop, None)
             return result
+
+    def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
+        """Append the traceback to the log, now that the exception says where it was raised."""
+        if self._has_failed and self.folder is not None:
+            self._has_failed = False
+            with contextlib.suppress(OSError), contextlib.closing(LogCopy(self.folder)) as log_copy:
+                log_copy.write_failure(exception)
 
     def _claim(self) -> RunPlace:
         """Return the folder, locked: that of earlier runs of the loop, if there were some."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def load_loop(reference: str) -> TrainTestLoop:
         reference: "FILE.py:FUNCTION", or "MODULE:FUNCTION".
 
     Raises:
-        ArgumentError: there is no such function, or it returns something else.
+        ArgumentError: there is no such function, it needs arguments, or it returns something else.
     """
     place, _, name = reference.rpartition(":")
     if not place or not name.isidentifier():
@@ -83,6 +84,13 @@ def load_loop(reference: str) -> TrainTestLoop:
             f"{place} has no function {name!r}. Write one without arguments that returns the "
             "loop, and call train() elsewhere"
         )
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise ArgumentError(
+            f"{reference} cannot be called without arguments: {error}. Write a function that "
+            f"calls it with some: def make(): return {name}(...)"
+        ) from error
     loop = function()
     if not isinstance(loop, TrainTestLoop):
         raise ArgumentError(
