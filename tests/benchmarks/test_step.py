@@ -36,7 +36,7 @@ def test_a_real_step_against_a_hand_written_loop(assert_ratio):
         lambda: loop.train(1),
         "a loop written by hand",
         lambda: train_by_hand(by_hand, data),
-        limit=1.05,
+        limit=1.07,  # 1.03 to 1.05 was measured, from one hour to another
         repeats=41,
         per=N_BATCHES,
     )

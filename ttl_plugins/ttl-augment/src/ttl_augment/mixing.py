@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Mapping
 from functools import partial
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -132,11 +131,13 @@ class Mixing(LoopComponent):
 
     def _is_mixed(self, loop: TrainTestLoop) -> bool:
         """Return whether a component before it in the list has mixed this batch."""
-        return any(
-            isinstance(other, Mixing) and other._hard is not None
-            for other in takewhile(lambda other: other is not self, loop.components)
-            if loop.components.is_enabled(other)
-        )
+        for other in loop.components:
+            if other is self:
+                break
+            is_used = isinstance(other, Mixing) and other._hard is not None
+            if is_used and loop.components.is_enabled(other):
+                return True
+        return False
 
     def _check(self, loop: TrainTestLoop, inputs: Any, targets: Any) -> None:
         if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
