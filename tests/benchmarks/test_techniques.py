@@ -95,8 +95,8 @@ CASES = {
     "gc-control": use("gc-control", every=1000),
 }
 
-LIMITS = dict.fromkeys(["sam", "mixup", "label-smoothing", "batch-schedule"], 1.15)
-"""Where 1.1 is within what was measured on two cores, from one hour to another: 1.05 to 1.14."""
+LIMITS = {"sam": 1.2}
+"""The others are at most 1.15; 1.01 to 1.13 was measured, from one hour to another."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -110,7 +110,7 @@ def test_a_technique_against_the_same_calls_by_hand(case, assert_ratio):
         lambda: loop.train(1),
         "the same by hand",
         lambda: by_hand.train(data),
-        limit=LIMITS.get(case, 1.1),
+        limit=LIMITS.get(case, 1.15),
         repeats=9,
         per=N_BATCHES,
     )
