@@ -26,7 +26,8 @@ def recomputing(loop: TrainTestLoop, batch: Any) -> Iterator[None]:
     Raises:
         RunError: no training batch is under way, or this is called inside itself.
     """
-    before = {name: value for name, value in vars(loop).items() if name in _RESTORED}
+    own = vars(loop)
+    before = {name: own[name] for name in _RESTORED if name in own}
     if loop._log_prefix is None:
         raise RunError(
             "recompute() was called inside itself: it calls on_forward_pass and on_loss_compute. "
@@ -41,10 +42,10 @@ def recomputing(loop: TrainTestLoop, batch: Any) -> Iterator[None]:
         loop.batch, loop._batch_size = batch, None
     loop._log_prefix = None
     for name in ("scores", "loss"):  # so that none of the first computation is taken for new
-        vars(loop).pop(name, None)
+        own.pop(name, None)
     try:
         yield
     finally:
-        for name in _RESTORED & vars(loop).keys() - before.keys():
-            delattr(loop, name)
-        vars(loop).update(before)
+        for name in _RESTORED - before.keys():
+            own.pop(name, None)
+        own.update(before)

@@ -119,6 +119,20 @@ def test_flops_are_counted_once(run, clock):
     assert [None] * 5 == modes
 
 
+def test_a_hook_of_a_subclass_is_called_also_where_no_flops_are_counted(run, clock):
+    """Its own hooks at these points are left out, those of a subclass are not."""
+
+    class Own(Throughput):
+        seen = 0
+
+        def on_forward_pass(self, loop):
+            self.seen += 1
+
+    own = Own()
+    run(own, data=SlowData(clock, 2))
+    assert 2 == own.seen
+
+
 def test_flops_can_be_given(run, clock):
     """They are of one batch."""
     work = act_at("on_forward_pass", lambda loop: clock.advance(3))

@@ -49,8 +49,10 @@ class Adapter(LoopComponent):
     def __init__(self, callback: object) -> None:
         self.callback = self._checked(callback)
         self._methods: dict[str, Any] = {}  # of the callback in this run, by hook
+        cls = next(cls for cls in type(self).__mro__ if "hooks_of_points" in vars(cls))
         for point, hooks in self.hooks_of_points.items():
-            if not any(map(self._method, hooks)):
+            is_own = getattr(type(self), point) is getattr(cls, point)  # not that of a subclass
+            if is_own and not any(map(self._method, hooks)):
                 setattr(self, point, getattr(LoopComponent, point).__get__(self))
         self._is_begun = False  # whether the hooks for the beginning of the run were called
         self._is_epoch_beginning = False  # whether its beginning is not yet told

@@ -90,7 +90,8 @@ class Sam(LoopComponent):
         if not parameters:
             return
         loss, batch, batch_size = loop.loss, loop.batch, loop.batch_size
-        before = [parameter.detach().clone() for parameter in parameters]
+        with torch.no_grad():
+            before = [parameter.clone() for parameter in parameters]
         try:
             self._ascend(parameters)
             loop.hook.on_grads_reset(loop=loop)
