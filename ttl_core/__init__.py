@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from ttl_core.batches import describe_batch, map_nested, to_device
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
-    from ttl_core.components.component import LoopComponent
+    from ttl_core.components.component import LoopComponent, leave_out_hooks
     from ttl_core.discovery.configuration import from_config
     from ttl_core.discovery.spec import use
     from ttl_core.errors import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ttl_core.loop import TrainTestLoop
     from ttl_core.missing_metrics import check_can_be_logged, missing_metric_error
     from ttl_core.monitor import Monitor, likely_mode
-    from ttl_core.shards import distributed_like, local_part, whole_tensor
+    from ttl_core.shards import distributed_like, is_sharded, local_part, whole_tensor
     from ttl_core.state.format import check_state
     from ttl_core.state.parts import attach_parts
     from ttl_core.state.protocol import DataWrapper, Stateful
@@ -81,6 +81,8 @@ __all__ = [
     "from_config",
     "hookimpl",
     "hookspec",
+    "is_sharded",
+    "leave_out_hooks",
     "likely_mode",
     "local_part",
     "map_nested",
@@ -115,6 +117,8 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "likely_mode": "monitor",
+    "is_sharded": "shards",
+    "leave_out_hooks": "components.component",
     "local_part": "shards",
     "map_nested": "batches",
     "missing_metric_error": "missing_metrics",

@@ -104,6 +104,11 @@ def is_sharded(value: object) -> bool:
 
     Args:
         value: any value.
+
+    Example:
+        >>> from ttl_core import is_sharded
+        >>> any(map(is_sharded, torch.nn.Linear(2, 1).parameters()))
+        False
     """
     # where that was not imported there is none, and importing it takes long
     module = sys.modules.get("torch.distributed.tensor")

@@ -51,6 +51,8 @@ def test_the_public_names_are_these():
         "from_config",
         "hookimpl",
         "hookspec",
+        "is_sharded",
+        "leave_out_hooks",
         "likely_mode",
         "local_part",
         "map_nested",

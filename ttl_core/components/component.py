@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ttl_core.arguments import describe, kebab_case
@@ -133,6 +133,31 @@ def check_is_component(item: object) -> None:
             "components, and use(...). The arguments are TrainTestLoop(model, components, "
             "train_data, valid_data)"
         )
+
+
+def leave_out_hooks(component: LoopComponent, owner: type, names: Iterable[str]) -> None:
+    """Let hook methods that a component does not need with its configuration cost nothing.
+
+    Call it in __init__. Methods that a subclass overrides stay.
+
+    Args:
+        component: the component.
+        owner: its class that has the methods.
+        names: the names of the methods.
+
+    Example:
+        >>> from ttl_core import LoopComponent, leave_out_hooks
+        >>> class Monitor(LoopComponent):
+        ...     def __init__(self, per_batch=False):
+        ...         if not per_batch:
+        ...             leave_out_hooks(self, Monitor, ["on_batch_end"])
+        ...     def on_batch_end(self, loop):
+        ...         loop.log({"loss": loop.loss})
+    """
+    for name in names:
+        if getattr(type(component), name) is getattr(owner, name):
+            point = getattr(LoopComponent, name, None)  # None: its point has another name
+            setattr(component, name, point and point.__get__(component))
 
 
 def own_name(component: LoopComponent, default: str | None = None) -> str:

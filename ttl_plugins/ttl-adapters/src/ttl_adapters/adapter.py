@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl, leave_out_hooks
 from ttl_core.arguments import describe
 
 if TYPE_CHECKING:
@@ -50,10 +50,9 @@ class Adapter(LoopComponent):
         self.callback = self._checked(callback)
         self._methods: dict[str, Any] = {}  # of the callback in this run, by hook
         cls = next(cls for cls in type(self).__mro__ if "hooks_of_points" in vars(cls))
-        for point, hooks in self.hooks_of_points.items():
-            is_own = getattr(type(self), point) is getattr(cls, point)  # not that of a subclass
-            if is_own and not any(map(self._method, hooks)):
-                setattr(self, point, getattr(LoopComponent, point).__get__(self))
+        points = self.hooks_of_points.items()
+        unused = [point for point, hooks in points if not any(map(self._method, hooks))]
+        leave_out_hooks(self, cls, unused)
         self._is_begun = False  # whether the hooks for the beginning of the run were called
         self._is_epoch_beginning = False  # whether its beginning is not yet told
         self._is_epoch_ending = False  # whether the epoch was trained, and its end not yet told

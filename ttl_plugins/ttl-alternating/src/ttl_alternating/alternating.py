@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, local_part, to_device
+from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, is_sharded, to_device
 from ttl_core.arguments import describe, did_you_mean, whole_number
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Alternating(LoopComponent):
                     f"'alternating' has a loss for {name!r}, but the model has no such module. "
                     f"{hint}It has: {', '.join(repr(each) for each in modules if each)}"
                 )
-        if any(local_part(p) is not p for p in loop.model.parameters()):
+        if any(map(is_sharded, loop.model.parameters())):
             raise ArgumentError(
                 "'alternating' calls networks in the model one by one, but each process has a part "
                 "of their parameters alone, which fsdp gathers where the model is called as a "

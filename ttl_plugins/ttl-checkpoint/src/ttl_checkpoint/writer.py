@@ -1,4 +1,8 @@
-"""Writing checkpoints, at once or in a thread, and announcing them."""
+"""Writing checkpoints, at once or in a thread, and announcing them.
+
+What is being written, what of it others know, and what has failed change together, so they are in
+one class, which is a little longer than others; files and directories are in other modules.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,14 @@ from ttl_checkpoint.manifest import describe
 from ttl_checkpoint.retention import outdated
 from ttl_checkpoint.shard_files import GroupSave, Record, problem_of_directory
 from ttl_checkpoint.store import Store
-from ttl_core import local_part, map_nested
+from ttl_core import is_sharded, local_part, map_nested
 from ttl_core.arguments import user_stacklevel
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 _log = logging.getLogger(__name__)
-FAILED = "checkpoint-failed"
+_FAILED = "checkpoint-failed"
 """What a process announces whose part of a checkpoint could not be written by its thread."""
 _N_CRASHES = 2  # directories crash-... that are kept
 
@@ -87,7 +91,7 @@ class Writer:
                 self._store.open()
         except CheckpointError as failure:
             error = failure
-        if group.size > 1 and any(local_part(p) is not p for p in loop.model.parameters()):
+        if group.size > 1 and any(map(is_sharded, loop.model.parameters())):
             error = group.broadcast(error) or problem_of_directory(group, self._store.directory)
         if error is not None:
             self._fail(error)
@@ -173,7 +177,7 @@ class Writer:
         Where that has failed, and all processes have written, they learn at one safe point that
         `finish` has to tell them.
         """
-        if FAILED in loop.group.announced:
+        if _FAILED in loop.group.announced:
             self.finish(loop)
         if self._pending is None or not self._pending.done():
             return
@@ -181,7 +185,7 @@ class Writer:
             self._settle(loop)
         elif not self._is_failure_announced:
             self._is_failure_announced = True
-            loop.group.announce(FAILED)
+            loop.group.announce(_FAILED)
 
     def finish(self, loop: TrainTestLoop, *, alone: bool = False) -> None:
         """Wait for what the thread is writing, if anything, and announce it.

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from ttl_core import Group, GroupError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core import (
+    Group,
+    GroupError,
+    LoopComponent,
+    hookimpl,
+    leave_out_hooks,
+    optimizer_parameters,
+)
 from ttl_core.arguments import number
 from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
@@ -69,9 +76,8 @@ class DataParallel(LoopComponent):
         self._has_short_timeout = False
         is_initialized = dist.is_available() and dist.is_initialized()
         if self._place is None and not is_initialized:  # so that no hook is called
-            for point in {*vars(type(self)), *vars(DataParallel)}:
-                if point.startswith(("on_", "around_")):
-                    setattr(self, point, getattr(super(), point, None))
+            hooks = [name for name in vars(DataParallel) if name.startswith(("on_", "around_"))]
+            leave_out_hooks(self, DataParallel, hooks)
 
     # -- of the subclass --------------------------------------------------------------------
 
@@ -208,7 +214,7 @@ class DataParallel(LoopComponent):
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: weights are still those of the evaluation
     def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
-        """In evaluation, wait for the processes that have another batch."""
+        """Check that all agree on batches that made no step; in evaluation, wait for others."""
         if self._group is not None and loop.is_training:
             self._step_weights.check(loop)
         elif self._group is not None:

@@ -17,7 +17,7 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 
-from ttl_core import ArgumentError, local_part
+from ttl_core import ArgumentError, is_sharded
 from ttl_core.arguments import did_you_mean
 from ttl_distributed.group import ProcessGroup
 
@@ -209,7 +209,7 @@ def check_can_step(optimizer: torch.optim.Optimizer) -> None:
         ArgumentError: it cannot.
     """
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    if all(local_part(p) is p for p in trained):
+    if not any(map(is_sharded, trained)):
         return
     like = min(trained, key=lambda p: (-p.dim(), p.numel()))  # some take matrices alone
     trial = torch.nn.Parameter(torch.zeros_like(like))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl
+from ttl_core import ArgumentError, LoopComponent, hookimpl, leave_out_hooks
 from ttl_core.arguments import number, whole_number
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ class Throughput(LoopComponent):
             )
         self._n_flops: int | None = None  # of the batch under way, if they are counted
         if peak_flops is None or flops is not None:
-            for point in ("on_forward_pass", "on_loss_compute", "on_backward_pass"):
-                if getattr(type(self), point) is getattr(Throughput, point):  # not a subclass's
-                    setattr(self, point, getattr(super(), point))
+            counting = ("on_forward_pass", "on_loss_compute", "on_backward_pass")
+            leave_out_hooks(self, Throughput, counting)
         self._ended: _Moment | None = None  # when the last batch ended, until the next has come
         self._begun: _Moment | None = None  # when the batch under way came
         self._wait = 0.0  # seconds that it was waited for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from ttl_core import (
     Group,
     LoopComponent,
     hookimpl,
+    is_sharded,
     local_part,
     optimizer_parameters,
     whole_tensor,
@@ -87,11 +87,10 @@ class GradClip(LoopComponent):
 
     def _norm(self, gradients: list[torch.Tensor], group: Group) -> torch.Tensor:
         """Return the norm of gradients, of which each process may have a part."""
-        parts = [local_part(gradient) for gradient in gradients]
-        is_whole = all(map(operator.is_, parts, gradients))
-        if is_whole or math.isfinite(self.norm_type):
+        if math.isfinite(self.norm_type) or not any(map(is_sharded, gradients)):
             return whole_tensor(get_total_norm(gradients, self.norm_type))
         # torch has no maximum of the empty part that a process has of a small tensor
+        parts = map(local_part, gradients)
         own = get_total_norm([part for part in parts if part.numel()], self.norm_type)
         several = own.new_zeros(group.size)
         several[group.rank] = own

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, hookimpl, optimizer_parameters
+from ttl_core import (
+    ArgumentError,
+    LoopComponent,
+    hookimpl,
+    leave_out_hooks,
+    optimizer_parameters,
+)
 from ttl_core.arguments import number, one_of, text, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
@@ -64,7 +70,7 @@ class Amp(LoopComponent):
         self._n_skipped: Any = 0
         self._has_warned = False
         if dtype == "bf16":  # otherwise each batch would pay for a wrapper that does nothing
-            self.on_backward_pass = super().on_backward_pass  # type: ignore
+            leave_out_hooks(self, Amp, ["on_backward_pass"])
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
