@@ -39,6 +39,35 @@ class SometimesWeights(LoopComponent):
         loop.loss = total / weights.sum().clamp(min=1)
 
 
+class OneLayerUnused(torch.nn.Module):
+    """A layer, and one that takes no part."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+
+    def forward(self, inputs):
+        return self.first(inputs)
+
+
+class SkipByLoss(LoopComponent):
+    """Batches after which there is no step, as all processes find when they have the loss."""
+
+    def on_loss_compute(self, loop):
+        loop.is_stepping = loop.batch_num != 1
+
+
+class StepByLoss(LoopComponent):
+    """Batches that make a step, as all processes find when they have the loss."""
+
+    def on_batch_begin(self, loop):
+        loop.is_stepping = not loop.is_training
+
+    def on_loss_compute(self, loop):
+        loop.is_stepping = loop.batch_num % 2 == 1
+
+
 class Gradients(LoopComponent):
     """The gradients of each step, as the optimizer has used them."""
 
@@ -74,6 +103,11 @@ CASES = {
         "metrics",
         n=21,
     ),
+    "accumulation with no weights at times": lambda: make_loop(
+        SometimesWeights(torch.zeros_like), use("grad-accumulation", every=2), "metrics"
+    ),
+    "no step after a batch": lambda: make_loop(SkipByLoss(), "metrics"),
+    "a step as decided late": lambda: make_loop(StepByLoss(), "metrics"),
     "metrics": lambda: make_loop(accuracy()),
     "grad-clip": lambda: make_loop(use("grad-clip", max_norm=0.05), "metrics"),
     "ema": lambda: make_loop(use("ema", decay=0.3), "metrics"),
@@ -113,6 +147,19 @@ CASES = {
 }
 
 
+DDP_CASES = {
+    "a static graph": lambda: make_loop(
+        use("grad-accumulation", every=2), "metrics", ddp=use("ddp", static_graph=True)
+    ),
+    "unused parameters": lambda: make_loop(
+        use("grad-accumulation", every=2),
+        "metrics",
+        ddp=use("ddp", find_unused_parameters=True),
+        model=OneLayerUnused(),
+    ),
+}
+
+
 class Tied(torch.nn.Module):
     """Two layers with one weight."""
 
@@ -146,7 +193,7 @@ MORE_CASES = {  # with what fails where parameters are shared out, unless it is 
 
 def train(name, n_epochs=4):
     """Train a case, and return its facts."""
-    loop = (CASES | MORE_CASES)[name]()
+    loop = (CASES | DDP_CASES | MORE_CASES)[name]()
     gradients = Gradients()
     loop.components.append(gradients)
     loop.train(n_epochs)

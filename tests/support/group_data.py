@@ -34,6 +34,8 @@ def batches_seen(n, batch_size, n_epochs=2):
 class Lines(torch.utils.data.IterableDataset):
     """A stream that shares itself out."""
 
+    rank, size = 0, 1
+
     def set_rank(self, rank, size):
         self.rank, self.size = rank, size
 
@@ -41,11 +43,10 @@ class Lines(torch.utils.data.IterableDataset):
         return iter([*dataset(12)][self.rank :: self.size])
 
 
-def streamed():
-    """Return what a training on a stream comes to."""
-    loop = make_loop("metrics", valid=False)
-    size = loop.group.size
-    loop.train_data = DataLoader(Lines(), 6 // size) if size > 1 else DataLoader(dataset(12), 6)
+def streamed(every=1):
+    """Return what a training on a stream comes to, with several batches for each step."""
+    loop = make_loop("metrics", use("grad-accumulation", every=every), valid=False)
+    loop.train_data = DataLoader(Lines(), 6 // loop.group.size)
     loop.train(3)
     return facts(loop)
 

@@ -19,10 +19,21 @@ class NotWhole(LoopComponent):
 
 
 class OneSteps(LoopComponent):
-    """A batch in which one process makes no step."""
+    """Batches in which one process makes no step."""
+
+    def __init__(self, batch_nums):
+        self.batch_nums = batch_nums
 
     def on_batch_begin(self, loop):
-        loop.is_stepping = loop.group.rank == 0
+        if loop.batch_num in self.batch_nums:
+            loop.is_stepping = loop.group.rank == 0
+
+
+class OneSkips(LoopComponent):
+    """A batch whose loss one process does not like."""
+
+    def on_loss_compute(self, loop):
+        loop.is_stepping = loop.batch_num != 1 or loop.group.rank == 0
 
 
 def error_of(name):
@@ -30,8 +41,14 @@ def error_of(name):
     loop = make_loop(valid=False)
     if name == "not whole":
         loop.components = [loop.components[0], NotWhole()]
-    if name == "one steps":
-        loop.components.append(OneSteps())
+    if name.startswith("one "):
+        component = {
+            "one steps": OneSteps(range(4)),
+            "one steps in between": OneSteps([1]),
+            "one steps at the end": OneSteps([3]),
+            "one skips": OneSkips(),
+        }[name]
+        loop.components.append(component)
     try:
         loop.train(1)
     except RuntimeError as error:

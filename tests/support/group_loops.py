@@ -49,6 +49,7 @@ def make_loop(
     lr=0.1,
     optimizer=_sgd,
     scheduler=None,
+    ddp="ddp",
 ):
     """Return a loop whose first component is ddp, or what `under` was given."""
     torch.manual_seed(1)
@@ -60,7 +61,7 @@ def make_loop(
     return TrainTestLoop(
         model,
         [
-            _parallel if isinstance(_parallel, str) else use("fsdp", **_parallel),
+            ddp if isinstance(_parallel, str) else use("fsdp", **_parallel),
             use(
                 "supervised",
                 loss_func=loss or torch.nn.BCEWithLogitsLoss(),

@@ -5,6 +5,7 @@ import group_errors
 import group_stops
 import group_values
 import pytest
+import torch
 from process_groups import in_group
 from ttl_distributed import Ddp
 from ttl_distributed.environment import place_in
@@ -155,11 +156,15 @@ def test_data_that_cannot_be_shared_are_refused(name):
         assert REFUSED[name] in text
 
 
-def test_a_stream_may_share_itself_out():
-    """It has a method that is told which part to yield."""
-    alone = group_data.streamed()
-    for facts in in_group(2, group_data.streamed):
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_stream_may_share_itself_out(every):
+    """It has a method that is told which part to yield; its end is where no step is due, for 3."""
+    alone = group_data.streamed(every)
+    for facts in in_group(2, group_data.streamed, every):
+        assert alone["steps"] == facts["steps"] == 6 // every
         assert pytest.approx(alone["metrics"], abs=1e-6) == facts["metrics"]
+        for name, value in alone["weights"].items():
+            torch.testing.assert_close(torch.tensor(facts["weights"][name]), torch.tensor(value))
 
 
 def test_evaluation_counts_each_sample_once():
@@ -173,7 +178,11 @@ def test_evaluation_counts_each_sample_once():
 # -- mistakes -------------------------------------------------------------------------------
 
 
-def test_processes_that_disagree_fail_together():
-    """Instead of waiting for one another."""
-    for text in in_group(2, group_errors.error_of, "one steps"):
-        assert "1 of 2 make a step after it" in text
+@pytest.mark.parametrize(
+    "name", ["one steps", "one steps in between", "one steps at the end", "one skips"]
+)
+def test_processes_that_disagree_fail_together(name):
+    """Instead of waiting for one another, whenever they decide it."""
+    for text in in_group(2, group_errors.error_of, name):
+        assert "the processes disagree" in text
+        assert "loop.group.any(...)" in text

@@ -8,7 +8,7 @@ import pytest
 from group_equality import check_same, facts_alone
 from process_groups import in_group
 
-NAMES = [*group_cases.CASES]
+NAMES = [*group_cases.CASES, *group_cases.DDP_CASES]
 
 
 @pytest.mark.parametrize("name", NAMES)

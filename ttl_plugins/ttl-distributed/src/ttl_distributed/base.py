@@ -23,13 +23,13 @@ from ttl_core import (
     optimizer_parameters,
 )
 from ttl_core.arguments import number
-from ttl_distributed.ballot import Ballot, StepWeights
 from ttl_distributed.data import Share
 from ttl_distributed.environment import place_in
 from ttl_distributed.evaluation import EvaluationVotes
 from ttl_distributed.failures import explaining_failures, record_failure
 from ttl_distributed.group import ProcessGroup, join
 from ttl_distributed.random_streams import fork_random_streams
+from ttl_distributed.step_weights import StepWeights
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -67,12 +67,11 @@ class DataParallel(LoopComponent):
         self.first_timeout = number("first_timeout", first_timeout, above=0)
         self._place = place_in()
         self._group: ProcessGroup | None = None
-        self._ballot: Ballot | None = None
-        self._has_news = self._has_voted = self._has_forked = self._is_recomputing = False
-        self._is_first_pass = False  # whether a backward pass is the first one of a batch
+        self._has_news = self._has_forked = self._has_buffers = False
+        self._n_passes = 0  # forward passes of a training batch
+        self._is_first_pass = False  # whether the next backward pass is the first one of a batch
         self._weights: dict[int, tuple[Any, Any]] = {}  # of the batches of a step, own and in all
         self._has_stepped = False
-        self._step_weights = StepWeights()
         self._has_short_timeout = False
         is_initialized = dist.is_available() and dist.is_initialized()
         if self._place is None and not is_initialized:  # so that no hook is called
@@ -111,6 +110,18 @@ class DataParallel(LoopComponent):
         raise NotImplementedError
         yield
 
+    def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
+        """Prepare for a backward pass, and return the carrier, if there is one.
+
+        That is a parameter which has to get a gradient before. It is averaged with those of the
+        model, and can be read when they can.
+        """
+        return None
+
+    def _begin_empty_pass(self) -> torch.nn.Parameter | None:
+        """Prepare for a backward pass without a batch, and return the carrier, if there is one."""
+        return None
+
     def _complete_gradients(self, loop: TrainTestLoop) -> None:
         """Do what is left of the backward pass of a batch that makes a step."""
 
@@ -129,6 +140,7 @@ class DataParallel(LoopComponent):
         if self._group is not None and not hasattr(self, "_share"):
             self._share = Share(self._group)
             self._votes = EvaluationVotes(self._group)
+            self._step_weights = StepWeights(self._group)
         return self._group
 
     # -- runs -------------------------------------------------------------------------------
@@ -153,7 +165,6 @@ class DataParallel(LoopComponent):
                 record_failure(exception, self._group.rank)
             raise
         finally:
-            self._ballot = None
             self._step_weights.reset()
             self._has_news = False
             self._leave(loop)
@@ -180,9 +191,8 @@ class DataParallel(LoopComponent):
         """Share out the data of an epoch, until it ends."""
         if self._group is None:
             return (yield)
-        outer = self._ballot, self._has_voted, self._has_news
-        self._is_recomputing = False
-        self._ballot, self._has_voted, self._has_news = None, False, False
+        outer = self._n_passes, self._has_news
+        self._n_passes, self._has_news = 0, False
         try:
             with self._share.of_epoch():
                 self._votes.reset()
@@ -195,7 +205,7 @@ class DataParallel(LoopComponent):
                     self._votes.finish(loop)
                 return result
         finally:
-            self._ballot, self._has_voted, self._has_news = outer
+            self._n_passes, self._has_news = outer
             self._end_epoch(loop)
 
     @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
@@ -209,6 +219,7 @@ class DataParallel(LoopComponent):
             return
         self._share.apply(loop)
         self._begin_epoch(loop)
+        self._has_buffers = any(True for _ in loop.model.buffers())  # looking for them takes time
         if not loop.is_training:
             self._group.broadcast_tensors([*loop.model.buffers()])
 
@@ -216,7 +227,8 @@ class DataParallel(LoopComponent):
     def on_epoch_end(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Check that all agree on batches that made no step; in evaluation, wait for others."""
         if self._group is not None and loop.is_training:
-            self._step_weights.check(loop)
+            if self._step_weights.n_pending:
+                self._check_pending(loop)
         elif self._group is not None:
             self._end_evaluation(loop)
             self._votes.finish(loop)
@@ -227,9 +239,9 @@ class DataParallel(LoopComponent):
     @hookimpl(tryfirst=True)
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
         """Let a batch that belongs to other processes count nothing; vote, in evaluation."""
-        self._has_voted = False
         if self._group is None:
             return
+        self._n_passes = 0
         if not loop.is_training:
             self._votes.vote(loop, loop.batch_num)
         elif self._share.is_padding(loop.batch_num):
@@ -247,19 +259,17 @@ class DataParallel(LoopComponent):
         with self._synchronized(loop) as calls, explaining_failures("the forward pass"):
             result = yield
         self._end_forward_pass(loop, calls)
-        self._is_recomputing = self._has_voted
-        if not self._has_voted:
-            self._has_voted = True
-            if self._share.is_padding(loop.batch_num):
-                loop.batch_size = 0
-            self._ballot = Ballot(self._group, loop, loop.batch_size)
+        self._n_passes += 1
+        self._is_first_pass = self._n_passes == 1
+        if self._is_first_pass and self._share.is_padding(loop.batch_num):
+            loop.batch_size = loop.batch_size * 0  # on a device where it is there in the others
         return result
 
     @hookimpl(wrapper=True, tryfirst=True)  # outermost: the loss is complete
     def on_loss_compute(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Weight the loss that recompute() returns as on_backward_pass weights the first one."""
         result = yield
-        if self._group is not None and self._is_recomputing and loop.is_training:
+        if self._group is not None and self._n_passes > 1 and loop.is_training:
             weights = self._weights.get(id(loop.batch))
             if weights is not None:  # else it is the batch of an earlier run
                 loop.loss = self._weighted(loop, *weights)
@@ -272,46 +282,67 @@ class DataParallel(LoopComponent):
         Raises:
             GroupError: another process has failed, or is in another batch.
         """
-        if self._group is None or self._ballot is None:
+        if self._group is None or not self._n_passes:
             return (yield)
-        n_samples = self._share.n_samples(loop.batch_num)
-        total = self._step_weights.take(loop, self._ballot, n_samples)
-        self._ballot, self._is_first_pass = None, True
+        carrier = self._begin_backward_pass(loop)
+        if not self._is_first_pass:  # components may call this point again
+            if carrier is not None:
+                torch.autograd.backward(carrier, torch.zeros_like(carrier))
+            return (yield)
+        self._is_first_pass = False
         weight, loss = loop.batch_size, loop.loss
+        # what is pending at the end of data without a length goes into states, so has to be right
+        is_final = loop.n_batches is not None
+        n_samples = self._share.n_samples(loop.batch_num) if is_final else None
+        total = self._step_weights.take(weight, n_samples)
         if self._has_stepped:
             self._weights.clear()
         self._weights[id(loop.batch)] = weight, total
         loop.loss = self._weighted(loop, weight, total)
         loop.batch_size = total
+        if loop.is_stepping or carrier is not None:
+            self._step_weights.send(loop, carrier)
         try:
             with explaining_failures("the backward pass"):
                 result = yield
-        except GroupError:
-            self._step_weights.check(loop)  # which may say more
-            raise
         finally:
             loop.loss, loop.batch_size = loss, weight
         self._has_stepped = loop.is_stepping
-        if loop.is_stepping:
+        if loop.is_stepping and self._has_buffers:
             self._group.broadcast_tensors([*loop.model.buffers()])
         return result
 
     @hookimpl(specname="on_backward_pass", trylast=True)  # innermost: others see whole gradients
     def on_gradients(self, loop: TrainTestLoop) -> None:
         """Complete the gradients of a step, and correct them where weights were other ones."""
-        if self._group is None or not loop.is_stepping:
+        if self._group is None:
             return
-        self._complete_gradients(loop)
-        if not self._is_first_pass:  # components may call this point again
+        if loop.is_stepping:
+            self._complete_gradients(loop)
+        outcome = self._step_weights.settle(loop)
+        if outcome is None:  # components may call this point again
             return
-        self._is_first_pass = False
-        factor, self._has_news = self._step_weights.settle(loop)
-        if factor is None:
+        factor, self._has_news = outcome
+        if factor == 1:
             return
-        for parameter in optimizer_parameters(loop):
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
+        if factor is None:  # as in one process with `grad-accumulation`
+            loop.is_stepping = False
+            for parameter in optimizer_parameters(loop):
+                parameter.grad = None
+            return
+        gradients = [each.grad for each in optimizer_parameters(loop) if each.grad is not None]
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
         self._weights = {key: (own, all_ / factor) for key, (own, all_) in self._weights.items()}
+
+    def _check_pending(self, loop: TrainTestLoop) -> None:
+        """Check that no process has made a step of batches for which the next step is to wait."""
+        carrier = self._begin_empty_pass()
+        self._step_weights.send(loop, carrier)
+        if carrier is not None:
+            with explaining_failures("ending an epoch"):
+                self._nothing(loop).backward()  # type: ignore[no-untyped-call]
+        self._step_weights.settle(loop)
 
     def _weighted(self, loop: TrainTestLoop, weight: Any, total: Any) -> torch.Tensor:
         """Return the loss of this process, so that the mean of all is that of all samples."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +13,6 @@ from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.failures import explaining_failures
 from ttl_distributed.group import ProcessGroup
 from ttl_distributed.parallel import (
-    NO_BUFFERS,
     Parallel,
     average_gradients,
     trained_parameters,
@@ -28,8 +27,7 @@ class Ddp(DataParallel):
 
     The processes share out each batch of the data: its size is that of all of them together, so
     that the same script makes the same steps with the same gradients on any number of them. The
-    gradient is that of the mean loss of the whole batch by `loop.batch_size`, which is the sum of
-    all processes within on_backward_pass. `loop.model` is the model itself, but for on_forward_pass
+    gradient is that of the mean loss of the whole batch by `loop.batch_size`. `loop.model` is the model itself, but for on_forward_pass
     in training. Where components call modules of it one by one, or in on_loss_compute alone, the
     gradients are averaged after the backward pass instead of during it. Started without torchrun,
     it does nothing and costs nothing.
@@ -40,7 +38,8 @@ class Ddp(DataParallel):
         first_timeout: the same until the first batch of a training epoch has ended.
         find_unused_parameters: whether parameters may get no gradient in a batch.
         static_graph: whether all batches use the same parameters in the same order.
-        bucket_cap_mb: how many megabytes of gradients are reduced at once.
+        bucket_cap_mb: how many megabytes of gradients are reduced at once; None for torch's
+            default: 1 for the first that are there, 25 for the others.
 
     Raises:
         ArgumentError: an argument has an unusable value.
@@ -66,17 +65,19 @@ class Ddp(DataParallel):
         first_timeout: float = 1800.0,
         find_unused_parameters: bool = False,
         static_graph: bool = False,
-        bucket_cap_mb: float = 25.0,
+        bucket_cap_mb: float | None = None,
     ) -> None:
         super().__init__(timeout, first_timeout)
         self.find_unused_parameters = one_of(
             "find_unused_parameters", find_unused_parameters, (True, False)
         )
         self.static_graph = one_of("static_graph", static_graph, (True, False))
-        self.bucket_cap_mb = number("bucket_cap_mb", bucket_cap_mb, above=0)
+        if bucket_cap_mb is not None:
+            number("bucket_cap_mb", bucket_cap_mb, above=0)
+        self.bucket_cap_mb = bucket_cap_mb
         self._parallel: Parallel | None = None
         self._is_model_checked = False
-        self._is_apart = False  # whether the forward pass was not that of the model as a whole
+        self._is_apart = False  # whether DDP averages no gradients of this forward pass
 
     def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
         group.broadcast_tensors([*loop.model.parameters(), *loop.model.buffers()])
@@ -92,19 +93,25 @@ class Ddp(DataParallel):
         """Compute the forward pass through DDP."""
         model = loop.model
         loop.model = parallel = self._prepared(model)
-        # what its no_sync() sets, as gradients are needed in batches that step only
-        parallel.require_backward_grad_sync = loop.is_stepping
-        parallel.calls = Calls()
+        parallel.begin_batch(loop.is_stepping)
         try:
             yield parallel.calls
         finally:
             loop.model = model
 
     def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
-        self._is_apart = not calls.n
+        parallel = self._parallel
+        assert parallel is not None
+        self._is_apart = not (calls.n and parallel.require_backward_grad_sync)
+
+    def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
+        return None if self._parallel is None else self._parallel.take_carrier()
+
+    def _begin_empty_pass(self) -> torch.nn.Parameter | None:
+        return None if self._parallel is None else self._parallel.begin_empty_pass()
 
     def _complete_gradients(self, loop: TrainTestLoop) -> None:
-        """Average the gradients, where DDP did not, as modules were called one by one."""
+        """Average the gradients where DDP did not, as for modules that are called one by one."""
         if self._is_apart and self._group is not None:
             average_gradients(trained_parameters(loop.model), self._group.size)
 
@@ -127,16 +134,13 @@ class Ddp(DataParallel):
             assert self._group is not None
             self._parallel = None  # first: its hooks must not act for the new one
             device = self._group.device
-            options: Any = {NO_BUFFERS: False}  # they are after each step, for all that reads them
             with explaining_failures("comparing the model"):
                 parallel = Parallel(
                     model,
                     device_ids=None if device.type == "cpu" else [device],
-                    **options,
                     find_unused_parameters=self.find_unused_parameters,
                     static_graph=self.static_graph,
                     bucket_cap_mb=self.bucket_cap_mb,
                 )
-            parallel.trained = trained
             self._parallel = parallel
         return parallel

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import torch.distributed as dist
@@ -44,8 +43,7 @@ def first_failure() -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def explaining_failures(doing: str) -> Iterator[None]:
+class explaining_failures:  # noqa: N801  # used as a function; as a generator it costs twice
     """Say of an error of torch.distributed in a with block which process has failed first.
 
     Args:
@@ -54,17 +52,20 @@ def explaining_failures(doing: str) -> Iterator[None]:
     Raises:
         GroupError: instead of an error of a collective.
     """
-    try:
-        yield
-    except GroupError:
-        raise
-    except RuntimeError as error:
-        if not is_of_a_collective(error):
-            raise
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
+        if error is None or isinstance(error, GroupError) or not is_of_a_collective(error):
+            return
         first = first_failure()
         what = f"{first} has failed first" if first else "another process has ended, or is stuck"
         raise GroupError(
-            f"{doing} with the other processes failed: {what}. This one ends too"
+            f"{self._doing} with the other processes failed: {what}. This one ends too"
         ) from error
 
 

@@ -149,19 +149,8 @@ class Fsdp(DataParallel):
 
     @contextlib.contextmanager
     def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
-        """Compute the forward pass such that gradients are reduced where they are needed."""
+        """Count the calls of the model, and keep what it returns."""
         model: Any = loop.model
-        self._follow_drops(model)
-        # Data without a length may end where no step is due, and a state is taken then.
-        is_reducing = loop.is_stepping or self.reduce_each_batch or loop.n_batches is None
-        if not is_reducing and self._marked is None:
-            self._mark(loop)
-            is_reducing = self._marked is None
-        elif is_reducing:
-            self._marked = None
-        if is_reducing != self._is_reducing:  # setting it goes through all modules
-            self._is_reducing = is_reducing
-            model.set_requires_gradient_sync(is_reducing)
         calls = Calls()
         self._outputs = []
 
@@ -186,6 +175,22 @@ class Fsdp(DataParallel):
                 f"batch {loop.batch_num}. Its parameters are gathered as it is called: call it as "
                 "a whole there, not a module in it, or train with ddp"
             )
+
+    def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
+        """Let gradients be reduced where they are needed, as it is known now."""
+        model: Any = loop.model
+        self._follow_drops(model)
+        # Data without a length may end where no step is due, and a state is taken then.
+        is_reducing = loop.is_stepping or self.reduce_each_batch or loop.n_batches is None
+        if not is_reducing and self._marked is None:
+            self._mark(loop)
+            is_reducing = self._marked is None
+        elif is_reducing:
+            self._marked = None
+        if is_reducing != self._is_reducing:  # setting it goes through all modules
+            self._is_reducing = is_reducing
+            model.set_requires_gradient_sync(is_reducing)
+        return None
 
     def _note_output(self, output: Any) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad:

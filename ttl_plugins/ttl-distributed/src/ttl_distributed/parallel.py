@@ -11,26 +11,76 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ttl_distributed.base import Calls
+from ttl_distributed.step_weights import N_NUMBERS
 
 _OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
 NO_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
 """The option of DDP by which it does not broadcast buffers, in this version of torch."""
+_CARRIER = "ttl_carrier"
 
 
 class Parallel(DistributedDataParallel):
     """A model whose gradients are averaged over processes, with the attributes of the model.
 
+    Args:
+        model: the model.
+        options: those of DDP.
+
     Attributes:
         calls: how often its forward pass was computed.
         trained: the parameters that get gradients.
+        is_due: whether gradients are averaged in the next backward pass.
     """
 
     calls = Calls()
-    trained: list[torch.nn.Parameter]
+
+    def __init__(self, model: torch.nn.Module, **options: Any) -> None:
+        buffers: Any = {NO_BUFFERS: False}  # they are after each step, for all that reads them
+        self.trained = trained_parameters(model)
+        carrier = None
+        # DDP would take it for unused, as it is no part of the forward pass; and a scripted model
+        # gets no more parameters
+        if not options["find_unused_parameters"] and not isinstance(model, torch.jit.ScriptModule):
+            carrier = _make_carrier(self.trained)
+        if carrier is not None:
+            model.register_parameter(_CARRIER, carrier)  # while DDP looks for parameters
+        try:
+            super().__init__(model, **buffers, **options)
+        finally:
+            if carrier is not None:
+                del model._parameters[_CARRIER]
+        self._carriers = [carrier]  # in a list, so that it is no parameter of this module
+        self.is_due = False
+        self._has_to_begin = options["static_graph"]  # which torch takes from a synchronized batch
+
+    def take_carrier(self) -> torch.nn.Parameter | None:
+        """Return a parameter whose gradient is averaged as well, in the next backward pass.
+
+        It has to get one before, each time. It is None where none is due, and where numbers would
+        be inexact, or not there with the backward pass.
+        """
+        is_due, self.is_due = self.is_due, False
+        return self._carriers[0] if is_due else None
+
+    def begin_batch(self, is_stepping: bool) -> None:
+        """Prepare for a batch, whose gradients have to be averaged if it makes a step."""
+        self.calls = Calls()
+        # what its no_sync() sets; averaging before the step changes nothing
+        self.require_backward_grad_sync = is_stepping or self._has_to_begin
+
+    def begin_empty_pass(self) -> torch.nn.Parameter | None:
+        """Expect gradients without a forward pass, and return the carrier, if there is one."""
+        carrier = self._carriers[0]
+        if carrier is not None:
+            self.require_backward_grad_sync = True
+            self.reducer.prepare_for_backward([])
+        return carrier
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Compute the forward pass of the model."""
         self.calls.n += 1
+        self._has_to_begin = False
+        self.is_due = self.require_backward_grad_sync
         return super().forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:
@@ -43,6 +93,14 @@ class Parallel(DistributedDataParallel):
         """Return a loss whose gradient is 0 for each parameter that is trained."""
         sums = [p.sum() for p in self.module.parameters() if p.requires_grad]
         return torch.stack([each.float() for each in sums]).sum() * 0
+
+
+def _make_carrier(trained: Sequence[torch.nn.Parameter]) -> torch.nn.Parameter | None:
+    """Return a parameter that DDP averages together with others, if it can be read at once."""
+    for parameter in trained:
+        if parameter.is_cpu and parameter.is_floating_point() and parameter.dtype.itemsize >= 4:
+            return torch.nn.Parameter(torch.zeros(N_NUMBERS, dtype=parameter.dtype))
+    return None
 
 
 def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
