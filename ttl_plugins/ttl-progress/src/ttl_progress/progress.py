@@ -28,8 +28,8 @@ class Progress(LoopComponent):
     that is printed. In any output, each epoch ends in a line with the values logged at epoch level;
     if no loss is among them, with the last batch's. A prediction has a bar and a line without a
     loss. A train() of several epochs ends in a table of them, with the best values marked. That of
-    a resumed one has the epochs since, and says so. A run that a component has stopped ends in a
-    line with its reason.
+    a resumed one has the epochs since and the best of them, and says so. A run that a component has
+    stopped ends in a line with its reason.
 
     Between two refreshes no value is read, so nothing waits for the device.
 
