@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent, leave_out_hooks
+    from ttl_core.devices import find_device
     from ttl_core.discovery.configuration import from_config
     from ttl_core.discovery.spec import use
     from ttl_core.errors import (
@@ -78,6 +79,7 @@ __all__ = [
     "check_state",
     "describe_batch",
     "distributed_like",
+    "find_device",
     "from_config",
     "hookimpl",
     "hookspec",
@@ -113,6 +115,7 @@ _HOMES = {
     "check_state": "state.format",
     "describe_batch": "batches",
     "distributed_like": "shards",
+    "find_device": "devices",
     "from_config": "discovery.configuration",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",

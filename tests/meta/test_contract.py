@@ -48,6 +48,7 @@ def test_the_public_names_are_these():
         "check_state",
         "describe_batch",
         "distributed_like",
+        "find_device",
         "from_config",
         "hookimpl",
         "hookspec",
