@@ -85,6 +85,18 @@ def test_every_public_name_exists_and_is_documented():
             assert inspect.getdoc(getattr(module, name))
 
 
+@pytest.mark.parametrize("name", ["arguments", "files"])
+def test_all_functions_of_a_public_module_are_in_its_reference(name):
+    """Which shows what `__all__` lists."""
+    module = importlib.import_module(f"ttl_core.{name}")
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    }
+    assert sorted(own) == sorted(module.__all__)
+
+
 def test_the_points_and_their_arguments_are_these():
     """Callback points, their arguments and their firing order do not change unintentionally."""
     arguments = {p: inspect.signature(getattr(LoopComponent(), p)).parameters for p in POINTS}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from ttl_core import ArgumentError, LoopComponent, RunError, describe_batch, hookimpl
-from ttl_core.arguments import one_of
+from ttl_core.arguments import flag
 from ttl_metrics.epoch_values import EpochValues
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Metrics(LoopComponent):
                 f"update_with is {update_with!r}, but has to take the loop and return a tuple, as "
                 "lambda loop: (loop.scores, loop.batch[1]) does"
             )
-        self.loss = one_of("loss", loss, (True, False))
+        self.loss = flag("loss", loss)
         self.update_with = update_with
         common = named if metrics is None else metrics
         for_all = _given("metrics", common, has_loss=loss)

@@ -17,6 +17,7 @@ from ttl_core.arguments import (
     absolute_path,
     describe,
     directory_or_run_folder,
+    flag,
     one_of,
     whole_number,
 )
@@ -80,7 +81,7 @@ class PredictionWriter(LoopComponent):
             )
         self.columns = columns
         self.every = whole_number("every", every, at_least=1)
-        self.resume = one_of("resume", resume, (True, False))
+        self.resume = flag("resume", resume)
         self._folder: Path | None = None  # of this prediction; None outside of one
         self._parts: list[dict[str, Any]] = []
         self._pending: list[dict[str, torch.Tensor]] = []

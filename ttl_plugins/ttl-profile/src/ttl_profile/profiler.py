@@ -15,7 +15,7 @@ from ttl_core import LoopComponent, RunError, hookimpl
 from ttl_core.arguments import (
     absolute_path,
     directory_or_run_folder,
-    one_of,
+    flag,
     user_stacklevel,
     whole_number,
 )
@@ -96,10 +96,10 @@ class Profiler(LoopComponent):
         self.active = whole_number("active", active, at_least=1)
         self.repeat = whole_number("repeat", repeat)
         self.skip_first = whole_number("skip_first", skip_first)
-        self.memory = one_of("memory", memory, (True, False))
-        self.shapes = one_of("shapes", shapes, (True, False))
-        self.stack = one_of("stack", stack, (True, False))
-        self.flops = one_of("flops", flops, (True, False))
+        self.memory = flag("memory", memory)
+        self.shapes = flag("shapes", shapes)
+        self.stack = flag("stack", stack)
+        self.flops = flag("flops", flops)
         self.n_rows = whole_number("n_rows", n_rows, at_least=1)
         self.traces: list[Path] = []
         self._profile: profile | None = None
