@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttl_core.batches import describe_batch, map_nested, to_device
+    from ttl_core.batches import describe_batch, map_nested, split_batch, to_device
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent, leave_out_hooks
@@ -91,6 +91,7 @@ __all__ = [
     "missing_metric_error",
     "optimizer_parameters",
     "sample_generator",
+    "split_batch",
     "to_device",
     "use",
     "whole_tensor",
@@ -127,6 +128,7 @@ _HOMES = {
     "missing_metric_error": "missing_metrics",
     "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
+    "split_batch": "batches",
     "to_device": "batches",
     "use": "discovery.spec",
     "whole_tensor": "shards",

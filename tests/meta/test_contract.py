@@ -60,6 +60,7 @@ def test_the_public_names_are_these():
         "missing_metric_error",
         "optimizer_parameters",
         "sample_generator",
+        "split_batch",
         "to_device",
         "use",
         "whole_tensor",

@@ -114,8 +114,7 @@ class Metrics(LoopComponent):
             if not isinstance(other, Metrics) or other is self or not (self.loss and other.loss):
                 continue
             if loop.components.is_enabled(other):
-                names = loop.components.names()
-                one, two = (names[loop.components.index(each)] for each in (self, other))
+                one, two = map(loop.components.name_of, (self, other))
                 raise ArgumentError(
                     f"{one!r} and {two!r} both log the mean loss of an epoch, which would count "
                     "twice. Give all metrics to one, or leave the loss to it: use('metrics', "

@@ -23,6 +23,7 @@ from ttl_core import (
     local_part,
     missing_metric_error,
     optimizer_parameters,
+    split_batch,
     to_device,
 )
 from ttl_core.arguments import describe, one_of, user_stacklevel
@@ -30,7 +31,6 @@ from ttl_supervised.batches import (
     Batch,
     BatchSplitter,
     function_to_device,
-    split_batch,
     weigh_samples,
 )
 from ttl_supervised.calls import Call, checked_call, split_output
