@@ -220,7 +220,13 @@ class Alternating(LoopComponent):
         result = yield
         for name, loss in (self._newest or {}).items():
             total, n = self._sums.get(name, (0.0, 0))
-            self._sums[name] = [total + loss * loop.batch_size, n + loop.batch_size]
+            weight = loop.batch_size
+            product = loss * weight
+            if isinstance(weight, torch.Tensor):
+                product = torch.where(weight == 0, 0, product)
+            elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
+                product = 0.0
+            self._sums[name] = [total + product, n + weight]
         self._newest = None
         if loop.is_training:
             loop.optimizer = loop.optimizers[0]

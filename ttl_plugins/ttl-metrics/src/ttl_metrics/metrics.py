@@ -29,8 +29,9 @@ class Metrics(LoopComponent):
     "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Those of a named
     validation set are "valid/<name>/loss" and so on. Each phase has its own copy of every metric,
     so that a validation in mid-epoch leaves the training epoch's unchanged. A batch whose
-    `loop.loss` is None or unset does not count in the mean, and one of weight 0 counts nowhere. An
-    epoch in which nothing was gathered logs nothing. Nothing is gathered in prediction.
+    `loop.loss` is None or unset does not count in the mean, and one of weight 0 counts nowhere; of
+    a weight that is a tensor on an accelerator, only the mean knows without waiting. An epoch in
+    which nothing was gathered logs nothing. Nothing is gathered in prediction.
 
     Args:
         metrics: the metrics of every phase: a metric, a collection, or metrics by name.
@@ -127,10 +128,11 @@ class Metrics(LoopComponent):
         if values is None:
             return
         loss = getattr(loop, "loss", None)
-        if self.loss and loss is not None:
-            weight = loop.batch_size
-            if isinstance(weight, int) and weight == 0:
-                return  # an empty batch, or one of others, with which this process keeps in step
+        has_loss = self.loss and loss is not None
+        weight = loop.batch_size if has_loss else getattr(loop, "batch_size", None)
+        if _is_zero(weight):
+            return  # an empty batch, or one of others, with which this process keeps in step
+        if has_loss:
             values.add_loss(loss, weight)
         if values.metrics is not None:
             arguments = self._arguments(loop, loss)
@@ -218,6 +220,13 @@ class Metrics(LoopComponent):
             return None
         # metrics that keep lists would keep the graphs too
         return tuple([a.detach() if isinstance(a, torch.Tensor) else a for a in arguments])
+
+
+def _is_zero(weight: Any) -> bool:
+    """Return whether a weight is 0, as far as that can be read without waiting for a device."""
+    if isinstance(weight, (int, float)):  # as in most batches
+        return weight == 0
+    return bool(weight == 0) if getattr(weight, "is_cpu", True) else False
 
 
 def _given(what: str, given: Any, *, has_loss: bool) -> GivenMetrics | None:
