@@ -506,7 +506,8 @@ class Checkpoint(LoopComponent):
             ArgumentError: no directory was given, and there is no folder of a run.
             CheckpointError: there is none, or it cannot be read.
             RunError: the loop is running, or none has run with this component.
-            StateError: the model is another one.
+            StateError: the model is another one, or a component has averages that would replace
+                what is loaded, and none in the checkpoint by its name.
         """
         if loop is None and self._loop is not None:
             loop = self._loop()
