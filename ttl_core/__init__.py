@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ttl_core.monitor import Monitor, likely_mode
     from ttl_core.shards import distributed_like, is_sharded, local_part, whole_tensor
     from ttl_core.state.format import check_state
+    from ttl_core.state.generators import generator_state
     from ttl_core.state.parts import attach_parts
     from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.rank_batches import RankBatches
@@ -81,6 +82,7 @@ __all__ = [
     "distributed_like",
     "find_device",
     "from_config",
+    "generator_state",
     "hookimpl",
     "hookspec",
     "is_sharded",
@@ -118,6 +120,7 @@ _HOMES = {
     "distributed_like": "shards",
     "find_device": "devices",
     "from_config": "discovery.configuration",
+    "generator_state": "state.generators",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "likely_mode": "monitor",

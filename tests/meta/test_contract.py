@@ -50,6 +50,7 @@ def test_the_public_names_are_these():
         "distributed_like",
         "find_device",
         "from_config",
+        "generator_state",
         "hookimpl",
         "hookspec",
         "is_sharded",
