@@ -130,7 +130,8 @@ class Metrics(LoopComponent):
         loss = getattr(loop, "loss", None)
         has_loss = self.loss and loss is not None
         weight = loop.batch_size if has_loss else getattr(loop, "batch_size", None)
-        if _is_zero(weight):
+        # most weights are numbers, for which no batch pays for a call
+        if weight == 0 if isinstance(weight, (int, float)) else _is_zero(weight):
             return  # an empty batch, or one of others, with which this process keeps in step
         if has_loss:
             values.add_loss(loss, weight)
@@ -224,8 +225,6 @@ class Metrics(LoopComponent):
 
 def _is_zero(weight: Any) -> bool:
     """Return whether a weight is 0, as far as that can be read without waiting for a device."""
-    if isinstance(weight, (int, float)):  # as in most batches
-        return weight == 0
     return bool(weight == 0) if getattr(weight, "is_cpu", True) else False
 
 
