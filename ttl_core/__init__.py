@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ttl_core.batches import describe_batch, map_nested, to_device
+    from ttl_core.batches import describe_batch, map_nested, split_batch, to_device
     from ttl_core.components.arrange import arrange
     from ttl_core.components.bundles import bundle
     from ttl_core.components.component import LoopComponent, leave_out_hooks
+    from ttl_core.devices import find_device
     from ttl_core.discovery.configuration import from_config
     from ttl_core.discovery.spec import use
     from ttl_core.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ttl_core.monitor import Monitor, likely_mode
     from ttl_core.shards import distributed_like, is_sharded, local_part, whole_tensor
     from ttl_core.state.format import check_state
+    from ttl_core.state.generators import generator_state
     from ttl_core.state.parts import attach_parts
     from ttl_core.state.protocol import DataWrapper, Stateful
     from ttl_core.state.rank_batches import RankBatches
@@ -78,7 +80,9 @@ __all__ = [
     "check_state",
     "describe_batch",
     "distributed_like",
+    "find_device",
     "from_config",
+    "generator_state",
     "hookimpl",
     "hookspec",
     "is_sharded",
@@ -89,6 +93,7 @@ __all__ = [
     "missing_metric_error",
     "optimizer_parameters",
     "sample_generator",
+    "split_batch",
     "to_device",
     "use",
     "whole_tensor",
@@ -113,7 +118,9 @@ _HOMES = {
     "check_state": "state.format",
     "describe_batch": "batches",
     "distributed_like": "shards",
+    "find_device": "devices",
     "from_config": "discovery.configuration",
+    "generator_state": "state.generators",
     "hookimpl": "hookspecs",
     "hookspec": "hookspecs",
     "likely_mode": "monitor",
@@ -124,6 +131,7 @@ _HOMES = {
     "missing_metric_error": "missing_metrics",
     "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
+    "split_batch": "batches",
     "to_device": "batches",
     "use": "discovery.spec",
     "whole_tensor": "shards",

@@ -20,10 +20,13 @@ __all__ = [
     "describe",
     "did_you_mean",
     "directory_or_run_folder",
+    "flag",
     "is_component_name",
     "kebab_case",
+    "mapping",
     "number",
     "one_of",
+    "text",
     "user_stacklevel",
     "warn_of_renamed_keyword",
     "whole_number",
@@ -90,6 +93,25 @@ def number(
         wanted = " ".join(["a number", *limits])
         raise ArgumentError(f"{name} is {describe(value)}, but has to be {wanted}")
     return value  # type: ignore[no-any-return]
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a value that is True or False.
+
+    Args:
+        name: the argument's name, for the error.
+        value: what was given for it.
+
+    Raises:
+        ArgumentError: it is something else, such as a text, which would count as True.
+
+    Example:
+        >>> flag("resume", False)
+        False
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} is {describe(value)}, but has to be True or False")
+    return value
 
 
 def one_of(name: str, value: Any, choices: Iterable[_Choice]) -> _Choice:

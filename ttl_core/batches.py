@@ -31,6 +31,34 @@ def length_of_batch(batch: Any) -> int | None:
     return None if first is None else first.size(0)
 
 
+def split_batch(batch: Any) -> tuple[Any, Any]:
+    """Return the inputs and the targets of a pair, or of what names them.
+
+    Args:
+        batch: what the data yielded.
+
+    Returns:
+        Inputs and targets: of a mapping by key, of an object such as a named tuple or a dataclass
+        by attribute. A batch of any other type is inputs alone, and its targets are None.
+
+    Example:
+        >>> from ttl_core import split_batch
+        >>> split_batch({"inputs": 1, "targets": 2})
+        (1, 2)
+        >>> split_batch([1])
+        (1, None)
+    """
+    if isinstance(batch, Mapping) and "inputs" in batch:
+        return batch["inputs"], batch.get("targets")
+    if hasattr(batch, "inputs"):  # before pairs: fields may be in any order
+        return batch.inputs, getattr(batch, "targets", None)
+    if isinstance(batch, list | tuple) and len(batch) == 2:
+        return batch[0], batch[1]
+    if isinstance(batch, list | tuple) and len(batch) == 1:
+        return batch[0], None
+    return batch, None
+
+
 def describe_batch(value: Any, depth: int = 3) -> str:
     """Return types and shapes of the tensors in a batch, as text.
 

@@ -12,14 +12,14 @@ import stat
 import tempfile
 from pathlib import Path
 
-from ttl_core.errors import ArgumentError
+from ttl_core.errors import ArgumentError, RunError
 
 try:
     import fcntl
 except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DirectoryLock", "check_writable", "write_atomically"]
+__all__ = ["DirectoryLock", "check_writable", "claim_directory", "write_atomically"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -43,10 +43,49 @@ def check_writable(component: str, directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise ArgumentError(
-            f"{component!r} cannot write to its directory {directory}: {error}. Choose another "
-            f"one: use({component!r}, directory=...)"
-        ) from error
+        raise _not_writable_error(component, directory, error) from error
+
+
+def claim_directory(component: str, directory: Path) -> DirectoryLock:
+    """Check before work starts that a component, and no other run, can write to its directory.
+
+    Args:
+        component: the name of the component, for errors; each has a lock of its own.
+        directory: the directory, which is created.
+
+    Returns:
+        The lock, which is held. Release it at the end of the run.
+
+    Raises:
+        ArgumentError: it cannot be created, or not be written to.
+        RunError: another run writes there, or another component of that name.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> lock = claim_directory("my-logger", Path(tempfile.mkdtemp()))
+        >>> lock.release()
+    """
+    check_writable(component, directory)
+    lock = DirectoryLock(directory, f".{component}.lock")
+    try:
+        is_free = lock.acquire()
+    except OSError as error:
+        raise _not_writable_error(component, directory, error) from error
+    if not is_free:
+        raise RunError(
+            f"{component!r} cannot write to {directory}: another run that is under way does, or "
+            "another component or process of this one. Wait for it, or give each a directory of "
+            f"its own: use({component!r}, directory=...)"
+        )
+    return lock
+
+
+def _not_writable_error(component: str, directory: Path, error: OSError) -> ArgumentError:
+    return ArgumentError(
+        f"{component!r} cannot write to its directory {directory}: {error}. Choose another one: "
+        f"use({component!r}, directory=...)"
+    )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -107,6 +146,31 @@ class DirectoryLock:
         resolved = os.path.join(os.path.realpath(self._path.parent), self._path.name)
         if resolved in _held:  # not even opened: closing the file may release the other's lock
             return False
+        descriptor = self._open_and_lock()
+        while descriptor is not None and not self._is_in_place(descriptor):
+            os.close(descriptor)  # it was removed, by what had held it, before it was locked here
+            descriptor = self._open_and_lock()
+        if descriptor is None:
+            return False
+        self._descriptor, self._resolved = descriptor, resolved
+        _held[resolved] = self
+        return True
+
+    def release(self) -> None:
+        """Release the lock, if it is held, and remove its file."""
+        if self._descriptor is not None:
+            _held.pop(self._resolved, None)
+            if self._is_in_place(self._descriptor):
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+            self._forget()
+
+    def _open_and_lock(self) -> int | None:
+        """Open the file and lock it, and return its descriptor; None if another object holds it.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
         descriptor = os.open(self._path, _FLAGS, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -116,18 +180,17 @@ class DirectoryLock:
             if error.errno not in _UNSUPPORTED:
                 os.close(descriptor)
                 if error.errno in (errno.EACCES, errno.EAGAIN):
-                    return False
+                    return None
                 raise
             self.unsupported = error
-        self._descriptor, self._resolved = descriptor, resolved
-        _held[resolved] = self
-        return True
+        return descriptor
 
-    def release(self) -> None:
-        """Release the lock, if it is held."""
-        if self._descriptor is not None:
-            _held.pop(self._resolved, None)
-            self._forget()
+    def _is_in_place(self, descriptor: int) -> bool:
+        """Return whether an open file is the one in the directory, which others would lock."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
+        except OSError:
+            return False
 
     def _forget(self) -> None:
         """Close the file, of which a forked process has a copy that is not its own."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ttl_core.arguments import one_of, whole_number
 from ttl_core.components.component import LoopComponent, own_name
 from ttl_core.errors import StateError
+from ttl_core.files import DirectoryLock, claim_directory
 from ttl_core.hookspecs import hookimpl
 from ttl_core.log_record import LogRecord, convert, shared_record
 from ttl_core.references import MARKS
@@ -19,6 +20,8 @@ from ttl_core.state.accepted import check_accepted
 from ttl_core.write_queue import WriteQueue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ttl_core.loop import TrainTestLoop
 
 _log = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Logger(LoopComponent, ABC):
     every: int = 1
     _is_open = False
     _loop: TrainTestLoop | None = None
+    _lock: DirectoryLock | None = None
 
     def __init__(self, *, level: Literal["batch", "epoch"] | None = None, every: int = 1) -> None:
         self.level = level and one_of("level", level, ("batch", "epoch"))
@@ -123,6 +127,23 @@ class Logger(LoopComponent, ABC):
             position: what `position()` returned.
         """
 
+    def claim_directory(self, component: str, directory: Path) -> None:
+        """Check that a directory can be written to, and keep other runs out of it in this run.
+
+        For subclasses that write files: call it in on_train_begin and on_test_begin, before work
+        starts, and in `open()`.
+
+        Args:
+            component: the name of the component, for errors.
+            directory: the directory, which is created.
+
+        Raises:
+            ArgumentError: it cannot be created, or not be written to.
+            RunError: another run writes there, or another component of that name.
+        """
+        if self._lock is None:
+            self._lock = claim_directory(component, directory)
+
     # -- collecting -------------------------------------------------------------------------
 
     @hookimpl(wrapper=True)
@@ -142,7 +163,9 @@ class Logger(LoopComponent, ABC):
                 self._is_open = False
                 self._close(status)
             self._queue.close()
-            self._loop = None
+            if self._lock is not None:
+                self._lock.release()
+            self._loop = self._lock = None
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Collect the values."""

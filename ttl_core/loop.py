@@ -309,6 +309,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             progress.is_trained = False
             if self.valid_data is not None:
                 self._safe_point()
+            self._warn_of_stop_flags()
 
     def _safe_point(self) -> None:
         self._stage = Stage.SAFE_POINT

@@ -10,6 +10,9 @@ from ttl_core.arguments import did_you_mean
 METHODS_OF_OTHERS = ("training_step", "validation_step", "test_step", "configure_optimizers")
 """The names of methods that other libraries call."""
 
+STOP_FLAGS = ("stop_training", "should_stop", "should_training_stop", "should_terminate")
+"""The names of variables that stop a run of other libraries where they are set to True."""
+
 
 def suggest_point(wrong: str, points: Collection[str]) -> str:
     """Return a question that suggests the callback point that is meant, or "" if none is near.
@@ -130,10 +133,7 @@ _WORDS_OF_OTHERS = {
 _VARIABLES_OF_OTHERS = {
     **dict.fromkeys(("fit", "train_loop"), "To train, call train(n_epochs=...). "),
     **dict.fromkeys(("evaluate", "eval"), "To evaluate, call validate() or test(data). "),
-    **dict.fromkeys(
-        ("stop_training", "should_stop", "should_training_stop", "terminate"),
-        "To stop the run, call stop(). ",
-    ),
+    **dict.fromkeys((*STOP_FLAGS, "terminate"), "To stop the run, call stop(). "),
     **dict.fromkeys(("epoch", "current_epoch"), "Did you mean 'epoch_num'? "),
     **dict.fromkeys(("step", "iteration"), "Did you mean 'global_step'? "),
     **dict.fromkeys(("batch_idx", "batch_index"), "Did you mean 'batch_num'? "),

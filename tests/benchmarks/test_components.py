@@ -20,7 +20,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from ttl_core import LoopComponent, TrainTestLoop, arrange, use
 from ttl_core.testing import Step
 
-pytestmark = [pytest.mark.bench, pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:'lr-warmup' warms up for:UserWarning"),  # as it never ends
+]
 
 N_BATCHES = 100
 MANY = 10**9  # steps, batches or seconds that never pass

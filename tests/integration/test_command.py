@@ -1,5 +1,9 @@
 """The command `ttl`, as a shell runs it: `ttl hooks`, `ttl doctor`, and wrong command lines."""
 
+import importlib.metadata
+import platform
+import re
+
 import pytest
 
 from ttl_core.hookspecs import POINTS
@@ -92,6 +96,16 @@ def test_a_wrong_command_line_ends_with_2(sound, given):
     result = sound.ttl(*given)
     assert (2, "") == (result.status, result.out)
     assert result.err.startswith("usage: ttl")
+
+
+def test_versions_are_a_line(sound):
+    """Those that a report of a bug needs; nothing is imported for it."""
+    result = sound.ttl("--version")
+    core = re.escape(importlib.metadata.version("ttl-core"))
+    pluggy = re.escape(importlib.metadata.version("pluggy"))
+    line = rf"ttl-core {core}, torch \S+, pluggy {pluggy}, Python {platform.python_version()}\n"
+    assert re.fullmatch(line, result.success)
+    assert set() == result.imported
 
 
 def test_help_documents_the_exit_statuses(sound):

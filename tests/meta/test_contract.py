@@ -48,7 +48,9 @@ def test_the_public_names_are_these():
         "check_state",
         "describe_batch",
         "distributed_like",
+        "find_device",
         "from_config",
+        "generator_state",
         "hookimpl",
         "hookspec",
         "is_sharded",
@@ -59,6 +61,7 @@ def test_the_public_names_are_these():
         "missing_metric_error",
         "optimizer_parameters",
         "sample_generator",
+        "split_batch",
         "to_device",
         "use",
         "whole_tensor",
@@ -82,6 +85,18 @@ def test_every_public_name_exists_and_is_documented():
     for module in (ttl_core, ttl_core.testing):
         for name in module.__all__:
             assert inspect.getdoc(getattr(module, name))
+
+
+@pytest.mark.parametrize("name", ["arguments", "files"])
+def test_all_functions_of_a_public_module_are_in_its_reference(name):
+    """Which shows what `__all__` lists."""
+    module = importlib.import_module(f"ttl_core.{name}")
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    }
+    assert sorted(own) == sorted(module.__all__)
 
 
 def test_the_points_and_their_arguments_are_these():

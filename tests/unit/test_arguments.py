@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ttl_core import ArgumentError
-from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
+from ttl_core.arguments import flag, number, one_of, user_stacklevel, whole_number
 
 ONE_OF_MODES = "mode is 'mim', but has to be 'min' or 'max'. Did you mean 'min'?"
 
@@ -42,6 +42,20 @@ def test_numbers_out_of_range_are_refused(value):
     with pytest.raises(ArgumentError) as caught:
         number("max_norm", value, above=0)
     assert f"max_norm is {value!r}, but has to be a number above 0" == str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_flag_is_returned_as_it_is(value):
+    """It is True or False."""
+    assert value is flag("resume", value)
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None, np.True_, torch.tensor(True)], ids=repr)
+def test_what_is_no_flag_is_refused(value):
+    """Also what counts as one of them in an `if`."""
+    with pytest.raises(ArgumentError) as caught:
+        flag("resume", value)
+    assert f"resume is {value!r}, but has to be True or False" == str(caught.value)
 
 
 def test_a_choice_that_is_none_is_refused_with_the_nearest():

@@ -130,3 +130,11 @@ def test_a_name_is_fixed_while_in_the_list():
     components = make_loop(component).components
     component.name = "after"
     assert ["before"] == components.names()
+
+
+def test_a_component_is_asked_for_by_its_name_in_the_list():
+    """name_of() is what index() is for positions; one that is not in the list is an error."""
+    loop = make_loop(named("a"), named("a"))
+    assert ["a", "a#2"] == [loop.components.name_of(component) for component in loop.components]
+    with pytest.raises(UnknownNameError, match=r"no component .* is in the list"):
+        loop.components.name_of(x)

@@ -86,6 +86,39 @@ def test_a_misspelled_attribute_of_a_loop_is_corrected(name, hint):
         getattr(make_loop(), name)
 
 
+@pytest.mark.parametrize("value", [True, torch.tensor(True)], ids=["bool", "tensor"])
+@pytest.mark.parametrize(
+    "name", ["stop_training", "should_stop", "should_training_stop", "stop", "model.stop_training"]
+)
+def test_a_flag_that_stops_a_run_of_another_library_is_said(name, value):
+    """It would have no effect, without a word."""
+    owner, _, flag = f"loop.{name}".rpartition(".")
+
+    def request_stop(loop):
+        if loop.is_training and loop.epoch_num == 0:
+            setattr(loop.model if owner == "loop.model" else loop, flag, value)
+
+    loop = make_loop(make_component(on_epoch_end=request_stop))
+    with pytest.warns(UserWarning, match=rf"^loop\.{name} is True, .* call loop\.stop\(\)$"):
+        loop.train(1)
+
+
+def test_a_flag_that_a_component_reads_stops_the_run():
+    """Nothing is said of it, nor of one that is False."""
+
+    def request_stop(loop):
+        loop.should_stop, loop.stop_training = True, False
+
+    def stop(loop):
+        if loop.should_stop:
+            loop.stop()
+
+    loop = make_loop(make_component(on_epoch_end=request_stop, on_safe_point=stop))
+    loop.should_stop = False
+    loop.train(3)
+    assert loop.is_stopped
+
+
 @pytest.mark.parametrize("arguments", [("a", 1), ("a",), (["a"],), (1.5, "epoch")], ids=repr)
 def test_logging_without_a_mapping_is_corrected(arguments):
     """log("a", 1) says how values are given."""

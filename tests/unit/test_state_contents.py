@@ -13,7 +13,7 @@ from loops import act_at
 from recording import Recorder, StateRecorder
 from states import Holder, is_same, make_data, make_step_loop, resume, take_state, through_file
 
-from ttl_core import LoopComponent
+from ttl_core import LoopComponent, generator_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -194,3 +194,31 @@ def test_a_state_is_the_same_after_loading_it_from_a_file():
         index=-1,
     )
     assert is_same(state, through_file(state))
+
+
+@pytest.mark.parametrize(
+    ("generator", "draw", "library"),
+    [
+        (torch.Generator(), lambda g: torch.rand(1, generator=g), "torch"),
+        (random.Random(0), random.Random.random, "python"),
+        (numpy.random.default_rng(0), numpy.random.Generator.random, "numpy"),
+        (numpy.random.RandomState(0), lambda g: g.rand(), "numpy"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_state_of_a_generator_tells_what_it_draws_next(generator, draw, library):
+    """It is of types that a state may hold, and another one after a number was drawn."""
+    before = generator_state(generator)
+    assert [library] == list(before)
+    assert is_same(before, generator_state(generator))
+    assert is_same(before, through_file(before))
+    draw(generator)
+    assert not is_same(before, generator_state(generator))
+
+
+@pytest.mark.parametrize(
+    "value", [random.SystemRandom(), random, 3, None], ids=["system", "module", "number", "None"]
+)
+def test_what_is_no_generator_has_no_state_of_one(value):
+    """The random numbers of the system cannot be repeated."""
+    assert generator_state(value) is None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from ttl_core import discovery
 from ttl_core.arguments import did_you_mean
 from ttl_core.cli.commands import CORE, Command, find_command, packaged_commands
 from ttl_core.cli.text import indent
@@ -34,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     called = next((argument for argument in arguments if not argument.startswith("-")), "")
     parser = argparse.ArgumentParser(
         prog="ttl",
-        usage="ttl [-h] COMMAND ...",
+        usage="ttl [-h] [--version] COMMAND ...",
         description="Components for ttl: what is installed, what is wrong with it, and new ones.",
         epilog="" if arguments[:1] == [called] else f"{_commands_text()}\n\n{_EXIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_ShowVersions, help="show the versions and exit")
     parsers = _command_parsers(parser)
     for name in parsers:
         if called in CORE and name.endswith(f"/{called}"):
@@ -83,6 +87,23 @@ def _run(command: Command, parser: argparse.ArgumentParser, arguments: Sequence[
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
+
+
+class _ShowVersions(argparse.Action):
+    """An option that prints versions and exits. They are looked up for it alone."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        found = {name: discovery.installed_distribution(name) for name in _SHOWN}
+        versions = [f"{name} {dist.version}" for name, dist in found.items() if dist is not None]
+        print(", ".join([*versions, f"Python {platform.python_version()}"]))
+        parser.exit()
+
+
+_SHOWN = ("ttl-core", "torch", "pluggy")
+"""The distributions of which `--version` shows the version."""
 
 
 def _commands_text() -> str:

@@ -46,6 +46,17 @@ class NamedList(list[LoopComponent]):
         """Return the names of the components, in order."""
         return [self._name_of(component) for component in self]
 
+    def name_of(self, component: LoopComponent) -> str:
+        """Return the name that a component has in the list.
+
+        Args:
+            component: the component.
+
+        Raises:
+            UnknownNameError: it is not in the list.
+        """
+        return self._name_of(self[self.index(component)])
+
     def index(self, item: Item, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize) -> int:
         """Return the index of a component.
 

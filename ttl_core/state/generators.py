@@ -38,6 +38,24 @@ _DATA = ("train_data", "valid_data")
 _NO_ROOTS = {"model", *_DATA, "hook", "batch", "scores", "loss", "metrics"}
 
 
+def generator_state(value: Any) -> State | None:
+    """Return the state of a random generator of Python, NumPy or torch; None for another value.
+
+    Args:
+        value: the value.
+
+    Returns:
+        The state, by the library's name, of types that a state of a loop may hold. The system's
+        random numbers, of random.SystemRandom, have none.
+
+    Example:
+        >>> from ttl_core import generator_state
+        >>> list(generator_state(torch.Generator())), generator_state("text")
+        (['torch'], None)
+    """
+    return _state_of(value) if _is_generator(value) else None
+
+
 def generator_states(loop: TrainTestLoop, members: Sequence[Member]) -> State:
     """Return the states of the generators that the objects of a run hold, by where they are.
 

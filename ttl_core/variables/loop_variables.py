@@ -17,7 +17,7 @@ from ttl_core.components.members import joined_group
 from ttl_core.errors import ArgumentError, UnsetVariableError
 from ttl_core.group import Group
 from ttl_core.hooks.manager import HookManager
-from ttl_core.other_libraries import suggest_variable
+from ttl_core.other_libraries import STOP_FLAGS, suggest_variable
 from ttl_core.variables.data import check_data, describe_data, length_of
 from ttl_core.variables.declarations import VARIABLES
 
@@ -259,6 +259,22 @@ class LoopVariables:
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
+
+    def _warn_of_stop_flags(self) -> None:
+        """Warn if the run continues although a variable says, to other libraries, that it stops.
+
+        Variables of these names are anyone's, so it is no error to set one: a component may read
+        it, and call stop() by now.
+        """
+        for owner, variables in {"loop": vars(self), "loop.model": vars(self.model)}.items():
+            for name in STOP_FLAGS if owner == "loop.model" else (*STOP_FLAGS, "stop"):
+                if to_number(variables.get(name)) is True:
+                    warnings.warn(
+                        f"{owner}.{name} is True, which does not stop the run. To stop it, call "
+                        "loop.stop()",
+                        UserWarning,
+                        stacklevel=user_stacklevel(),
+                    )
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:

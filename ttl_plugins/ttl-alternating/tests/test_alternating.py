@@ -165,6 +165,21 @@ def test_validation_has_the_losses_of_all():
     assert pytest.approx(sum(means)) == loop.metrics["valid/loss"]
 
 
+@pytest.mark.parametrize("zero", [0, 0.0, torch.tensor(0)], ids=["int", "float", "tensor"])
+def test_a_batch_of_weight_0_adds_nothing_to_the_means(zero):
+    """The mean loss of nothing, as of an empty batch, is NaN, but that of its epoch is not."""
+
+    class Weights(LoopComponent):
+        def on_batch_begin(self, loop):
+            loop.batch_size = [3, zero, 1][loop.batch_num]
+
+    step = Alternating({"critic": lambda loop: loop.batch.mean()}, {"critic": SGD})
+    batches = [torch.tensor([1.0]), torch.tensor([]), torch.tensor([5.0])]
+    loop = TrainTestLoop(make_model(), [step, Weights()])
+    loop.validate(batches)
+    assert (3 * 1.0 + 1 * 5.0) / 4 == float(loop.metrics["valid/loss/critic"])
+
+
 def test_the_loss_of_training_is_that_of_validation():
     """It is the sum of both networks in both, of which training has the newest."""
     latest, expected, seen = {}, [], []

@@ -1,5 +1,6 @@
 """The behaviour of `mixup` and `cutmix`, against loops written by hand."""
 
+import dataclasses
 import random
 from collections import namedtuple
 
@@ -300,3 +301,40 @@ def test_the_fields_of_a_named_tuple_may_be_in_any_order():
     batch = kind(torch.tensor([1, 0]), torch.ones(2, 3), None)
     assert (id(batch.inputs), id(batch.targets)) == (*map(id, parts(batch, "mixup")),)
     assert kind("soft", "mixed", None) == with_parts(batch, "mixed", "soft")
+
+
+class Plain:
+    """A batch with attributes."""
+
+    def __init__(self, inputs, targets, weights):
+        self.inputs, self.targets, self.weights = inputs, targets, weights
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dataclasses.make_dataclass("Frozen", ["weights", "inputs", "targets"], frozen=True),
+        dataclasses.make_dataclass("Slotted", ["weights", "inputs", "targets"], slots=True),
+        namedtuple("named", "weights inputs targets"),
+        Plain,
+    ],
+    ids=lambda kind: kind.__name__,
+)
+@pytest.mark.parametrize("cls", [Mixup, Cutmix])
+def test_batches_that_supervised_takes_are_mixed(cls, kind):
+    """Objects with inputs and targets are, as pairs are, and keep their type and the rest."""
+    images, classes = torch.rand(6, 1, 4, 4), torch.arange(6) % 2
+    seen = []
+
+    class See(LoopComponent):
+        def on_forward_pass(self, loop):
+            seen.append(loop.batch)
+
+    for batch in ((images, classes), kind(inputs=images, targets=classes, weights="weights")):
+        TrainTestLoop(torch.nn.Identity(), [cls(n_classes=2), See()], [batch]).train(1)
+    (inputs, targets), mixed = seen
+    assert not torch.equal(inputs, images)
+    assert (kind, "weights") == (type(mixed), mixed.weights)
+    assert torch.equal(inputs, mixed.inputs)
+    assert torch.equal(targets, mixed.targets)
+    assert batch.inputs is images  # the data are as they were

@@ -15,6 +15,7 @@ from ttl_core import ArgumentError, LoopComponent, RunError, StateError, TrainTe
 from ttl_core.testing import ComponentConformance, Step
 
 FIRST, SECOND, THIRD = (f"{i:06}-epoch-{i}-step-{3 * i}" for i in (1, 2, 3))
+FILE = "weights.safetensors"
 VALUES = 3, 1, 2  # the second epoch is the best one
 
 
@@ -109,6 +110,25 @@ def test_load_best_loads_the_averages_that_were_measured(tmp_path, averaging):
     assert best == sum(losses) / 2
     loop.validate()
     assert float(best) == loop.metrics["valid/loss"]
+
+
+@pytest.mark.parametrize("averaging", [EMA, use("swa", start_epoch=0)], ids=["ema", "swa"])
+def test_load_best_refuses_averages_of_another_name(tmp_path, averaging):
+    """Those of the last step would replace the best ones; disabled, they do not."""
+    ema_loop(tmp_path / "a", Worsen(), averaging=averaging).train(3)
+    other = use(averaging.plugin, averaging.config, name="other")
+    loop = ema_loop(tmp_path / "b", Worsen(), averaging=other)
+    loop.train(3)
+    last = weights(loop)
+    best = Checkpoint(tmp_path / "a", best="valid/loss")
+    saved = averaging.plugin
+    with pytest.raises(StateError, match=rf"^'other' has averages .* averages of '{saved}'"):
+        best.load_best(loop)
+    assert last == weights(loop)
+    loop.components.disable("other")
+    loss = read_state(best.load_best(loop))["metrics"]["valid/loss"]
+    loop.validate()
+    assert float(loss) == loop.metrics["valid/loss"]
 
 
 class OtherEma(LoopComponent):
@@ -230,12 +250,23 @@ def test_export_says_what_is_missing(tmp_path, capsys):
     """A15: no checkpoint, none that is the best, a file that cannot be written."""
     make_loop(tmp_path / "runs").train(1)
     for arguments, expected in [
-        ([tmp_path / "none", "-o", tmp_path / "w"], f"no checkpoint is in {tmp_path / 'none'}"),
-        ([tmp_path / "runs", "--best", "-o", tmp_path / "w"], "no checkpoint of a best metric is"),
-        ([tmp_path / "runs", "-o", tmp_path / "no" / "w"], "cannot be written"),
+        ([tmp_path / "none", "-o", tmp_path / FILE], f"no checkpoint is in {tmp_path / 'none'}"),
+        ([tmp_path / "runs", "--best", "-o", tmp_path / FILE], "no checkpoint of a best metric is"),
+        ([tmp_path / "runs", "-o", tmp_path / "no" / FILE], "cannot be written"),
     ]:
         assert 1 == main(["export", *map(str, arguments)])
         assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.pt", "x"])
+def test_export_refuses_other_suffixes(tmp_path, capsys, name):
+    """Readers that go by the suffix would take the file for a pickle; the fix is named."""
+    make_loop(tmp_path / "runs").train(1)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "runs"), "--export", str(tmp_path / name)])
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.endswith(f"Give --export {tmp_path / 'x.safetensors'}")
+    assert ["runs"] == names_in(tmp_path)
 
 
 class Extra(torch.nn.Module):
@@ -252,7 +283,7 @@ def test_export_refuses_what_safetensors_cannot_hold(tmp_path, capsys):
     """A15: the error names the value."""
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), Extra())
     TrainTestLoop(model, [Checkpoint(tmp_path / "runs", signals=False)], [0] * 3).train(1)
-    assert 1 == main(["export", str(tmp_path / "runs"), "-o", str(tmp_path / "w")])
+    assert 1 == main(["export", str(tmp_path / "runs"), "-o", str(tmp_path / FILE)])
     assert "'1._extra_state' is dict, and safetensors holds" in capsys.readouterr().err
 
 

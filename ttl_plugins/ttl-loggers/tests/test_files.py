@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import resource
+import shutil
 
 import numpy as np
 import pandas
@@ -226,12 +227,7 @@ def test_a_file_that_is_removed_is_begun_again(files, log, caplog):
 
 def test_a_directory_that_is_removed_is_created_again(files, log):
     """A run does not fail because its folder is gone."""
-
-    def remove():
-        files.path().unlink()
-        files.directory.rmdir()
-
-    flushed(files, log, remove)
+    flushed(files, log, lambda: shutil.rmtree(files.directory))
     assert [2] == files.steps()
 
 

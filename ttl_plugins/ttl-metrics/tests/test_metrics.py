@@ -5,6 +5,7 @@ import sys
 from collections import namedtuple
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, tensor
@@ -172,6 +173,40 @@ def test_a_batch_of_weight_0_adds_nothing(empty):
     on_device = _DeviceSum()
     on_device.add(nan, tensor(0))
     assert 0.0 == on_device.rounded().item()
+
+
+@pytest.mark.parametrize(
+    "zero", [0, 0.0, tensor(0), tensor(0.0), np.float32(0)], ids=lambda zero: type(zero).__name__
+)
+@pytest.mark.parametrize("has_loss", [True, False], ids=["loss", "no loss"])
+def test_a_batch_of_weight_0_counts_in_no_metric(zero, has_loss):
+    """Of three batches the second one counts nowhere, whatever it holds and where the weight is."""
+    weights = [2, zero, 1]
+
+    class Weights(Step):
+        def on_batch_begin(self, loop):
+            loop.batch_size = weights[loop.batch_num]
+
+    data = [batch(1.0, RIGHT), batch(float("nan"), WRONG), batch(4.0, (0.0, 0.0))]
+    loop = make_loop(accuracy(), step=Weights())
+    loop.components[1].loss = has_loss
+    loop.test(data)
+    loss = {"test/loss": (2 * 1.0 + 1 * 4.0) / 3} if has_loss else {}
+    assert {**loss, "test/accuracy": (1.0 + 1.0 + 1.0 + 0.0) / 4} == numbers(loop)
+
+
+def test_a_weight_on_an_accelerator_is_not_read():
+    """The mean of losses leaves the batch out there, by weight; the metrics count it."""
+
+    class Weights(Step):
+        def on_batch_begin(self, loop):
+            loop.batch_size = torch.zeros((), device="meta")
+
+    devices = LoggedDevices()
+    loop = make_loop(accuracy(), step=Weights())
+    loop.components.append(devices)
+    loop.test([batch(1.0)])
+    assert [{"meta", "cpu"}] == devices.calls
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "compensated"])

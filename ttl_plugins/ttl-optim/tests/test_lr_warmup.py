@@ -6,7 +6,8 @@ import numpy
 import pytest
 import torch
 from torch.optim import lr_scheduler
-from ttl_optim import LrWarmup
+from ttl_optim import LrSchedule, LrWarmup
+from ttl_optim.conformance import StepWithoutScheduler
 
 from ttl_core import ArgumentError, LoopComponent
 from ttl_core.testing import Step
@@ -88,8 +89,8 @@ def test_groups_keep_their_ratios(make_loop):
                 lambda optimizer, *_: used.append([g["lr"] for g in optimizer.param_groups])
             )
 
-    make_loop(LrWarmup(12), step=Groups(optimizer=optimizer)).train(1)
-    assert [[2 * (i + 1) / 12, (i + 1) / 12] for i in range(6)] == used
+    make_loop(LrWarmup(6), step=Groups(optimizer=optimizer)).train(1)
+    assert [[2 * (i + 1) / 6, (i + 1) / 6] for i in range(6)] == used
 
 
 def test_a_learning_rate_that_is_a_tensor_stays_the_same_object(make_loop, recorder):
@@ -103,10 +104,11 @@ def test_a_learning_rate_that_is_a_tensor_stays_the_same_object(make_loop, recor
 
 
 def test_counts_the_steps_of_the_loop(make_loop):
-    """A second train() continues where the first one ended."""
+    """A second train() continues where the first one ended, whose warning is the only one."""
     step = Stepping()
     loop = make_loop(LrWarmup(8), step=step)
-    loop.train(1)
+    with pytest.warns(UserWarning, match="warms up for 8 .* has 6, "):
+        loop.train(1)
     loop.train(1)
     assert [(i + 1) / 8 for i in range(8)] + [1.0] * 4 == step.used
 
@@ -123,7 +125,7 @@ def test_learning_rates_are_restored_where_a_step_fails(make_loop, error):
             loop.optimizer.register_step_post_hook(fail)
 
     loop = make_loop(step=Stepping())
-    loop.components[:] = [Fail(), *loop.components, LrWarmup(100)]
+    loop.components[:] = [Fail(), *loop.components, LrWarmup(6)]
     with pytest.raises(error):
         loop.train(1)
     assert (1.0, 0) == (
@@ -142,6 +144,17 @@ def test_disabled_in_mid_run_it_leaves_nothing_behind(make_loop):
     step = Stepping()
     make_loop(LrWarmup(4), Disable(), step=step).train(1)
     assert [0.25, 1.0, 1.0, 1.0, 1.0, 1.0] == step.used
+
+
+@pytest.mark.parametrize("make", [LrWarmup, partial(LrSchedule, "constant")], ids=["", "schedule"])
+def test_a_warmup_longer_than_the_run_is_said_once(make_loop, make):
+    """With both numbers; one that is as long as the run is fine."""
+    name = "warmup" if make is not LrWarmup else "n_steps"
+    step = StepWithoutScheduler()
+    make_loop(make(**{name: 6}), step=step).train(1)
+    with pytest.warns(UserWarning, match=r"warms up for 7 .* has 6, ") as caught:
+        make_loop(make(**{name: 7}), step=step).train(1)
+    assert 1 == len(caught)
 
 
 @pytest.mark.parametrize("n_steps", [0, -1, 1.5, "3", True])

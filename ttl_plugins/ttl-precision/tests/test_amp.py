@@ -352,7 +352,7 @@ def test_refuses_other_types(dtype):
 
 def test_a_device_that_torch_does_not_know_is_refused_before_training():
     """Not by the first batch."""
-    with pytest.raises(ArgumentError, match="device_type is 'gpu', but has to be a type of device"):
+    with pytest.raises(ArgumentError, match="device_type is 'gpu', but has to be a device"):
         Amp(device_type="gpu")
 
 

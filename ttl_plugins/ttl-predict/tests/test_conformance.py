@@ -8,9 +8,10 @@ from ttl_core.testing import ComponentConformance, Step
 
 class TestPredictionWriter(ComponentConformance):
     @pytest.fixture(autouse=True)
-    def in_a_folder(self, tmp_path):
-        self.directory = tmp_path
+    def in_folders(self, tmp_path):
+        self.directories = (tmp_path / str(number) for number in range(1000))
 
     def make_components(self):
-        writer = use("prediction-writer", directory=self.directory, format="npz", resume=False)
+        directory = next(self.directories)
+        writer = use("prediction-writer", directory=directory, format="npz", resume=False)
         return [Step(), writer]

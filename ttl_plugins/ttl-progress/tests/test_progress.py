@@ -702,20 +702,31 @@ def test_ten_metrics_fit_into_80_columns(capsys):
     assert sorted(f"metric_{i}" for i in range(10)) == sorted(shown + left_out)
 
 
-def test_the_table_of_a_resumed_run_says_which_epochs_it_is_of(capsys):
-    """The best may have been before: none is marked."""
+@pytest.mark.parametrize(
+    ("n_valid", "saved_at", "table", "caption"),
+    [
+        (None, -1, [["3", "4"], ["4", "3*"]], "of epochs 3 to 4"),
+        (1, 2, [["1", "1*"], ["2", *"55"], ["3", *"44"], ["4", "3", "3*"]], "of epochs 1 to 4"),
+    ],
+    ids=["after epoch 2", "in the validation of epoch 1"],
+)
+def test_the_table_of_a_resumed_run_marks_the_best_of_the_epochs_it_says(
+    capsys, n_valid, saved_at, table, caption
+):
+    """The best may have been before, of every metric or of some."""
     states = []
     save = Do("on_safe_point", lambda loop: states.append(loop.state_dict()))
     log = log_epochs(loss=[1, 5, 4, 3])
-    make_loop(log, save, "progress").train(2)
-    loop = make_loop(log, Do("on_safe_point", lambda loop: None), "progress")
-    loop.load_state_dict(states[-1])
+    make_loop(log, save, "progress", n_valid=n_valid).train(2)
+    loop = make_loop(log, Do("on_safe_point", lambda loop: None), "progress", n_valid=n_valid)
+    loop.load_state_dict(states[saved_at])
     capsys.readouterr()
     loop.train(4)
-    rows = [line.split() for line in lines(capsys)[5:]]
-    assert [["3", "4"], ["4", "3"]] == rows[:2]
-    rest = " ".join(word for row in rows[2:] for word in row)
-    assert "of epochs 3 to 4 alone, so none is the best" == rest
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = next(i for i, row in enumerate(rows) if set("".join(row)) == {"─"}) + 1
+    assert table == rows[start : start + len(table)]
+    rest = " ".join(word for row in rows[start + len(table) :] for word in row)
+    assert f"* the best {caption}; earlier values are not known" == rest
 
 
 def test_the_loss_is_shown_where_not_all_fits(capsys):

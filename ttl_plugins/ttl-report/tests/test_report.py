@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -245,13 +246,16 @@ def test_short_epochs_do_not_wait_for_the_page(make_loop, monkeypatch):
 
 def test_a_page_that_cannot_be_written_does_not_end_training(make_loop, page, tmp_path, caplog):
     """It is a warning, once; later it is tried again."""
-    (tmp_path / "run").write_text("a file where the folder should be")
+    folder = tmp_path / "run"
 
-    def repair(loop):
+    def break_and_repair(loop):
+        if loop.epoch_num == 0:
+            shutil.rmtree(folder)
+            folder.write_text("a file where the folder should be")
         if loop.epoch_num == 2:
-            (tmp_path / "run").unlink()
+            folder.unlink()
 
-    loop = make_loop(act_at("on_epoch_end", repair), valid_data=None)
+    loop = make_loop(act_at("on_epoch_end", break_and_repair), valid_data=None)
     loop.train(n_epochs=3)
     assert loop.epoch_num == 3
     (message,) = caplog.messages

@@ -109,6 +109,13 @@ def test_the_run_is_one_of_that_size(options):
         assert torch.equal(value, loop.model.state_dict()[name]), name
 
 
+def test_a_warmup_fits_the_run_not_the_trials():
+    """One of more steps than a trial has is no warning, which tests take for an error."""
+    loop, _ = make_loop(Room(4), finder(), use("lr-warmup", n_steps=5))
+    loop.train(n_epochs=1)
+    assert (4, 12) == (loop.components["batch-size-finder"].batch_size, loop.global_step)
+
+
 def test_memory_is_measured():
     """By how much the memory of a process grows: 80 MB more are 20 samples of 4 MB each.
 

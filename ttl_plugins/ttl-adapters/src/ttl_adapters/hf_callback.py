@@ -147,7 +147,7 @@ class HFCallback(Adapter):
         return loop.is_training and self._evaluation_name(loop) in loop.group.announced
 
     def _evaluation_name(self, loop: TrainTestLoop) -> str:
-        return f"{loop.components.names()[loop.components.index(self)]}-evaluate"
+        return f"{loop.components.name_of(self)}-evaluate"
 
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Call on_log with values of epochs, and keep those of batches until it is asked for."""

@@ -10,7 +10,7 @@ from ttl_adapters.facade import Metrics, as_logs, as_number
 from ttl_adapters.keras_model import Model
 from ttl_adapters.plain_state import changed, plain_attributes, restored
 from ttl_core import hookimpl
-from ttl_core.arguments import one_of
+from ttl_core.arguments import flag
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -74,7 +74,7 @@ class KerasCallback(Adapter):
 
     def __init__(self, callback: object, *, main_only: bool = False) -> None:
         super().__init__(callback)
-        self.main_only = one_of("main_only", main_only, (True, False))
+        self.main_only = flag("main_only", main_only)
         self._model = Model(self)
         self._at_begin = plain_attributes(self.callback)
         self._logged: dict[str, Any] = {}  # at epoch level, in the current epoch

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl, is_sharded, to_device
+from ttl_core import (
+    ArgumentError,
+    LoopComponent,
+    RunError,
+    find_device,
+    hookimpl,
+    is_sharded,
+    to_device,
+)
 from ttl_core.arguments import describe, did_you_mean, whole_number
 
 if TYPE_CHECKING:
@@ -94,10 +102,7 @@ class Alternating(LoopComponent):
         if predict is not None and not callable(predict):
             raise ArgumentError(f"predict is {describe(predict)}, but has to take the loop")
         self.predict = predict
-        if device == "auto":
-            is_there = torch.accelerator.is_available()  # asked first: else torch 2.6 raises
-            device = torch.accelerator.current_accelerator() if is_there else "cpu"
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else find_device("device", device)
         self._cycle = [name for name in self.losses for _ in range(self.turns.get(name, 1))]
         self._own: dict[str, Optimizer] = {}
         self._scored_at: int | None = None
@@ -215,7 +220,13 @@ class Alternating(LoopComponent):
         result = yield
         for name, loss in (self._newest or {}).items():
             total, n = self._sums.get(name, (0.0, 0))
-            self._sums[name] = [total + loss * loop.batch_size, n + loop.batch_size]
+            weight = loop.batch_size
+            product = loss * weight
+            if isinstance(weight, torch.Tensor):
+                product = torch.where(weight == 0, 0, product)
+            elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
+                product = 0.0
+            self._sums[name] = [total + product, n + weight]
         self._newest = None
         if loop.is_training:
             loop.optimizer = loop.optimizers[0]

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from ttl_core import RunError
+from ttl_core import RunError, split_batch
 from ttl_core.arguments import describe
 
 
 def parts(batch: Any, find_name: Callable[[], str]) -> tuple[Any, Any]:
-    """Return the inputs and the targets of a pair, or of a mapping or named tuple that names them.
+    """Return the inputs and the targets of a batch, where `split_batch` finds both.
 
     Args:
         batch: the batch.
         find_name: returns the name of the component, for the error.
 
     Raises:
-        RunError: it is something else.
+        RunError: it has none.
 
     Example:
         >>> parts({"inputs": 1, "targets": 2}, lambda: "mixup")
         (1, 2)
     """
-    if {"inputs", "targets"} <= {*getattr(batch, "_fields", ())}:  # in any order, with others
-        return batch.inputs, batch.targets
-    if isinstance(batch, list | tuple) and len(batch) == 2:
-        return batch[0], batch[1]
-    if isinstance(batch, Mapping) and {"inputs", "targets"} <= batch.keys():
-        return batch["inputs"], batch["targets"]
-    raise RunError(
-        f"{find_name()!r} found no inputs and targets in a batch, {describe(batch)}: a batch has "
-        "to be a pair, or a mapping or named tuple with 'inputs' and 'targets'"
-    )
+    inputs, targets = split_batch(batch)
+    if targets is None:
+        raise RunError(
+            f"{find_name()!r} found no inputs and targets in a batch, {describe(batch)}: a batch "
+            "has to be a pair, or to have 'inputs' and 'targets', as a mapping, named tuple or "
+            "dataclass"
+        )
+    return inputs, targets
 
 
 def with_parts(batch: Any, inputs: Any, targets: Any) -> Any:
@@ -46,16 +45,21 @@ def with_parts(batch: Any, inputs: Any, targets: Any) -> Any:
         inputs: the inputs.
         targets: the targets.
     """
+    new = {"inputs": inputs, "targets": targets}
     if isinstance(batch, Mapping):
         changed: Any = dict(batch) if type(batch) is dict else copy.copy(batch)
         changed["inputs"], changed["targets"] = inputs, targets
         return changed
-    fields = getattr(batch, "_fields", None)
-    if fields is not None:
-        named = {"inputs", "targets"} <= {*fields}
-        names = ("inputs", "targets") if named else fields
-        return batch._replace(**dict(zip(names, (inputs, targets), strict=True)))
-    return type(batch)((inputs, targets))
+    if hasattr(batch, "_fields"):
+        names = new if hasattr(batch, "inputs") else batch._fields
+        return batch._replace(**dict(zip(names, new.values(), strict=True)))
+    if not hasattr(batch, "inputs"):
+        return type(batch)(new.values())
+    if dataclasses.is_dataclass(batch):
+        return dataclasses.replace(batch, **new)  # type: ignore[type-var]
+    changed = copy.copy(batch)
+    changed.inputs, changed.targets = inputs, targets
+    return changed
 
 
 def soft(targets: torch.Tensor, n_classes: int | None, dtype: torch.dtype) -> torch.Tensor:

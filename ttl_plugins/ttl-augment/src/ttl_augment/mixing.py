@@ -78,7 +78,7 @@ class Mixing(LoopComponent):
         self._n_batches += 1
         if self._random.random() >= self.probability:
             return
-        inputs, targets = parts(loop.batch, partial(self._name_in, loop))
+        inputs, targets = parts(loop.batch, partial(loop.components.name_of, self))
         self._check(loop, inputs, targets)
         if self._is_mixed(loop):
             return
@@ -94,8 +94,8 @@ class Mixing(LoopComponent):
         except (RuntimeError, IndexError) as error:
             error.add_note(
                 f"ttl: targets are classes from 0 to {self.n_classes} - 1, as "
-                f"{self._name_in(loop)!r} was given n_classes={self.n_classes}. Give it the number "
-                "of classes of the model"
+                f"{loop.components.name_of(self)!r} was given n_classes={self.n_classes}. Give it "
+                "the number of classes of the model"
             )
             raise
         loop.batch = with_parts(loop.batch, mixed, torch.lerp(own[order], own, share))
@@ -106,7 +106,7 @@ class Mixing(LoopComponent):
         if self._hard is None or not loop.is_training:
             return (yield)
         batch, hard = loop.batch, self._hard
-        inputs, targets = parts(batch, partial(self._name_in, loop))
+        inputs, targets = parts(batch, partial(loop.components.name_of, self))
         loop.batch = with_parts(batch, inputs, hard.to(targets.device))
         try:
             return (yield)
@@ -126,9 +126,6 @@ class Mixing(LoopComponent):
         self._n_batches = state["n_batches"]
         self._hard = None
 
-    def _name_in(self, loop: TrainTestLoop) -> str:
-        return loop.components.names()[loop.components.index(self)]
-
     def _is_mixed(self, loop: TrainTestLoop) -> bool:
         """Return whether a component before it in the list has mixed this batch."""
         for other in loop.components:
@@ -147,8 +144,8 @@ class Mixing(LoopComponent):
         elif self.n_classes is None and not targets.is_floating_point():
             problem = (
                 f"targets of the type {targets.dtype}, classes by number, without knowing how many "
-                f"there are: write use({self._name_in(loop)!r}, n_classes=...)"
+                f"there are: write use({loop.components.name_of(self)!r}, n_classes=...)"
             )
         else:
             return
-        raise RunError(f"{self._name_in(loop)!r} cannot mix {problem}")
+        raise RunError(f"{loop.components.name_of(self)!r} cannot mix {problem}")

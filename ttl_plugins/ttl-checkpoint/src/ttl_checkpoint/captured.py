@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import random
 import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType, MethodType
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
+
+from ttl_core import generator_state
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -48,16 +49,13 @@ def captured_by_functions(loop: TrainTestLoop) -> Captured:
 
 def generator_text(value: Any) -> str | None:
     """Return a text that tells the states of generators apart; None for another value."""
-    if isinstance(value, torch.Generator):
-        state = value.get_state().numpy().tobytes()
-    elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        state = repr(value.getstate()).encode()
-    elif type(value).__module__.startswith("numpy.random"):
-        numbers = getattr(value, "bit_generator", None) or getattr(value, "_bit_generator", value)
-        state = repr(getattr(numbers, "state", "")).encode()
-    else:
+    state = generator_state(value)
+    if state is None:
         return None
-    return hashlib.sha256(state).hexdigest()[:16]
+    (numbers,) = state.values()
+    is_tensor = isinstance(numbers, torch.Tensor)
+    data = numbers.numpy().tobytes() if is_tensor else repr(numbers).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _walk(value: Any, seen: set[int], depth: int) -> Iterator[tuple[str, Any]]:

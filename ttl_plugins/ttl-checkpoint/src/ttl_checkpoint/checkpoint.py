@@ -33,7 +33,7 @@ from ttl_checkpoint.validation import HeldState, interruptible
 from ttl_checkpoint.weights import load_best
 from ttl_checkpoint.writer import Writer
 from ttl_core import ArgumentError, Group, GroupError, LoopComponent, StateError, hookimpl
-from ttl_core.arguments import absolute_path, describe, directory_or_run_folder, one_of
+from ttl_core.arguments import absolute_path, describe, directory_or_run_folder, flag, one_of
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -127,11 +127,11 @@ class Checkpoint(LoopComponent):
         self.keep = checked_keep(keep)
         self.best = best
         self.resume = resume
-        self.asynchronous = one_of("asynchronous", asynchronous, (True, False))
-        self.mid_epoch = one_of("mid_epoch", mid_epoch, (True, False))
+        self.asynchronous = flag("asynchronous", asynchronous)
+        self.mid_epoch = flag("mid_epoch", mid_epoch)
         one_of("on_failure", on_failure, ("raise", "warn"))
         self.on_failure = on_failure
-        self.signals = one_of("signals", signals, (True, False))
+        self.signals = flag("signals", signals)
         if not isinstance(ignore, Collection):
             raise ArgumentError(
                 f"ignore is {describe(ignore)}, but has to be the names of components and loop "
@@ -506,7 +506,8 @@ class Checkpoint(LoopComponent):
             ArgumentError: no directory was given, and there is no folder of a run.
             CheckpointError: there is none, or it cannot be read.
             RunError: the loop is running, or none has run with this component.
-            StateError: the model is another one.
+            StateError: the model is another one, or a component has averages that would replace
+                what is loaded, and none in the checkpoint by its name.
         """
         if loop is None and self._loop is not None:
             loop = self._loop()

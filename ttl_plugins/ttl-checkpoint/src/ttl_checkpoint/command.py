@@ -17,6 +17,7 @@ from ttl_checkpoint.store import Store
 from ttl_checkpoint.weights import export
 
 _INDENT = "    "
+_SUFFIX = ".safetensors"
 
 
 def command(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +57,12 @@ def command(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     if given.export is not None:
+        if given.export.suffix != _SUFFIX:
+            fitting = given.export.parent / f"{given.export.stem or 'weights'}{_SUFFIX}"
+            parser.error(
+                f"--export {printable(given.export)} is no name of a file of safetensors, which is "
+                f"what is written. Give --export {printable(fitting)}"
+            )
         return _export(given.directory, given.export, given.best)
     if given.best:
         parser.error("--best says which checkpoint to export: give --export too")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
     Raises:
         CheckpointError: there is none, or it cannot be read.
         RunError: there is no loop, or it is running.
-        StateError: the model is another one.
+        StateError: the model is another one, or a component would validate with other averages.
     """
     if loop is None:
         raise RunError("no loop has run with this component yet. Give one: load_best(loop)")
@@ -97,11 +97,12 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
             "value of it was finite"
         )
     _, state = _read(path)
+    averages = averages_of(state)
+    _check_no_others(loop, path, state, averages)
     try:
         loop.model.load_state_dict(_distributed(weights_of(state), loop.model))
     except RuntimeError as error:
         raise StateError(f"the model does not fit {path}: {error}") from error
-    averages = averages_of(state)
     for name, component in zip(loop.components.names(), loop.components, strict=True):
         # else validation would replace what was loaded by the averages of the last step
         has_averages = name in averages or getattr(component, "averaged", None) is not None
@@ -109,6 +110,25 @@ def load_best(loop: TrainTestLoop | None, path: Path | None, directory: Path | N
         if has_averages and load is not None and name in state["components"]:
             load(state["components"][name])
     return path
+
+
+def _check_no_others(
+    loop: TrainTestLoop, path: Path, state: Mapping[str, Any], averages: Collection[str]
+) -> None:
+    """Check that no component has averages of which the checkpoint knows nothing.
+
+    Raises:
+        StateError: there is one, which would replace the weights that are loaded.
+    """
+    for name, component in zip(loop.components.names(), loop.components, strict=True):
+        has_averages = getattr(component, "averaged", None) is not None
+        if has_averages and name not in state["components"] and loop.components.is_enabled(name):
+            there = f"has averages of {', '.join(map(repr, averages))}" if averages else "has none"
+            raise StateError(
+                f"{name!r} has averages of later steps, with which it would validate in place of "
+                f"the weights of {path}, which {there} and no state of {name!r}. Give it the name "
+                f"that it had: use(..., name=...); or call loop.components.disable({name!r}) first"
+            )
 
 
 def _distributed(weights: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ttl_compile.calls import (
 from ttl_compile.regions import Pattern, checked_patterns, matching_modules
 from ttl_compile.steps import CompiledStep
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import one_of, user_stacklevel
+from ttl_core.arguments import flag, one_of, user_stacklevel
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -82,9 +82,9 @@ class Compile(LoopComponent):
         backend: str | Callable[..., Any] = "inductor",
         fullgraph: bool = False,
     ) -> None:
-        self.model = one_of("model", model, (True, False))
-        self.loss = one_of("loss", loss, (True, False))
-        self.optimizer = one_of("optimizer", optimizer, (True, False))
+        self.model = flag("model", model)
+        self.loss = flag("loss", loss)
+        self.optimizer = flag("optimizer", optimizer)
         if not (model or loss or optimizer):
             raise ArgumentError(
                 "model, loss and optimizer are all False, so there is nothing to compile. Set one "
@@ -97,7 +97,7 @@ class Compile(LoopComponent):
             "mode": one_of("mode", mode, _MODES),
             "dynamic": one_of("dynamic", dynamic, (None, True, False)),
             "backend": backend,
-            "fullgraph": one_of("fullgraph", fullgraph, (True, False)),
+            "fullgraph": flag("fullgraph", fullgraph),
         }
         self._is_available: bool | None = None  # unknown before the first batch
         self._compiled_for: torch.nn.Module | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ttl_core.arguments import number, one_of
+from ttl_core.arguments import flag, number
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.failures import explaining_failures
 from ttl_distributed.group import ProcessGroup
@@ -68,10 +68,8 @@ class Ddp(DataParallel):
         bucket_cap_mb: float | None = None,
     ) -> None:
         super().__init__(timeout, first_timeout)
-        self.find_unused_parameters = one_of(
-            "find_unused_parameters", find_unused_parameters, (True, False)
-        )
-        self.static_graph = one_of("static_graph", static_graph, (True, False))
+        self.find_unused_parameters = flag("find_unused_parameters", find_unused_parameters)
+        self.static_graph = flag("static_graph", static_graph)
         if bucket_cap_mb is not None:
             number("bucket_cap_mb", bucket_cap_mb, above=0)
         self.bucket_cap_mb = bucket_cap_mb

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ttl_core import ArgumentError, RunError, map_nested, optimizer_parameters
-from ttl_core.arguments import describe, one_of, whole_number
+from ttl_core.arguments import describe, flag, whole_number
 from ttl_distributed.base import Calls, DataParallel
 from ttl_distributed.group import ProcessGroup
 
@@ -82,9 +82,9 @@ class Fsdp(DataParallel):
         if reshard_after_forward is not None and not isinstance(reshard_after_forward, bool):
             whole_number("reshard_after_forward", reshard_after_forward, at_least=2)
         self.reshard_after_forward = reshard_after_forward
-        self.cpu_offload = one_of("cpu_offload", cpu_offload, (True, False))
+        self.cpu_offload = flag("cpu_offload", cpu_offload)
         self.mesh_shape = _checked_shape(mesh_shape)
-        self.reduce_each_batch = one_of("reduce_each_batch", reduce_each_batch, (True, False))
+        self.reduce_each_batch = flag("reduce_each_batch", reduce_each_batch)
         self._replaced: Any = None  # the parameters from before the model was sharded
         self._is_reducing = True
         # a parameter that has a gradient while those that are not reduced yet are kept elsewhere

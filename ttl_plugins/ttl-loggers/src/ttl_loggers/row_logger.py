@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ttl_core import Logger, LogRecord
 from ttl_core.arguments import absolute_path, directory_or_run_folder
-from ttl_core.files import check_writable
 from ttl_loggers.row_file import LostRowsError, RowFile
 from ttl_loggers.rows import Row, add_records
 
@@ -99,26 +98,29 @@ class RowLogger(Logger):
 
         Raises:
             ArgumentError: it cannot be, or there is none.
+            RunError: another run writes there.
         """
-        self._check_directory(loop)
+        self._find_path(loop)
 
     def on_test_begin(self, loop: TrainTestLoop) -> None:
         """Check before work starts that the directory can be written to.
 
         Raises:
             ArgumentError: it cannot be, or there is none.
+            RunError: another run writes there.
         """
-        self._check_directory(loop)
-
-    def _check_directory(self, loop: TrainTestLoop) -> None:
-        directory = directory_or_run_folder(self.directory, loop, self.component)
-        check_writable(self.component, directory)
+        self._find_path(loop)
 
     def open(self, loop: TrainTestLoop) -> None:
-        """Find the directory, which is that of the first run."""
-        if self.path is None:
-            directory = directory_or_run_folder(self.directory, loop, self.component)
-            self.path = directory / f"metrics.{self.component}"
+        """Find the directory, where no begin point has."""
+        self._find_path(loop)
+
+    def _find_path(self, loop: TrainTestLoop) -> None:
+        """Find the directory, which is that of the first run, and keep other runs out of it."""
+        directory = self.path and self.path.parent
+        directory = directory or directory_or_run_folder(self.directory, loop, self.component)
+        self.claim_directory(self.component, directory)
+        self.path = directory / f"metrics.{self.component}"
 
     # -- writing ----------------------------------------------------------------------------
 

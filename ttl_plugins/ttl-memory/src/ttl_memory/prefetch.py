@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, hookimpl, map_nested, to_device
+from ttl_core import LoopComponent, find_device, hookimpl, map_nested, to_device
 from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ class Prefetch(LoopComponent):
         device: where to move them; None for the device of the model, False for nowhere.
 
     Raises:
-        ArgumentError: `n` is no whole number from 1.
-        RuntimeError: `device` is no device.
+        ArgumentError: `n` is no whole number from 1, or `device` is no device.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -48,7 +47,7 @@ class Prefetch(LoopComponent):
         self.device: torch.device | None = None
         self.moves = device is not False
         if self.moves and device is not None:
-            self.device = torch.device(device)
+            self.device = find_device("device", device)
         self._open: list[_Ahead] = []  # the data of the epochs under way
 
     @hookimpl(wrapper=True)

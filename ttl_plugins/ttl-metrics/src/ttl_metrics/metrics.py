@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from ttl_core import ArgumentError, LoopComponent, RunError, describe_batch, hookimpl
-from ttl_core.arguments import one_of
+from ttl_core.arguments import flag
 from ttl_metrics.epoch_values import EpochValues
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ class Metrics(LoopComponent):
     "valid/loss" or "test/loss"; metrics are logged as "valid/accuracy" and so on. Those of a named
     validation set are "valid/<name>/loss" and so on. Each phase has its own copy of every metric,
     so that a validation in mid-epoch leaves the training epoch's unchanged. A batch whose
-    `loop.loss` is None or unset does not count in the mean, and one of weight 0 counts nowhere. An
-    epoch in which nothing was gathered logs nothing. Nothing is gathered in prediction.
+    `loop.loss` is None or unset does not count in the mean, and one of weight 0 counts nowhere; of
+    a weight that is a tensor on an accelerator, only the mean knows without waiting. An epoch in
+    which nothing was gathered logs nothing. Nothing is gathered in prediction.
 
     Args:
         metrics: the metrics of every phase: a metric, a collection, or metrics by name.
@@ -87,7 +88,7 @@ class Metrics(LoopComponent):
                 f"update_with is {update_with!r}, but has to take the loop and return a tuple, as "
                 "lambda loop: (loop.scores, loop.batch[1]) does"
             )
-        self.loss = one_of("loss", loss, (True, False))
+        self.loss = flag("loss", loss)
         self.update_with = update_with
         common = named if metrics is None else metrics
         for_all = _given("metrics", common, has_loss=loss)
@@ -114,8 +115,7 @@ class Metrics(LoopComponent):
             if not isinstance(other, Metrics) or other is self or not (self.loss and other.loss):
                 continue
             if loop.components.is_enabled(other):
-                names = loop.components.names()
-                one, two = (names[loop.components.index(each)] for each in (self, other))
+                one, two = map(loop.components.name_of, (self, other))
                 raise ArgumentError(
                     f"{one!r} and {two!r} both log the mean loss of an epoch, which would count "
                     "twice. Give all metrics to one, or leave the loss to it: use('metrics', "
@@ -128,10 +128,12 @@ class Metrics(LoopComponent):
         if values is None:
             return
         loss = getattr(loop, "loss", None)
-        if self.loss and loss is not None:
-            weight = loop.batch_size
-            if isinstance(weight, int) and weight == 0:
-                return  # an empty batch, or one of others, with which this process keeps in step
+        has_loss = self.loss and loss is not None
+        weight = loop.batch_size if has_loss else getattr(loop, "batch_size", None)
+        # most weights are numbers, for which no batch pays for a call
+        if weight == 0 if isinstance(weight, (int, float)) else _is_zero(weight):
+            return  # an empty batch, or one of others, with which this process keeps in step
+        if has_loss:
             values.add_loss(loss, weight)
         if values.metrics is not None:
             arguments = self._arguments(loop, loss)
@@ -219,6 +221,11 @@ class Metrics(LoopComponent):
             return None
         # metrics that keep lists would keep the graphs too
         return tuple([a.detach() if isinstance(a, torch.Tensor) else a for a in arguments])
+
+
+def _is_zero(weight: Any) -> bool:
+    """Return whether a weight is 0, as far as that can be read without waiting for a device."""
+    return bool(weight == 0) if getattr(weight, "is_cpu", True) else False
 
 
 def _given(what: str, given: Any, *, has_loss: bool) -> GivenMetrics | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import ArgumentError, Logger, LogRecord, hookimpl
-from ttl_core.arguments import describe, mapping, one_of, text
+from ttl_core.arguments import describe, flag, mapping, text
 from ttl_mlflow.keys import key_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Mlflow(Logger):
         self.experiment = text("experiment", experiment)
         self.run_name = None if run_name is None else text("run_name", run_name)
         self.tags = mapping("tags", tags)
-        self.checkpoints = one_of("checkpoints", checkpoints, (True, False))
+        self.checkpoints = flag("checkpoints", checkpoints)
         if isinstance(artifacts, str | os.PathLike) or not isinstance(artifacts, Iterable):
             raise ArgumentError(
                 f"artifacts is {describe(artifacts)}, but has to be a list of paths"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_core import LoopComponent, hookimpl, whole_tensor
-from ttl_core.arguments import one_of, whole_number
+from ttl_core.arguments import flag, whole_number
 from ttl_monitors.step_hooks import BeforeEachStep
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class GradMonitor(LoopComponent):
 
     def __init__(self, *, every: int = 50, per_layer: bool = False) -> None:
         self.every = whole_number("every", every, at_least=1)
-        self.per_layer = one_of("per_layer", per_layer, (True, False))
+        self.per_layer = flag("per_layer", per_layer)
 
     # innermost, as lr-monitor: what others do to gradients at this point has been done
     @hookimpl(wrapper=True, trylast=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_core import LoopComponent, hookimpl
-from ttl_core.arguments import absolute_path, one_of, whole_number
+from ttl_core.arguments import absolute_path, flag, whole_number
 from ttl_monitors.sizes import as_text, describe_sizes, memory_in_use
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Memory(LoopComponent):
     ) -> None:
         self.every = whole_number("every", every, at_least=1)
         self.directory = None if directory is None else absolute_path("directory", directory)
-        self.history = one_of("history", history, (True, False))
+        self.history = flag("history", history)
 
     @hookimpl(wrapper=True)
     def around_run(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:

@@ -49,7 +49,7 @@ class LrScheduleConformance(ComponentConformance):
 
     def make_components(self) -> list[Any]:
         """Return the component behind steps without a scheduler."""
-        return [StepWithoutScheduler(), use("lr-schedule", kind="constant", warmup=4)]
+        return [StepWithoutScheduler(), use("lr-schedule", kind="inverse-sqrt", warmup=1)]
 
 
 class LrWarmupConformance(ComponentConformance):
@@ -57,7 +57,7 @@ class LrWarmupConformance(ComponentConformance):
 
     def make_components(self) -> list[Any]:
         """Return the component behind plain steps."""
-        return [Step(), use("lr-warmup", n_steps=4)]
+        return [Step(), use("lr-warmup", n_steps=2)]
 
 
 class ParamGroupsConformance(ComponentConformance):

@@ -10,6 +10,7 @@ import torch
 
 from ttl_core import ArgumentError, LoopComponent, StateError, hookimpl
 from ttl_core.arguments import describe, number, one_of, whole_number
+from ttl_optim.long_warmup import warn_of_long_warmup
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -35,7 +36,7 @@ class LrSchedule(LoopComponent):
     that is (i + 1) / w. After it "linear" and "cosine" fall from 1 to `final`, which they would
     reach in the step after the last one, as torch's LinearLR and CosineAnnealingLR do. "wsd", which
     is warm-up, stable, decay, stays at 1 and falls linearly at the end. "inverse-sqrt" is
-    sqrt(w / (i + 1)).
+    sqrt(w / (i + 1)). A train() that ends within the warm-up gives a warning.
 
     Args:
         kind: "constant", "linear", "cosine", "wsd" or "inverse-sqrt".
@@ -197,6 +198,9 @@ class LrSchedule(LoopComponent):
                 "which is unknown, as the data have no length: give it n_steps=, or use "
                 "train(n_optim_steps=...)"
             )
+        if not loop.has_loaded_state:
+            warmup = _in_steps(self.warmup, self._length)
+            warn_of_long_warmup("lr-schedule", warmup, loop.n_optim_steps)
         for optimizer in loop.optimizers:
             for group in optimizer.param_groups:
                 _note_full_rate(group)

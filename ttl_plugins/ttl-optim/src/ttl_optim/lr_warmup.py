@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttl_core import LoopComponent, hookimpl
 from ttl_core.arguments import whole_number
+from ttl_optim.long_warmup import warn_of_long_warmup
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -20,7 +21,8 @@ class LrWarmup(LoopComponent):
 
     In the optimization step number i, counted by `loop.global_step` from 0, the optimizer sees its
     learning rates multiplied by (i + 1) / n_steps; from step n_steps - 1 on it sees them as they
-    are. No other component ever sees the product, so schedulers may be of any type.
+    are. No other component ever sees the product, so schedulers may be of any type. A train() that
+    ends before that gives a warning.
 
     Args:
         n_steps: the number of optimization steps after which the learning rate is the full one.
@@ -31,11 +33,11 @@ class LrWarmup(LoopComponent):
     Example:
         >>> from ttl_core import TrainTestLoop
         >>> from ttl_core.testing import ComponentConformance, Step
-        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), LrWarmup(100)],
+        >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), LrWarmup(2)],
         ...                      ComponentConformance.make_data())
         >>> loop.train(n_epochs=1)
-        >>> loop.scheduler.get_last_lr()
-        [0.010000000000000002]
+        >>> loop.global_step
+        3
     """
 
     only_once = True  # a second one would take a lowered rate for the full one
@@ -54,6 +56,15 @@ class LrWarmup(LoopComponent):
             return (yield)
         finally:
             self._unhook()
+
+    @hookimpl(wrapper=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Warn of a warm-up that is too long, once all components have set how long the run is."""
+        result = yield
+        # of a script with several train() calls, over which the ramp extends, once
+        if loop.global_step == 0 and not loop.has_loaded_state:
+            warn_of_long_warmup("lr-warmup", self.n_steps, loop.n_optim_steps)
+        return result
 
     @hookimpl(wrapper=True)
     def on_optim_step(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch.nn.modules.batchnorm import _NormBase
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import describe, number, one_of
+from ttl_core.arguments import describe, flag, number
 from ttl_optim.named_parameters import frozen, matching_names
 from ttl_optim.split_groups import split_groups
 
@@ -79,9 +79,7 @@ class ParamGroups(LoopComponent):
                 "model, as 'encoder.layers'"
             )
         self.layers = layers
-        self.decay_norms_and_biases = one_of(
-            "decay_norms_and_biases", decay_norms_and_biases, (True, False)
-        )
+        self.decay_norms_and_biases = flag("decay_norms_and_biases", decay_norms_and_biases)
         self.table: dict[str, dict[str, Any]] = {}
         self._split: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.batchnorm import _NormBase
 
 from ttl_core import LoopComponent, hookimpl, local_part, optimizer_parameters
-from ttl_core.arguments import number, one_of
+from ttl_core.arguments import flag, number
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
@@ -45,7 +45,7 @@ class Sam(LoopComponent):
 
     def __init__(self, rho: float = 0.05, *, adaptive: bool = False) -> None:
         self.rho = number("rho", rho, above=0)
-        self.adaptive = one_of("adaptive", adaptive, (True, False))
+        self.adaptive = flag("adaptive", adaptive)
         self._batches: list[tuple[Any, Any]] = []  # of this step: the batch and its weight
         self._is_second = False
 

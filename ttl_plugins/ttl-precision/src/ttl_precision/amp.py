@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ttl_core import (
-    ArgumentError,
     LoopComponent,
+    find_device,
     hookimpl,
     leave_out_hooks,
     optimizer_parameters,
 )
-from ttl_core.arguments import number, one_of, text, user_stacklevel, whole_number
+from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -61,7 +61,9 @@ class Amp(LoopComponent):
         growth_interval: int = 2000,
     ) -> None:
         self.dtype = one_of("dtype", dtype, _DTYPES)
-        self.device_type = None if device_type is None else _checked_device_type(device_type)
+        self.device_type = None
+        if device_type is not None:
+            self.device_type = find_device("device_type", device_type).type
         self.init_scale = number("init_scale", init_scale, above=0)
         self.growth_interval = whole_number("growth_interval", growth_interval, at_least=1)
         self._autocast: torch.autocast | None = None  # of this epoch, from its first batch on
@@ -210,13 +212,3 @@ def _skip_on_device(optimizer: Any, has_overflowed: torch.Tensor) -> None:
         handle.remove()
 
     handle = optimizer.register_step_post_hook(remove)
-
-
-def _checked_device_type(device_type: str) -> str:
-    try:
-        return torch.device(text("device_type", device_type)).type
-    except RuntimeError as error:  # of torch, which lists all types
-        raise ArgumentError(
-            f"device_type is {device_type!r}, but has to be a type of device, as 'cuda' or 'cpu': "
-            f"{str(error).splitlines()[0]}"
-        ) from None

@@ -17,10 +17,11 @@ from ttl_core.arguments import (
     absolute_path,
     describe,
     directory_or_run_folder,
+    flag,
     one_of,
     whole_number,
 )
-from ttl_core.files import write_atomically
+from ttl_core.files import claim_directory, write_atomically
 from ttl_predict.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class PredictionWriter(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value; in predict(), there is no directory.
-        RunError: in predict(), columns are no tensors with as many rows, or the files of an
-            interrupted prediction have another format.
+        RunError: in predict(), columns are no tensors with as many rows, another prediction writes
+            to the directory, or the files of an interrupted one have another format.
 
     Example:
         >>> import tempfile
@@ -80,7 +81,7 @@ class PredictionWriter(LoopComponent):
             )
         self.columns = columns
         self.every = whole_number("every", every, at_least=1)
-        self.resume = one_of("resume", resume, (True, False))
+        self.resume = flag("resume", resume)
         self._folder: Path | None = None  # of this prediction; None outside of one
         self._parts: list[dict[str, Any]] = []
         self._pending: list[dict[str, torch.Tensor]] = []
@@ -90,7 +91,18 @@ class PredictionWriter(LoopComponent):
         """Begin a prediction where it was interrupted, and write what is left at its end."""
         if not loop.is_predicting:
             return (yield)
-        self._begin(loop)
+        folder = directory_or_run_folder(
+            self.directory, loop, "prediction-writer", subfolder="predictions"
+        )
+        lock = claim_directory("prediction-writer", folder)
+        try:
+            return (yield from self._written(loop, folder))
+        finally:
+            lock.release()
+
+    def _written(self, loop: TrainTestLoop, folder: Path) -> Generator[None, Any, Any]:
+        """Write a prediction to a folder, where the yield is."""
+        self._begin(folder)
         n_batches = sum(part["n_batches"] for part in self._parts)
         if n_batches:
             loop.data = _Rest(loop.data, n_batches)
@@ -116,12 +128,7 @@ class PredictionWriter(LoopComponent):
         if len(self._pending) == self.every:
             self._write_part(is_complete=False)
 
-    def _begin(self, loop: TrainTestLoop) -> None:
-        folder = directory_or_run_folder(
-            self.directory, loop, "prediction-writer", subfolder="predictions"
-        )
-        with _saying_where(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _begin(self, folder: Path) -> None:
         path = folder / _MANIFEST
         before = json.loads(path.read_text()) if path.exists() else {"parts": []}
         is_interrupted = self.resume and not before.get("is_complete", True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_core import LoopComponent, hookimpl
-from ttl_core.arguments import one_of
+from ttl_core.arguments import flag
 from ttl_profile.timing import TimerRow, Timing, as_table, sorted_rows
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class ComponentTimer(LoopComponent):
     """
 
     def __init__(self, *, synchronize: bool = False, show: bool = True) -> None:
-        self.synchronize = one_of("synchronize", synchronize, (True, False))
-        self.show = one_of("show", show, (True, False))
+        self.synchronize = flag("synchronize", synchronize)
+        self.show = flag("show", show)
         self.rows: list[TimerRow] = []
         has_device = synchronize and torch.accelerator.is_available()
         self._timing = Timing(torch.accelerator.synchronize if has_device else None)

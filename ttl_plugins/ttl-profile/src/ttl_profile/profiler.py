@@ -15,10 +15,11 @@ from ttl_core import LoopComponent, RunError, hookimpl
 from ttl_core.arguments import (
     absolute_path,
     directory_or_run_folder,
-    one_of,
+    flag,
     user_stacklevel,
     whole_number,
 )
+from ttl_core.files import DirectoryLock, claim_directory
 from ttl_profile.operators import operator_table, slowest_operators
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Profiler(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value.
-        RunError: when training begins, another one has not ended, of which torch has one at a time.
+        RunError: when training begins, another one has not ended, of which torch has one at a
+            time, or another run writes to the directory.
 
     Attributes:
         traces: the paths of the traces that were written, in order.
@@ -94,16 +96,17 @@ class Profiler(LoopComponent):
         self.active = whole_number("active", active, at_least=1)
         self.repeat = whole_number("repeat", repeat)
         self.skip_first = whole_number("skip_first", skip_first)
-        self.memory = one_of("memory", memory, (True, False))
-        self.shapes = one_of("shapes", shapes, (True, False))
-        self.stack = one_of("stack", stack, (True, False))
-        self.flops = one_of("flops", flops, (True, False))
+        self.memory = flag("memory", memory)
+        self.shapes = flag("shapes", shapes)
+        self.stack = flag("stack", stack)
+        self.flops = flag("flops", flops)
         self.n_rows = whole_number("n_rows", n_rows, at_least=1)
         self.traces: list[Path] = []
         self._profile: profile | None = None
         self._n_batches = 0  # that have ended since the profile was started
         self._n_cycles = 0  # that have been recorded since then
         self._folder = Path()
+        self._lock: DirectoryLock | None = None
 
     def fork(self) -> None:
         """Leave it out of forks of the loop, which write no files."""
@@ -115,6 +118,8 @@ class Profiler(LoopComponent):
             return (yield)
         finally:
             self._stop()
+            if self._lock is not None:
+                self._lock.release()
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Start the profile."""
@@ -126,7 +131,7 @@ class Profiler(LoopComponent):
         self._folder = directory_or_run_folder(
             self.directory, loop, "profiler", subfolder=_SUBFOLDER
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = claim_directory("profiler", self._folder)
         self._n_batches = self._n_cycles = 0
         self._profile = profile(
             schedule=schedule(

@@ -45,9 +45,9 @@ def epoch_table(
     Args:
         values: by the full name of a metric and the number of the epoch.
         width: the number of columns of the output.
-        is_whole: whether no epoch of the train() is missing; else none is marked as the best.
+        is_whole: whether no epoch of the train() is missing; else a line below says so.
     """
-    best = {n: best_epoch(n, by_epoch) if is_whole else None for n, by_epoch in values.items()}
+    best = {name: best_epoch(name, by_epoch) for name, by_epoch in values.items()}
     epochs = _shown(sorted({e for by_epoch in values.values() for e in by_epoch}), best.values())
     columns: list[tuple[str, list[str]]] = []
     left, hidden = width - len("epoch") - 2, []
@@ -63,7 +63,8 @@ def epoch_table(
     caption = ["* the best"] if any(epoch is not None for epoch in best.values()) else []
     if not is_whole:
         first, *_, last = (epoch for epoch in epochs if epoch is not None)
-        caption += [f"of epochs {first} to {last} alone, so none is the best"]
+        of_epochs = f"of epochs {first} to {last}; earlier values are not known"
+        caption = [" ".join([*caption, of_epochs])]
     caption += [f"not shown, as it is too wide: {', '.join(hidden)}"] if hidden else []
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, caption="\n".join(caption), caption_justify="left"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import number, one_of, whole_number
+from ttl_core.arguments import flag, number, whole_number
 from ttl_progress.display import Display
 from ttl_progress.epoch import Epoch
 from ttl_progress.epoch_table import epoch_table
@@ -28,8 +28,8 @@ class Progress(LoopComponent):
     that is printed. In any output, each epoch ends in a line with the values logged at epoch level;
     if no loss is among them, with the last batch's. A prediction has a bar and a line without a
     loss. A train() of several epochs ends in a table of them, with the best values marked. That of
-    a resumed one has the epochs since, and says so. A run that a component has stopped ends in a
-    line with its reason.
+    a resumed one has the epochs since and the best of them, and says so. A run that a component has
+    stopped ends in a line with its reason.
 
     Between two refreshes no value is read, so nothing waits for the device.
 
@@ -73,7 +73,7 @@ class Progress(LoopComponent):
                 f"{_MAX_REFRESHES}: each refresh waits for the device"
             )
         self.every = None if every is None else whole_number("every", every, at_least=1)
-        self.table = one_of("table", table, (True, False))
+        self.table = flag("table", table)
         if not isinstance(console, Console | None):
             raise ArgumentError(
                 f"console is {console!r}, but has to be a rich.console.Console, or None for that "

@@ -14,7 +14,7 @@ from rich.text import Text
 from torch.nn.parameter import is_lazy
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import one_of, whole_number
+from ttl_core.arguments import flag, whole_number
 from ttl_progress.first_call import FirstCall, is_compiled
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Summary(LoopComponent):
         self, *, depth: int = 3, flops: bool = True, console: Console | None = None
     ) -> None:
         self.depth = whole_number("depth", depth, at_least=1)
-        self.flops = one_of("flops", flops, (True, False))
+        self.flops = flag("flops", flops)
         if not isinstance(console, Console | None):
             raise ArgumentError(
                 f"console is {console!r}, but has to be a rich.console.Console, or None for that "

@@ -87,7 +87,12 @@ class Report(Logger):
             self._write_page(loop)
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
-        """Find the folder before there is anything to lose."""
+        """Find the folder before there is anything to lose.
+
+        Raises:
+            ArgumentError: there is none, or it cannot be written to.
+            RunError: another run writes there.
+        """
         self._prepare(loop, "train")
 
     def on_exception(self, loop: TrainTestLoop, exception: BaseException) -> None:
@@ -98,7 +103,9 @@ class Report(Logger):
     def _prepare(self, loop: TrainTestLoop, phase: str) -> None:
         """Find the folder once a run, when a component before this one may have created it."""
         if self.path is None:
-            self.path = directory_or_run_folder(self.directory, loop, "report") / FILE
+            directory = directory_or_run_folder(self.directory, loop, "report")
+            self.claim_directory("report", directory)
+            self.path = directory / FILE
             self._run.phase = phase
             self._environment = self._environment or describe_environment()
 

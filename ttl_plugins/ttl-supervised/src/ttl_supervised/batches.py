@@ -9,40 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import default_collate
 
-from ttl_core import ArgumentError, to_device
+from ttl_core import ArgumentError, split_batch, to_device
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
 Batch = tuple[Any, Any]
 """Inputs and targets; the targets are None where a batch has none."""
-
-
-def split_batch(batch: Any) -> Batch:
-    """Return the inputs and the targets of a pair, or of what names them.
-
-    Args:
-        batch: what the data yielded.
-
-    Returns:
-        Inputs and targets: of a mapping by key, of an object such as a named tuple or a dataclass
-        by attribute. A batch of any other type is inputs alone, and its targets are None.
-
-    Example:
-        >>> split_batch({"inputs": 1, "targets": 2})
-        (1, 2)
-        >>> split_batch([1])
-        (1, None)
-    """
-    if isinstance(batch, Mapping) and "inputs" in batch:
-        return batch["inputs"], batch.get("targets")
-    if hasattr(batch, "inputs"):  # before pairs: fields may be in any order
-        return batch.inputs, getattr(batch, "targets", None)
-    if isinstance(batch, list | tuple) and len(batch) == 2:
-        return batch[0], batch[1]
-    if isinstance(batch, list | tuple) and len(batch) == 1:
-        return batch[0], None
-    return batch, None
 
 
 class BatchSplitter:

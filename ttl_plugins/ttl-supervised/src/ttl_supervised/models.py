@@ -1,4 +1,4 @@
-"""Models: the device that suits them, and how they are compiled."""
+"""How models are compiled."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from typing import Any
 import torch
 
 from ttl_core.arguments import user_stacklevel
-
-
-def best_device() -> torch.device:
-    """Return an accelerator if there is one, else the CPU."""
-    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return best or torch.device("cpu")
 
 
 def compile_in_place(model: torch.nn.Module, options: Mapping[str, Any]) -> None:

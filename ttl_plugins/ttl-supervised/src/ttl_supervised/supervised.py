@@ -18,10 +18,12 @@ from ttl_core import (
     Monitor,
     RunError,
     check_can_be_logged,
+    find_device,
     hookimpl,
     local_part,
     missing_metric_error,
     optimizer_parameters,
+    split_batch,
     to_device,
 )
 from ttl_core.arguments import describe, one_of, user_stacklevel
@@ -29,7 +31,6 @@ from ttl_supervised.batches import (
     Batch,
     BatchSplitter,
     function_to_device,
-    split_batch,
     weigh_samples,
 )
 from ttl_supervised.calls import Call, checked_call, split_output
@@ -49,7 +50,7 @@ from ttl_supervised.checks import (
 )
 from ttl_supervised.closures import Closure, needs_closure
 from ttl_supervised.losses import LossParts, checked_weights
-from ttl_supervised.models import best_device, compile_in_place
+from ttl_supervised.models import compile_in_place
 from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
 if TYPE_CHECKING:
@@ -180,9 +181,7 @@ class Supervised(LoopComponent):
         self._parts: LossParts | None = None  # from the first loss of an epoch that has several
         self._closure: Closure | None = None
         self._splitter = BatchSplitter()
-        if device == "auto":
-            device = best_device()
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else find_device("device", device)
         self.compile_options = ({} if compile else None) if isinstance(compile, bool) else compile
         self._compiled: torch.nn.Module | None = None
         self._is_due = False  # whether the scheduler has yet to step by the metric of this epoch

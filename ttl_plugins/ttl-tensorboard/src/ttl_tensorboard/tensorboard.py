@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ttl_core import Logger, LogRecord
 from ttl_core.arguments import absolute_path, directory_or_run_folder, whole_number
-from ttl_core.files import check_writable
 from ttl_tensorboard.event_file import EventFile, read_events
 
 if TYPE_CHECKING:
@@ -87,8 +86,9 @@ class Tensorboard(Logger):
 
         Raises:
             ArgumentError: it cannot be, or there is none.
+            RunError: another run writes there.
         """
-        check_writable("tensorboard", self._find_directory(loop))
+        self._find_directory(loop)
         self._hides |= self._file is None  # such as a run that was killed before its first state
 
     def on_test_begin(self, loop: TrainTestLoop) -> None:
@@ -96,14 +96,16 @@ class Tensorboard(Logger):
 
         Raises:
             ArgumentError: it cannot be, or there is none.
+            RunError: another run writes there.
         """
-        check_writable("tensorboard", self._find_directory(loop))
+        self._find_directory(loop)
 
     def _find_directory(self, loop: TrainTestLoop) -> Path:
         # for the whole life of the component
         self.directory = directory_or_run_folder(
             self.directory, loop, "tensorboard", subfolder="tensorboard"
         )
+        self.claim_directory("tensorboard", self.directory)
         return self.directory
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:

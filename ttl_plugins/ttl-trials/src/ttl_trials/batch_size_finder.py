@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _N_STEPS = 3  # the second has gradients and the state of the optimizer in memory, and so the third
 _ACCUMULATION = "grad-accumulation"
+_LENGTHS = ("limit-batches", "lr-schedule", "lr-warmup")  # which may not fit three steps
 
 
 class BatchSizeFinder(LoopComponent):
@@ -144,7 +145,7 @@ class BatchSizeFinder(LoopComponent):
         return devices is not None
 
     def _prepared(self, loop: TrainTestLoop, size: int) -> TrainTestLoop:
-        fork = trial_fork(loop, self, _ACCUMULATION, "limit-batches", without=self.without)
+        fork = trial_fork(loop, self, _ACCUMULATION, *_LENGTHS, without=self.without)
         fork.train_data = RepeatedBatch(underlying_loader(fork.train_data), size, _N_STEPS)
         return fork
 

@@ -39,7 +39,7 @@ def trial_fork(
         without: the names of components to leave out, which have to be in the list.
     """
     names = loop.components.names()
-    own = names[loop.components.index(component)]
+    own = loop.components.name_of(component)
     others = tuple(name for name in (*_NEVER_IN, *others) if name in names)
     fork = loop.fork(without=[own, *others, *without])
     fork.valid_data = None

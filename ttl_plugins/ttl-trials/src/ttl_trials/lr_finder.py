@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
-from ttl_core.arguments import absolute_path, number, one_of, whole_number
+from ttl_core.arguments import absolute_path, flag, number, whole_number
 from ttl_trials.forks import component_names, trial_fork
 from ttl_trials.plots import check_can_plot, draw_sweep, smoothed
 
@@ -83,7 +83,7 @@ class LrFinder(LoopComponent):
         self.lowest, self.highest = lowest, highest
         self.n_steps = whole_number("n_steps", n_steps, at_least=2 * _MIN_RATES)
         self.without = component_names("without", without)
-        self.apply = one_of("apply", apply, (True, False))
+        self.apply = flag("apply", apply)
         self.plot: Path | bool | None = None
         if plot is True or plot is False or plot is None:
             self.plot = plot or None
