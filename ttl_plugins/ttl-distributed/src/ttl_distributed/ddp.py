@@ -27,10 +27,10 @@ class Ddp(DataParallel):
 
     The processes share out each batch of the data: its size is that of all of them together, so
     that the same script makes the same steps with the same gradients on any number of them. The
-    gradient is that of the mean loss of the whole batch by `loop.batch_size`. `loop.model` is the model itself, but for on_forward_pass
-    in training. Where components call modules of it one by one, or in on_loss_compute alone, the
-    gradients are averaged after the backward pass instead of during it. Started without torchrun,
-    it does nothing and costs nothing.
+    gradient is that of the mean loss of the whole batch by `loop.batch_size`. `loop.model` is the
+    model itself, but for on_forward_pass in training. Where components call modules of it one by
+    one, or in on_loss_compute alone, the gradients are averaged after the backward pass instead of
+    during it. Started without torchrun, it does nothing and costs nothing.
 
     Args:
         timeout: how many seconds a process waits for the others before it fails; it has to be
