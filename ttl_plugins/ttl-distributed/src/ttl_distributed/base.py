@@ -6,9 +6,8 @@ they are in one module, which is a little longer than others.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,16 +32,6 @@ from ttl_distributed.step_weights import StepWeights
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
-
-
-class Calls:
-    """How often a model was called.
-
-    Attributes:
-        n: how often.
-    """
-
-    n = 0
 
 
 class DataParallel(LoopComponent):
@@ -104,11 +93,11 @@ class DataParallel(LoopComponent):
     def _end_evaluation(self, loop: TrainTestLoop) -> None:
         """Do what others need that have more batches in evaluation."""
 
-    @contextlib.contextmanager
-    def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
-        """Let the forward pass of a training batch synchronize gradients, where it steps."""
-        raise NotImplementedError
-        yield
+    def _begin_forward_pass(self, loop: TrainTestLoop) -> None:
+        """Prepare for the forward pass of a training batch."""
+
+    def _end_forward_pass(self, loop: TrainTestLoop, *, is_complete: bool) -> None:
+        """Restore what `_begin_forward_pass` has changed, also where the pass has failed."""
 
     def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
         """Prepare for a backward pass, and return the carrier, if there is one.
@@ -124,9 +113,6 @@ class DataParallel(LoopComponent):
 
     def _complete_gradients(self, loop: TrainTestLoop) -> None:
         """Do what is left of the backward pass of a batch that makes a step."""
-
-    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
-        """Do what depends on how often the model was called in a training batch."""
 
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:
         """Return a loss whose gradients are 0."""
@@ -256,9 +242,14 @@ class DataParallel(LoopComponent):
             self._begin_evaluation_pass()
             with explaining_failures("the forward pass"):
                 return (yield)
-        with self._synchronized(loop) as calls, explaining_failures("the forward pass"):
-            result = yield
-        self._end_forward_pass(loop, calls)
+        self._begin_forward_pass(loop)
+        is_complete = False
+        try:
+            with explaining_failures("the forward pass"):
+                result = yield
+            is_complete = True
+        finally:
+            self._end_forward_pass(loop, is_complete=is_complete)
         self._n_passes += 1
         self._is_first_pass = self._n_passes == 1
         if self._is_first_pass and self._share.is_padding(loop.batch_num):

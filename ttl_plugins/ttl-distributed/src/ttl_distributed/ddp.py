@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
 from ttl_core.arguments import flag, number
-from ttl_distributed.base import Calls, DataParallel
+from ttl_distributed.base import DataParallel
 from ttl_distributed.failures import explaining_failures
 from ttl_distributed.group import ProcessGroup
 from ttl_distributed.parallel import (
@@ -75,7 +73,6 @@ class Ddp(DataParallel):
         self.bucket_cap_mb = bucket_cap_mb
         self._parallel: Parallel | None = None
         self._is_model_checked = False
-        self._is_apart = False  # whether DDP averages no gradients of this forward pass
 
     def _share_weights(self, loop: TrainTestLoop, group: ProcessGroup) -> None:
         group.broadcast_tensors([*loop.model.parameters(), *loop.model.buffers()])
@@ -86,21 +83,14 @@ class Ddp(DataParallel):
     def _begin_epoch(self, loop: TrainTestLoop) -> None:
         self._is_model_checked = False
 
-    @contextlib.contextmanager
-    def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
+    def _begin_forward_pass(self, loop: TrainTestLoop) -> None:
         """Compute the forward pass through DDP."""
-        model = loop.model
-        loop.model = parallel = self._prepared(model)
+        loop.model = parallel = self._prepared(loop.model)
         parallel.begin_batch(loop.is_stepping)
-        try:
-            yield parallel.calls
-        finally:
-            loop.model = model
 
-    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
-        parallel = self._parallel
-        assert parallel is not None
-        self._is_apart = not (calls.n and parallel.require_backward_grad_sync)
+    def _end_forward_pass(self, loop: TrainTestLoop, *, is_complete: bool) -> None:
+        if self._parallel is not None:
+            loop.model = self._parallel.module
 
     def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
         return None if self._parallel is None else self._parallel.take_carrier()
@@ -110,7 +100,8 @@ class Ddp(DataParallel):
 
     def _complete_gradients(self, loop: TrainTestLoop) -> None:
         """Average the gradients where DDP did not, as for modules that are called one by one."""
-        if self._is_apart and self._group is not None:
+        assert self._group is not None
+        if self._parallel is None or not self._parallel.newest.is_averaged:
             average_gradients(trained_parameters(loop.model), self._group.size)
 
     def _nothing(self, loop: TrainTestLoop) -> torch.Tensor:

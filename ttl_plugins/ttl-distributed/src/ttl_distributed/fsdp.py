@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from ttl_core import ArgumentError, RunError, map_nested, optimizer_parameters
 from ttl_core.arguments import describe, flag, whole_number
-from ttl_distributed.base import Calls, DataParallel
+from ttl_distributed.base import DataParallel
 from ttl_distributed.group import ProcessGroup
 
 if TYPE_CHECKING:
@@ -147,34 +146,27 @@ class Fsdp(DataParallel):
             self._passes.finish()
             self._passes.close()
 
-    @contextlib.contextmanager
-    def _synchronized(self, loop: TrainTestLoop) -> Iterator[Calls]:
-        """Count the calls of the model, and keep what it returns."""
-        model: Any = loop.model
-        calls = Calls()
-        self._outputs = []
+    def _begin_forward_pass(self, loop: TrainTestLoop) -> None:
+        """Note calls of the model, and keep what it returns."""
+        self._outputs, self._was_called = [], False
+        self._handle = loop.model.register_forward_hook(self._note_call)
 
-        def note(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> None:
-            calls.n += 1
-            map_nested(self._note_output, outputs)
+    def _end_forward_pass(self, loop: TrainTestLoop, *, is_complete: bool) -> None:
+        self._handle.remove()
+        if not torch.is_grad_enabled():  # no backward pass follows that would free layers
+            from ttl_distributed.sharding import reshard
 
-        handle = model.register_forward_hook(note)
-        try:
-            yield calls
-        finally:
-            handle.remove()
-            if not torch.is_grad_enabled():  # no backward pass follows that would free layers
-                from ttl_distributed.sharding import reshard
-
-                reshard(model)
-
-    def _end_forward_pass(self, loop: TrainTestLoop, calls: Calls) -> None:
-        if not calls.n:
+            reshard(loop.model)
+        if is_complete and not self._was_called:
             raise RunError(
                 f"fsdp: no component has called loop.model(...) in on_forward_pass of training "
                 f"batch {loop.batch_num}. Its parameters are gathered as it is called: call it as "
                 "a whole there, not a module in it, or train with ddp"
             )
+
+    def _note_call(self, _model: torch.nn.Module, _inputs: Any, outputs: Any) -> None:
+        self._was_called = True
+        map_nested(self._note_output, outputs)
 
     def _begin_backward_pass(self, loop: TrainTestLoop) -> torch.nn.Parameter | None:
         """Let gradients be reduced where they are needed, as it is known now."""

@@ -10,13 +10,23 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from ttl_distributed.base import Calls
 from ttl_distributed.step_weights import N_NUMBERS
 
 _OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
 NO_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
 """The option of DDP by which it does not broadcast buffers, in this version of torch."""
 _CARRIER = "ttl_carrier"
+
+
+class Pass:
+    """A forward pass through DDP.
+
+    Attributes:
+        is_averaged: whether DDP averages the gradients of it.
+        is_due: whether it still has to, in the next backward pass.
+    """
+
+    is_averaged = is_due = False
 
 
 class Parallel(DistributedDataParallel):
@@ -27,12 +37,10 @@ class Parallel(DistributedDataParallel):
         options: those of DDP.
 
     Attributes:
-        calls: how often its forward pass was computed.
         trained: the parameters that get gradients.
-        is_due: whether gradients are averaged in the next backward pass.
+        newest: the newest forward pass; an object of its own, as to set attributes of a module
+            takes long.
     """
-
-    calls = Calls()
 
     def __init__(self, model: torch.nn.Module, **options: Any) -> None:
         buffers: Any = {NO_BUFFERS: False}  # they are after each step, for all that reads them
@@ -50,7 +58,7 @@ class Parallel(DistributedDataParallel):
             if carrier is not None:
                 del model._parameters[_CARRIER]
         self._carriers = [carrier]  # in a list, so that it is no parameter of this module
-        self.is_due = False
+        self.newest = Pass()
         self._has_to_begin = options["static_graph"]  # which torch takes from a synchronized batch
 
     def take_carrier(self) -> torch.nn.Parameter | None:
@@ -59,14 +67,16 @@ class Parallel(DistributedDataParallel):
         It has to get one before, each time. It is None where none is due, and where numbers would
         be inexact, or not there with the backward pass.
         """
-        is_due, self.is_due = self.is_due, False
+        is_due, self.newest.is_due = self.newest.is_due, False
         return self._carriers[0] if is_due else None
 
     def begin_batch(self, is_stepping: bool) -> None:
         """Prepare for a batch, whose gradients have to be averaged if it makes a step."""
-        self.calls = Calls()
+        self.newest.is_averaged = self.newest.is_due = False
         # what its no_sync() sets; averaging before the step changes nothing
-        self.require_backward_grad_sync = is_stepping or self._has_to_begin
+        is_averaged = is_stepping or self._has_to_begin
+        if is_averaged != self.require_backward_grad_sync:
+            self.require_backward_grad_sync = is_averaged
 
     def begin_empty_pass(self) -> torch.nn.Parameter | None:
         """Expect gradients without a forward pass, and return the carrier, if there is one."""
@@ -78,9 +88,9 @@ class Parallel(DistributedDataParallel):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Compute the forward pass of the model."""
-        self.calls.n += 1
-        self._has_to_begin = False
-        self.is_due = self.require_backward_grad_sync
+        self.newest.is_averaged = self.newest.is_due = self.require_backward_grad_sync
+        if self._has_to_begin:
+            self._has_to_begin = False
         return super().forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:

@@ -84,14 +84,15 @@ class StepWeights:
         """
         flags = self._group.has_news, loop.is_stepping
         counters = loop.batch_num % _PERIOD, loop.global_step % _PERIOD
-        numbers = torch.tensor([self._own, *flags, *counters], dtype=torch.float64)
+        dtype = torch.float64 if carrier is None else carrier.dtype
+        numbers = torch.tensor((self._own, *flags, *counters), dtype=dtype)
         if carrier is None:
             self._numbers = numbers
             with explaining_failures("starting a step"):
                 self._work = dist.all_reduce(numbers, async_op=True)
         else:
             carrier.grad, self._numbers = None, carrier
-            torch.autograd.backward(carrier, numbers.to(carrier.dtype))
+            torch.autograd.backward(carrier, numbers)
 
     def settle(self, loop: TrainTestLoop) -> Outcome | None:
         """Return what the processes have found, and begin the next step; None if this makes none.
@@ -117,12 +118,11 @@ class StepWeights:
         return Outcome(factor, n_with_news > 0.5)
 
     def _sums(self, numbers: torch.Tensor) -> list[float]:
-        if self._work is None:
+        if self._work is None:  # they are the means, in the gradient of a carrier
             assert numbers.grad is not None
-            numbers = numbers.grad.double() * self._group.size  # of a carrier: the means
-        else:
-            with explaining_failures("making a step"):
-                self._work.wait()
+            return [each * self._group.size for each in numbers.grad.tolist()]
+        with explaining_failures("making a step"):
+            self._work.wait()
         return numbers.tolist()
 
     def _check(
