@@ -118,7 +118,7 @@ def screen():
 @pytest.fixture
 def bar(screen):
     """Provide a component that shows its bar on the screen."""
-    return Progress(console=terminal(screen))
+    return Progress(refresh_per_second=10, console=terminal(screen))
 
 
 @pytest.fixture
@@ -534,16 +534,18 @@ def test_what_is_printed_is_above_the_bar(screen, bar):
     assert re.match("train epoch 1/1  +0/3", below[0])
 
 
-def test_bar_is_refreshed_at_most_ten_times_a_second(bar, clock):
-    """In 0.49 seconds of fast batches, values are read for four refreshes and the line."""
+@pytest.mark.parametrize(("options", "n_refreshes"), [({"refresh_per_second": 10}, 4), ({}, 2)])
+def test_bar_is_refreshed_so_many_times_a_second(screen, clock, options, n_refreshes):
+    """In 0.49 seconds of fast batches, values are read for each refresh and the line."""
     Value.reads = 0
+    bar = Progress(console=terminal(screen), **options)
 
     def wait(loop):
         loop.loss = Value()
         clock.seconds += 1 / 1024
 
     make_loop(Do("on_batch_end", wait), bar, n_train=500).train(n_epochs=1)
-    assert 4 + 1 == Value.reads  # the refresh before the first batch has nothing to read
+    assert n_refreshes + 1 == Value.reads  # the refresh before the first batch has nothing to read
 
 
 def test_short_epochs_share_the_refreshes(bar, clock):

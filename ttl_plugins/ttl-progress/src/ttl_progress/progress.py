@@ -61,7 +61,7 @@ class Progress(LoopComponent):
     def __init__(
         self,
         *,
-        refresh_per_second: float = _MAX_REFRESHES,
+        refresh_per_second: float = 5.0,
         every: int | None = None,
         table: bool = True,
         console: Console | None = None,
