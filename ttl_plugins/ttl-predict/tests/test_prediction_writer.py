@@ -194,7 +194,7 @@ def test_other_columns_do_not_resume(tmp_path):
     """The files would have no table in common; the error names both."""
     interrupted(tmp_path)
     writer = PredictionWriter(tmp_path, columns=lambda loop: {"class": loop.scores.argmax(1)})
-    with pytest.raises(RunError, match="columns class to .* before have scores"):
+    with pytest.raises(RunError, match=r"columns class to .* before have scores"):
         make_loop(writer).predict(data())
 
 
