@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from ttl_predict import PredictionWriter
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, Group, LoopComponent, RunError, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step, Stream
 
 
@@ -196,6 +196,21 @@ def test_other_columns_do_not_resume(tmp_path):
     writer = PredictionWriter(tmp_path, columns=lambda loop: {"class": loop.scores.argmax(1)})
     with pytest.raises(RunError, match=r"columns class to .* before have scores"):
         make_loop(writer).predict(data())
+
+
+def test_a_group_of_processes_is_refused(tmp_path):
+    """Each has a part of the samples, and would write the same files."""
+
+    class Two(Group):
+        size = 2
+
+    class Join(LoopComponent):
+        def join_group(self):
+            return Two()
+
+    with pytest.raises(RunError, match=r"group of 2\. Predict in one process"):
+        make_loop(Join(), PredictionWriter(tmp_path)).predict(data())
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_npz_files_have_columns_of_any_name(tmp_path):

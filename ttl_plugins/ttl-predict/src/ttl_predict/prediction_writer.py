@@ -49,7 +49,7 @@ class PredictionWriter(LoopComponent):
         ArgumentError: an argument has an unusable value; in predict(), there is no directory.
         RunError: in predict(), columns are no tensors with as many rows; or the files of an
             interrupted prediction have another format, other columns, or more batches than the
-            data.
+            data; or several processes predict together.
 
     Example:
         >>> import tempfile
@@ -129,6 +129,12 @@ class PredictionWriter(LoopComponent):
             self._write_part(is_complete=False)
 
     def _begin(self, loop: TrainTestLoop) -> None:
+        if loop.group.size > 1:  # each has a part of the samples, and all would write one file
+            raise RunError(
+                f"prediction-writer writes the rows of one process, and does not work yet in a "
+                f"group of {loop.group.size}. Predict in one process, or collect the scores that "
+                "loop.predict() returns with loop.group.gather()"
+            )
         folder = directory_or_run_folder(
             self.directory, loop, "prediction-writer", subfolder="predictions"
         )
