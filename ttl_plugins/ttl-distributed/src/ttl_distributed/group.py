@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import datetime
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -174,6 +175,10 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
     if place is None or place.size == 1:
         return None
     device = _own_device(place)
+    # DDP and fully_shard import it. An import behind init_process_group() would keep the group, and
+    # the threads of gloo, beyond _leave(). One that releases a tensor while the interpreter ends
+    # aborts the process, and torchrun then says that a run has failed which has not.
+    import_module("torch._dynamo")
     try:
         dist.init_process_group(
             _BACKENDS.get(device.type, "gloo"),
