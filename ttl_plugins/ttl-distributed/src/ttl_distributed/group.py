@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from ttl_distributed.failures import explaining_failures
 from ttl_distributed.rendezvous import store_of_start
 
 T = TypeVar("T")
+_SECONDS_TO_RELEASE = 0.05
 _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 """What connects processes by the type of their device; a CPU is reduced on without a device."""
 
@@ -201,6 +203,9 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
 def _leave(group: ProcessGroup) -> None:
     if not group.has_failed and dist.is_initialized():  # others may wait for one that has failed
         dist.destroy_process_group()
+        # A model that is sharded holds the group, and so the threads, until the interpreter ends.
+        # Let them release the tensors of the newest collectives before that.
+        time.sleep(_SECONDS_TO_RELEASE)
 
 
 def _rank_and_size() -> tuple[int, int]:
