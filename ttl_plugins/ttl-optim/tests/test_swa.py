@@ -109,6 +109,13 @@ def test_statistics_may_be_of_some_batches(make_loop):
     assert 2 == loop.components["swa"].averaged.module[1].num_batches_tracked
 
 
+@pytest.mark.parametrize(("start", "n_said"), [(1, 0), (2, 1)])
+def test_a_run_that_ends_before_averaging_begins_says_so(make_loop, caplog, start, n_said):
+    """It would else pass for one that was averaged."""
+    make_loop(Swa(start)).train(2)
+    assert n_said == len([m for m in caplog.messages if m.startswith("swa: nothing is averaged")])
+
+
 def test_resumes_behind_the_last_batch_of_an_epoch(make_loop):
     """Data without a length have a safe point there, and the resumed epoch has no batch left."""
 
