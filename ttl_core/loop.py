@@ -500,7 +500,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             mean of theirs is the loss of the whole batch.
 
         Raises:
-            RunError: no training batch is under way, or this is called inside itself.
+            RunError: no training epoch is under way, or it has no current batch and none is given;
+                or this is called inside itself.
             UnsetVariableError: no component sets `loss` in these points.
 
         Example:

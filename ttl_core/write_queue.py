@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 _MAX_UNCONVERTED = 1000  # records: as many tensors are kept alive
 _MAX_KEPT = 100_000  # records that wait for a store that fails, or for the next run
 _SECONDS = 0.5  # between two writes: a process that is killed loses what was logged since
+_MAX_MESSAGE = 300  # characters of the message of an error
 _MAX_WAIT = 60.0  # seconds, before a store that has failed is tried again
 
 
@@ -199,7 +201,8 @@ class WriteQueue:
                 "they can be",
                 self._label(),
                 type(error).__name__,
-                error,
+                # those of some stores have pages of what was to be written
+                textwrap.shorten(str(error), _MAX_MESSAGE, placeholder=" ..."),
             )
         self._drop_oldest()
 

@@ -18,7 +18,7 @@ def test_the_example_of_fine_tuning(tmp_path, capsys):
     loop = finetune.main(os.fspath(tmp_path / "run"), n_epochs=4)
     assert loop.metrics["test/accuracy"] > 0.8
     folder = loop.run_folder / "predictions"
-    listed = json.loads((folder / "predictions.json").read_text())
+    listed = json.loads((folder / "_predictions.json").read_text())
     assert (600, True) == (sum(p["n_rows"] for p in listed["parts"]), listed["is_complete"])
     files = [folder / part["file"] for part in listed["parts"]]
     assert 600 == pyarrow.dataset.dataset(files).count_rows()

@@ -159,3 +159,19 @@ def predicted():
     """Return how many scores each process has predicted."""
     loop = make_loop()
     return sum(len(scores) for scores in loop.predict(DataLoader(dataset(13), 4)))
+
+
+def left_evaluation(phase):
+    """Return the weights behind an evaluation with averaged weights, of which a test is stopped."""
+
+    class Stop(LoopComponent):
+        def on_batch_end(self, loop):
+            if loop.is_testing:
+                loop.stop()
+
+    loop = make_loop(use("ema", decay=0.5), Stop(), valid=False)
+    loop.train(1)
+    before = facts(loop)["weights"]
+    data = DataLoader(dataset(13), 4)
+    loop.predict(data) if phase == "predict" else loop.test(data)
+    return before, facts(loop)["weights"]

@@ -171,6 +171,19 @@ def test_a_store_that_fails_does_not_end_training(caplog):
     ) == message
 
 
+def test_the_message_of_a_store_that_fails_is_one_line(caplog):
+    """Errors of databases have pages of what was to be written."""
+
+    class Database(Rows):
+        def write(self, records):
+            raise OSError("database is full\n[SQL: INSERT" + ", (1, 2)" * 1000)
+
+    train(Database())
+    message = caplog.messages[0]
+    assert message.startswith("database: values cannot be written: OSError: database is full [SQL:")
+    assert ("\n" in message, len(message) < 500) == (False, True)
+
+
 def test_what_is_lost_in_the_end_is_said(caplog):
     """Where the store never works again, the last message says how much is missing."""
     logger = Rows()

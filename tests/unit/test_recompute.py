@@ -111,6 +111,18 @@ def test_outside_a_training_batch_it_is_refused(point):
     } == set(messages)
 
 
+def test_an_epoch_without_a_current_batch_computes_one_that_is_given():
+    """As one that is resumed behind its last batch, which a component may only learn at its end."""
+    found = []
+
+    def act(loop):
+        found.append(loop.recompute(make_data(1)[0]).item())
+        assert not {"batch", "loss", "scores"} & vars(loop).keys()
+
+    make_step_loop(act_at("on_epoch_begin", act)).train(1)
+    assert 1 == len(found)
+
+
 def test_in_other_phases_it_is_refused():
     """Validation, tests and prediction compute no loss to step by."""
     loop = make_step_loop(recompute_at("on_forward_pass", []), valid_data=make_data(1))

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from ttl_core.errors import StateError
-from ttl_core.state.protocol import DataWrapper, has_state, unwrapped
+from ttl_core.state.protocol import DataWrapper, consumed_state, has_state, unwrapped
 from ttl_core.state.rank_batches import RankBatches
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def state_in_epoch(data: Any, order: Order, n_batches: int) -> dict[str, Any]:
         n_batches: how many batches were consumed.
     """
     state = {"n_batches": n_batches, "order": order}
-    data = unwrapped(data)
-    return {**state, "loader": data.state_dict()} if has_state(data) else state
+    return {**state, "loader": consumed_state(data)} if has_state(unwrapped(data)) else state
 
 
 def iterate_from(data: Any, state: Mapping[str, Any]) -> Iterator[Any]:

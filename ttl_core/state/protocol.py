@@ -72,6 +72,10 @@ class DataWrapper(Protocol):
     A run can resume inside an epoch of them if it can inside one of what they wrap. No base class
     is needed: the attribute and the method are what counts.
 
+    A wrapper that reads ahead has a method `consumed_state()` too, without arguments. It returns
+    what `state_dict()` of the innermost data was behind the last batch that was consumed, where
+    they have one.
+
     Attributes:
         wrapped_data: the data that are wrapped.
     """
@@ -94,3 +98,20 @@ def unwrapped(data: Any) -> Any:
     while hasattr(data, "wrapped_data") and isinstance(data, DataWrapper) and not has_state(data):
         data = data.wrapped_data
     return data
+
+
+def consumed_state(data: Any) -> dict[str, Any]:
+    """Return the state of the innermost data, behind what was consumed of the outer ones.
+
+    Args:
+        data: data with a state, or wrappers of such data.
+    """
+    state: dict[str, Any]
+    while not has_state(data):
+        if hasattr(data, "consumed_state"):
+            state = data.consumed_state()
+            break
+        data = data.wrapped_data
+    else:
+        state = data.state_dict()
+    return state

@@ -24,7 +24,8 @@ def recomputing(loop: TrainTestLoop, batch: Any) -> Iterator[None]:
         batch: the batch; None for the current one.
 
     Raises:
-        RunError: no training batch is under way, or this is called inside itself.
+        RunError: no training epoch is under way, or it has no current batch and none is given; or
+            this is called inside itself.
     """
     own = vars(loop)
     before = {name: own[name] for name in _RESTORED if name in own}
@@ -33,7 +34,8 @@ def recomputing(loop: TrainTestLoop, batch: Any) -> Iterator[None]:
             "recompute() was called inside itself: it calls on_forward_pass and on_loss_compute. "
             "Call it in on_backward_pass, on_optim_step or on_batch_end"
         )
-    if not loop.is_training or loop._stage is not Stage.RUNNING or "batch" not in before:
+    has_batch = batch is not None or "batch" in before  # a resumed epoch may have no batch left
+    if not loop.is_training or loop._stage is not Stage.RUNNING or not has_batch:
         raise RunError(
             "recompute() was called outside a training batch. Call it in on_backward_pass, "
             "on_optim_step or on_batch_end"

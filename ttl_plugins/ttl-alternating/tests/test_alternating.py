@@ -1,5 +1,6 @@
 """The behaviour of `alternating`, against a loop written by hand."""
 
+import math
 from functools import partial
 
 import pytest
@@ -212,6 +213,43 @@ def test_predicts_by_a_function():
     steps = make_steps(predict=lambda loop: loop.model["generator"](loop.batch))
     loop = TrainTestLoop(make_model(), [steps])
     assert [(5, 3)] == [scores.shape for scores in loop.predict([torch.ones(5, 2)])]
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda loop: 3.0, "the loss of 'critic' is 3.0, but has to be"),
+        (lambda loop: loop.model["critic"](loop.batch), r"'critic' is a tensor of shape \(4, 1\)"),
+        (
+            lambda loop: loop.model["generator"](torch.ones(4, 2)).mean(),
+            "'critic' does not depend on any parameter of 'critic'",
+        ),
+    ],
+)
+def test_a_loss_that_trains_nothing_is_an_error(loss, message):
+    """It names the network."""
+    losses = {"critic": loss, "generator": lambda loop: generator_loss(loop.model, loop.batch)}
+    steps = Alternating(losses, dict.fromkeys(losses, SGD))
+    with pytest.raises(ArgumentError, match=message):
+        TrainTestLoop(make_model(), [steps], make_data()).train(1)
+
+
+def test_a_network_may_be_frozen():
+    """Its turns change nothing."""
+    loop = TrainTestLoop(
+        make_model(), [make_steps(), use("freeze", patterns="generator.*")], make_data()
+    )
+    before = loop.model["generator"].weight.clone()
+    loop.train(1)
+    assert torch.equal(before, loop.model["generator"].weight)
+    assert 12 == loop.global_step
+
+
+def test_an_empty_batch_adds_nothing_to_the_means():
+    """Its mean loss is NaN, that of the epoch is not."""
+    loop = TrainTestLoop(make_model(), [make_steps(turns={})], make_data(2))
+    loop.test([make_data(1)[0], torch.ones(0, 3)])
+    assert math.isfinite(loop.metrics["test/loss/generator"])
 
 
 def test_a_name_that_the_model_does_not_have_is_an_error():

@@ -52,6 +52,13 @@ def test_a_spike_is_undone_with_the_batches_since_the_healthy_state(factor):
         assert torch.equal(one, other)
 
 
+def test_a_spike_before_the_first_state_is_an_error():
+    """No larger number of rollbacks would help, so the message does not suggest one."""
+    with pytest.raises(RunError, match=r"no state yet\. Look at the first data") as caught:
+        trained(Spikes(0, factor=float("nan")))
+    assert "max_rollbacks" not in str(caught.value)
+
+
 def test_a_run_without_spikes_is_left_alone():
     """Noise is no spike."""
     loop = trained()

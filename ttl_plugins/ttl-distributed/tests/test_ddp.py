@@ -7,8 +7,8 @@ import group_values
 import pytest
 import torch
 from process_groups import in_group
-from ttl_distributed import Ddp
-from ttl_distributed.environment import place_in
+from ttl_distributed import Ddp, group
+from ttl_distributed.environment import Place, place_in
 
 from ttl_core import RunError, TrainTestLoop
 from ttl_core.testing import Step, tiny_data, tiny_model
@@ -31,6 +31,28 @@ def test_alone_no_hook_of_it_is_called():
     loop.train(1)
     assert 1 == loop.group.size
     assert "ddp" not in loop.explain()
+
+
+def test_threads_of_the_group_may_release_tensors_before_the_interpreter_ends(monkeypatch):
+    """What is sharded holds them; one that releases a tensor later would abort the process."""
+    order = []
+    monkeypatch.setattr(group.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(group.dist, "destroy_process_group", lambda: order.append("left"))
+    monkeypatch.setattr(group.time, "sleep", lambda seconds: order.append(seconds > 0))
+    group._leave(group.ProcessGroup(0, 2, torch.device("cpu")))
+    assert ["left", True] == order
+
+
+def test_what_would_keep_the_group_is_imported_before_it_is_made(monkeypatch):
+    """Else gloo's threads are there when the interpreter ends, and may abort a finished process."""
+    order = []
+    monkeypatch.setattr(group, "import_module", order.append)
+    monkeypatch.setattr(group.dist, "init_process_group", lambda *_, **__: order.append("group"))
+    monkeypatch.setattr(group, "store_of_start", lambda *_: None)
+    monkeypatch.setattr(group.atexit, "register", lambda *_: None)
+    monkeypatch.setattr(group, "_joined", None)
+    group.join(Place(rank=0, size=2, local_rank=0), timeout=1)
+    assert ["torch._dynamo", "group"] == order
 
 
 @pytest.mark.parametrize("name", TORCHRUN)

@@ -214,6 +214,14 @@ def test_evaluation_counts_each_sample_once(name):
         assert pytest.approx(flat(alone["weights"]), abs=2e-6) == flat(facts["weights"])
 
 
+@pytest.mark.parametrize("phase", ["predict", "a test that is stopped"])
+def test_averaged_weights_are_replaced_behind_an_evaluation(phase):
+    """The parameters are the shared out ones again when other components restore theirs."""
+    found = under_fsdp(2, group_data.left_evaluation, phase, layers=None)  # the whole is one layer
+    for before, after in found:
+        assert before == after
+
+
 def test_predictions_are_of_the_samples_of_a_process():
     """Without those of passes that it computes for others alone."""
     assert [7, 6] == under_fsdp(2, group_data.predicted)

@@ -1,5 +1,6 @@
 """The behaviour of the components that change where and how long things are in memory."""
 
+import copy
 import gc
 import threading
 
@@ -214,6 +215,51 @@ def test_a_state_holds_the_position_of_the_data(n):
     resumed.load_state_dict(states[n - 1])
     resumed.train(1)
     check(whole, resumed)
+
+
+class Shards:
+    """Batches that keep their position as a state, as torchdata's StatefulDataLoader does."""
+
+    def __init__(self):
+        self.state = {"n": 0}
+
+    def __iter__(self):
+        batches = ComponentConformance.make_data(6)
+        while self.state["n"] < 6:
+            self.state["n"] += 1
+            yield batches[self.state["n"] - 1]
+        self.state["n"] = 0
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = dict(state)
+
+
+@pytest.mark.parametrize("others", [[], [use("limit-batches", train=5)]], ids=["alone", "limited"])
+def test_data_with_a_state_resume_behind_the_batch_that_was_trained_last(others):
+    """At every safe point, also the last one of an epoch, where the thread has reached the end."""
+    states = []
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            states.append(copy.deepcopy(loop.state_dict()))
+
+    def train(state, *components):
+        loop = TrainTestLoop(Deep(), [Step(), *others, Prefetch(3), *components], Shards())
+        loop.model.eval()
+        if state is not None:
+            loop.load_state_dict(state)
+        loop.train(2)
+        return loop
+
+    whole = train(None, Save())
+    assert len(states) > 6
+    for state in states:
+        resumed = train(state)
+        assert whole.global_step == resumed.global_step
+        check(whole, resumed)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

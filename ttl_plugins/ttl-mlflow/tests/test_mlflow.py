@@ -12,6 +12,7 @@ from loops import act_at
 from mlflow import MlflowClient
 from states import make_step_loop
 from ttl_mlflow import Mlflow
+from ttl_mlflow.store import create_store
 
 from ttl_core import LoopComponent, use
 
@@ -86,6 +87,45 @@ def test_the_run_is_described(store):
     assert "2" == run.data.params["other.every"]
     path = Path(run.info.artifact_uri.removeprefix("file://")) / "manifest.json"
     assert loop.manifest() == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_file_has_all_tables_or_does_not_exist(tmp_path, monkeypatch, is_killed):
+    """One with some of them, as after a full disk, would be of no use for any later run."""
+
+    class Client:
+        def __init__(self, uri):
+            self.path = Path(uri.removeprefix("sqlite:///"))
+            self.path.write_text("some tables")
+
+        def search_experiments(self, max_results):
+            if is_killed:
+                raise OSError("database or disk is full")
+            self.path.write_text("all tables")
+
+    monkeypatch.setattr("ttl_mlflow.store.MlflowClient", Client)
+    path = tmp_path / "mlflow.db"
+    with pytest.raises(OSError, match="full") if is_killed else nullcontext():
+        create_store(path)
+    assert ({} if is_killed else {path: "all tables"}) == {
+        found: found.read_text() for found in tmp_path.iterdir()
+    }
+
+
+def test_a_file_that_another_process_has_created_meanwhile_is_kept(tmp_path, monkeypatch):
+    """It may have runs already."""
+    path = tmp_path / "mlflow.db"
+
+    class Client:
+        def __init__(self, uri):
+            Path(uri.removeprefix("sqlite:///")).write_text("tables")
+
+        def search_experiments(self, max_results):
+            path.write_text("tables and a run")
+
+    monkeypatch.setattr("ttl_mlflow.store.MlflowClient", Client)
+    create_store(path)
+    assert {path: "tables and a run"} == {found: found.read_text() for found in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,16 @@ def test_the_memory_of_the_host_is_logged(run):
     logged = run(Memory(every=2))
     peaks, current = logged.values("memory/host-peak-mib"), logged.values("memory/host-mib")
     assert [0, 2] == list(current)
-    assert all(200 < current[step] <= 1.1 * peaks[step] for step in current)
+    assert all(200 < current[step] <= peaks[step] for step in current)
     del big
+
+
+def test_the_peak_is_no_less_than_what_is_in_use(monkeypatch):
+    """Linux updates its own peak later than the present value."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=1))
+    found = dict(memory_in_use(torch.nn.Linear(1, 1)))
+    assert found["host-peak"] >= found.get("host", 0)
 
 
 def test_the_memory_of_devices_is_logged(monkeypatch):

@@ -6,7 +6,7 @@ from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 from ttl_optim import GradAccumulation, GradClip, Swa
 
 from ttl_core import ArgumentError, LoopComponent
-from ttl_core.testing import ComponentConformance
+from ttl_core.testing import ComponentConformance, Stream
 
 START, RATE, N_EPOCHS = 2, 0.02, 6
 
@@ -107,6 +107,46 @@ def test_statistics_may_be_of_some_batches(make_loop):
     loop = make_loop(Swa(0, bn_batches=2))
     loop.train(1)
     assert 2 == loop.components["swa"].averaged.module[1].num_batches_tracked
+
+
+@pytest.mark.parametrize(("start", "n_said"), [(1, 0), (2, 1)])
+def test_a_run_that_ends_before_averaging_begins_says_so(make_loop, caplog, start, n_said):
+    """It would else pass for one that was averaged."""
+    make_loop(Swa(start)).train(2)
+    assert n_said == len([m for m in caplog.messages if m.startswith("swa: nothing is averaged")])
+
+
+def test_resumes_behind_the_last_batch_of_an_epoch(make_loop):
+    """Data without a length have a safe point there, and the resumed epoch has no batch left."""
+
+    class Shards(Stream):
+        n = 0
+
+        def __iter__(self):
+            while self.n < len(self.batches):
+                self.n += 1
+                yield self.batches[self.n - 1]
+            self.n = 0
+
+        def state_dict(self):
+            return {"n": self.n}
+
+        def load_state_dict(self, state):
+            self.n = state["n"]
+
+    class Save(LoopComponent):
+        def on_safe_point(self, loop):
+            if (loop.epoch_num, loop.global_step) == (1, 6):
+                states.append(loop.state_dict())
+
+    states = []
+    data = ComponentConformance.make_data()
+    whole = make_loop(Swa(start_epoch=1), Save(), data=Shards(data))
+    whole.train(2)
+    resumed = make_loop(Swa(start_epoch=1), data=Shards(data))
+    resumed.load_state_dict(states[0])
+    resumed.train(2)
+    check(whole.components["swa"].averaged, resumed.components["swa"].averaged)
 
 
 def test_disabled_after_an_epoch_the_mean_stays(make_loop):

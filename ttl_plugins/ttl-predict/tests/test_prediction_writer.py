@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from ttl_predict import PredictionWriter
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, Group, LoopComponent, RunError, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step, Stream
 
 
 def read(directory):
     """Return the columns of all files in a folder, in the order of their list."""
-    manifest = json.loads((directory / "predictions.json").read_text())
+    manifest = json.loads((directory / "_predictions.json").read_text())
     parts = []
     for part in manifest["parts"]:
         path = directory / part["file"]
@@ -48,7 +48,7 @@ def test_files_hold_what_predict_returns(tmp_path, kind, is_stream):
     loop = make_loop(PredictionWriter(tmp_path, format=kind, every=2))
     scores = loop.predict(Stream(data()) if is_stream else data())
     torch.testing.assert_close(torch.cat(scores), read(tmp_path)["scores"], rtol=0, atol=0)
-    manifest = json.loads((tmp_path / "predictions.json").read_text())
+    manifest = json.loads((tmp_path / "_predictions.json").read_text())
     assert [12, 12, 4] == [part["n_rows"] for part in manifest["parts"]]
     assert manifest["is_complete"]
 
@@ -166,6 +166,61 @@ def test_another_format_does_not_resume(tmp_path):
         make_loop(Fail(3, interrupt), PredictionWriter(tmp_path, every=1)).predict(data())
     with pytest.raises(RunError, match=r"'parquet', but format is 'npz'.*resume=False"):
         make_loop(PredictionWriter(tmp_path, format="npz")).predict(data())
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path):
+    """Readers take it as it is, with the rows in the order of the data."""
+    scores = torch.cat(make_loop(PredictionWriter(tmp_path, every=1)).predict(data(12)))
+    table = pyarrow.parquet.read_table(tmp_path)
+    assert scores.tolist() == table["scores"].to_pylist()
+
+
+def interrupted(folder):
+    """Leave the files of a prediction that was interrupted behind three batches."""
+    with pytest.raises(KeyboardInterrupt):
+        make_loop(Fail(3, interrupt), PredictionWriter(folder, every=2)).predict(data())
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_data_with_fewer_batches_than_there_are_files_of_do_not_resume(tmp_path, n):
+    """They are other data, of which the files are no predictions."""
+    interrupted(tmp_path)
+    with pytest.raises(RunError, match=rf"of 3 batches, but these data have {n}.*resume=False"):
+        make_loop(PredictionWriter(tmp_path)).predict(data(5)[:n])
+    assert not json.loads((tmp_path / "_predictions.json").read_text())["is_complete"]
+
+
+def test_other_columns_do_not_resume(tmp_path):
+    """The files would have no table in common; the error names both."""
+    interrupted(tmp_path)
+    writer = PredictionWriter(tmp_path, columns=lambda loop: {"class": loop.scores.argmax(1)})
+    with pytest.raises(RunError, match=r"columns class to .* before have scores"):
+        make_loop(writer).predict(data())
+
+
+def test_a_group_of_processes_is_refused(tmp_path):
+    """Each has a part of the samples, and would write the same files."""
+
+    class Two(Group):
+        size = 2
+
+    class Join(LoopComponent):
+        def join_group(self):
+            return Two()
+
+    with pytest.raises(RunError, match=r"group of 2\. Predict in one process"):
+        make_loop(Join(), PredictionWriter(tmp_path)).predict(data())
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_npz_files_have_columns_of_any_name(tmp_path):
+    """Also of those that numpy.savez takes as its own arguments."""
+
+    def columns(loop):
+        return {"file": loop.scores, "allow_pickle": loop.scores}
+
+    make_loop(PredictionWriter(tmp_path, format="npz", columns=columns)).predict(data())
+    assert ["file", "allow_pickle"] == list(read(tmp_path))
 
 
 @pytest.mark.parametrize(

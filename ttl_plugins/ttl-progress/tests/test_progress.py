@@ -1,6 +1,7 @@
 """What `progress` prints, what it shows in a terminal, and when it reads values."""
 
 import io
+import logging
 import os
 import pty
 import re
@@ -532,6 +533,30 @@ def test_what_is_printed_is_above_the_bar(screen, bar):
     below = [frame[-1] for frame in screen.frames if "batch 1" in frame]
     assert ["batch 0", "batch 1", "batch 2"] == screen.shown()[:3]
     assert re.match("train epoch 1/1  +0/3", below[0])
+
+
+def test_what_is_logged_is_above_the_bar(screen, bar, monkeypatch, request):
+    """Also by a handler that was made before, with the stream of that time."""
+    monkeypatch.setattr(sys, "stderr", screen)
+    handler, logger = logging.StreamHandler(), logging.getLogger("of.a.test")
+    logger.addHandler(handler)
+    request.addfinalizer(lambda: logger.removeHandler(handler))
+
+    def log(loop):
+        logger.warning("batch %d", loop.batch_num)
+
+    make_loop(bar, Do("on_batch_end", log)).train(n_epochs=1)
+    assert ["batch 0", "batch 1", "batch 2"] == screen.shown()[:3]
+    below = [frame[-1] for frame in screen.frames if "batch 1" in frame]
+    assert re.match("train epoch 1/1  +0/3", below[0])
+    assert handler.stream is screen
+
+
+def test_a_killed_process_leaves_the_terminal_with_a_cursor(screen, bar):
+    """The cursor is not hidden while the bar is shown."""
+    seen = []
+    make_loop(bar, Do("on_batch_end", lambda loop: seen.append(screen.has_cursor))).train(1)
+    assert [True] * 3 == seen
 
 
 @pytest.mark.parametrize(("options", "n_refreshes"), [({"refresh_per_second": 10}, 4), ({}, 2)])

@@ -226,6 +226,14 @@ def test_the_record_says_how_the_run_ended(tmp_path, components, expected):
     assert expected == ended(tmp_path, *components)
 
 
+def test_a_script_that_is_started_again_says_what_had_stopped_its_run(tmp_path):
+    """The run loads as a stopped one, and nothing is trained."""
+    for _ in range(2):
+        make_loop(RunFolder(tmp_path), use("checkpoint"), Stopping()).train(2)
+    expected = {"component": "stopping", "reason": "it is enough"}
+    assert [expected] * 2 == [start["stopped_by"] for start in starts_in(tmp_path)]
+
+
 def test_a_full_disk_does_not_end_training(tmp_path, monkeypatch):
     """It warns once, and the earlier record is as it was."""
 

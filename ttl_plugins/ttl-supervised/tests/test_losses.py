@@ -160,6 +160,23 @@ def test_an_empty_batch_adds_nothing_to_the_means_of_losses():
     assert math.isfinite(loop.metrics["train/loss/class"])
 
 
+@pytest.mark.parametrize("n", [0, torch.tensor(0)], ids=["number", "tensor"])
+def test_a_loss_of_weight_0_in_a_whole_epoch_does_not_end_the_run(n):
+    """As that of boxes, in data without any."""
+
+    def losses(scores, targets):
+        return {"class": cross_entropy(scores, targets), "boxes": (scores.sum() * 0, n)}
+
+    loop = TrainTestLoop(
+        ComponentConformance.make_model(),
+        [Supervised(losses, SGD)],
+        ComponentConformance.make_data(),
+    )
+    loop.train(1)
+    assert not math.isfinite(loop.metrics.get("train/loss/boxes", math.nan))
+    assert math.isfinite(loop.metrics["train/loss/class"])
+
+
 def test_means_of_losses_resume_in_mid_epoch():
     """A run that resumes inside an epoch logs the same means."""
     states = []
@@ -187,6 +204,16 @@ def test_a_weight_for_no_loss_is_an_error():
         ComponentConformance.make_model(), [steps], ComponentConformance.make_data()
     )
     with pytest.raises(ArgumentError, match=r"'sise', but the losses are 'class', 'size'. Did you"):
+        loop.train(1)
+
+
+def test_weights_without_several_losses_are_an_error():
+    """They would have no effect."""
+    steps = Supervised(cross_entropy, SGD, loss_weights={"size": 2.0})
+    loop = TrainTestLoop(
+        ComponentConformance.make_model(), [steps], ComponentConformance.make_data()
+    )
+    with pytest.raises(ArgumentError, match=r"loss_weights has 'size', but .* a single loss"):
         loop.train(1)
 
 

@@ -105,6 +105,7 @@ class Alternating(LoopComponent):
         self.device = None if device is None else find_device("device", device)
         self._cycle = [name for name in self.losses for _ in range(self.turns.get(name, 1))]
         self._own: dict[str, Optimizer] = {}
+        self._reached: set[str] = set()  # networks that gradients are known to reach
         self._scored_at: int | None = None
         self._sums: dict[str, list[Any]] = {}  # of losses times weights, and of weights
         self._newest: dict[str, Any] | None = None  # the losses of this batch
@@ -134,6 +135,7 @@ class Alternating(LoopComponent):
         loop.optimizer = loop.optimizers[0]
         loop.scheduler = None
         self._latest = {}
+        self._reached = set()
 
     @hookimpl(wrapper=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -186,6 +188,12 @@ class Alternating(LoopComponent):
         """Set `loss`: of the network whose turn it is, or in other phases the sum of all."""
         names = [self._turn(loop)] if loop.is_training else list(self.losses)
         losses = {name: self.losses[name](loop) for name in names}
+        for name, value in losses.items():
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                raise ArgumentError(
+                    f"the loss of {name!r} is {_kind(value)}, but has to be the mean loss of the "
+                    "batch, a tensor of one element"
+                )
         loss: Any = losses[names[0]] if len(names) == 1 else sum(losses.values())
         loop.loss = loss
         loop.log({f"loss/{name}": value for name, value in losses.items()})
@@ -202,7 +210,18 @@ class Alternating(LoopComponent):
             )
         groups = loop.optimizer.param_groups
         own = [p for group in groups for p in group["params"] if p.requires_grad]
+        if not own:  # all are frozen
+            return
         loop.loss.backward(inputs=own)
+        name = self._turn(loop)
+        if name not in self._reached:
+            if all(p.grad is None for p in own) and loop.batch_size:
+                raise ArgumentError(
+                    f"the loss of {name!r} does not depend on any parameter of {name!r}, which "
+                    "would never be trained. Compute it from the outputs of that network, without "
+                    "detach()"
+                )
+            self._reached.add(name)
 
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Update the parameters of the network whose turn it is."""
@@ -273,6 +292,12 @@ def _sums_of_group(loop: TrainTestLoop, sums: Mapping[str, Any]) -> Mapping[str,
         before, n_before = found.get(name, (0.0, 0.0))
         found[name] = before + total, n_before + n
     return found
+
+
+def _kind(loss: Any) -> str:
+    if isinstance(loss, torch.Tensor):
+        return f"a tensor of shape {tuple(loss.shape)}"
+    return describe(loss)
 
 
 def _functions(name: str, values: Any, what: str) -> dict[str, Callable[..., Any]]:

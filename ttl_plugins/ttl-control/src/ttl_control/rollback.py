@@ -168,11 +168,16 @@ class Rollback(LoopComponent):
         what = f"the loss is {loss:.4g} in step {loop.global_step}"
         if self._losses:
             what += f", where {median(self._losses):.4g} is usual"
-        if self.n_rollbacks == self.max_rollbacks or not self._kept:
-            why = f"went back {self.n_rollbacks} times" if self._kept else "has no state yet"
+        if not self._kept:
             raise RunError(
-                f"{what}, and rollback {why}. Look at the data of these steps, lower the learning "
-                "rate or clip gradients, or allow more: use('rollback', max_rollbacks=...)"
+                f"{what}, and rollback has no state yet. Look at the first data, the first weights "
+                "and the loss function"
+            )
+        if self.n_rollbacks == self.max_rollbacks:
+            raise RunError(
+                f"{what}, and rollback went back {self.n_rollbacks} times. Look at the data of "
+                "these steps, lower the learning rate or clip gradients, or allow more: "
+                "use('rollback', max_rollbacks=...)"
             )
         target = (self._healthy(loop.global_step) or self._kept[:1])[-1]
         self._kept = [one for one in self._kept if one.step <= target.step]

@@ -87,6 +87,9 @@ class DataParallel(LoopComponent):
     def _end_epoch(self, loop: TrainTestLoop) -> None:
         """Leave nothing of an epoch behind."""
 
+    def _end_passes(self) -> None:
+        """Leave nothing of the forward passes of an epoch behind."""
+
     def _begin_evaluation_pass(self) -> None:
         """Prepare for the forward pass of a batch in evaluation."""
 
@@ -193,6 +196,14 @@ class DataParallel(LoopComponent):
         finally:
             self._n_passes, self._has_news = outer
             self._end_epoch(loop)
+
+    @hookimpl(specname="around_epoch", wrapper=True, trylast=True)  # innermost
+    def around_passes(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+        """Leave the model as it was before others restore weights, also where an epoch is left."""
+        try:
+            return (yield)
+        finally:
+            self._end_passes()
 
     @hookimpl(trylast=True)  # `loop.data` are then what the epoch iterates over
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:

@@ -137,6 +137,10 @@ class Fsdp(DataParallel):
             self._passes.close()
             self._passes = None
 
+    def _end_passes(self) -> None:
+        if self._passes is not None:
+            self._passes.close()
+
     def _begin_evaluation_pass(self) -> None:
         if self._passes is not None:
             self._passes.begin_pass()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +19,7 @@ from ttl_distributed.failures import explaining_failures
 from ttl_distributed.rendezvous import store_of_start
 
 T = TypeVar("T")
+_SECONDS_TO_RELEASE = 0.05
 _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 """What connects processes by the type of their device; a CPU is reduced on without a device."""
 
@@ -174,6 +177,10 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
     if place is None or place.size == 1:
         return None
     device = _own_device(place)
+    # DDP and fully_shard import it. An import behind init_process_group() would keep the group, and
+    # the threads of gloo, beyond _leave(). One that releases a tensor while the interpreter ends
+    # aborts the process, and torchrun then says that a run has failed which has not.
+    import_module("torch._dynamo")
     try:
         dist.init_process_group(
             _BACKENDS.get(device.type, "gloo"),
@@ -196,6 +203,9 @@ def join(place: Place | None, timeout: float) -> ProcessGroup | None:
 def _leave(group: ProcessGroup) -> None:
     if not group.has_failed and dist.is_initialized():  # others may wait for one that has failed
         dist.destroy_process_group()
+        # A model that is sharded holds the group, and so the threads, until the interpreter ends.
+        # Let them release the tensors of the newest collectives before that.
+        time.sleep(_SECONDS_TO_RELEASE)
 
 
 def _rank_and_size() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, find_device, hookimpl, map_nested, to_device
+from ttl_core import LoopComponent, Stateful, find_device, hookimpl, map_nested, to_device
 from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class _Ahead:
         self.device = device
         self._stop: threading.Event = threading.Event()
         self._thread: threading.Thread | None = None
+        self._stateful = _stateful(data)
+        self._consumed: dict[str, Any] = {}  # the state of that behind the newest batch taken
 
     def __iter__(self) -> Iterator[Any]:
         return self.iterate_rest(self.wrapped_data, 0)
@@ -114,16 +117,16 @@ class _Ahead:
         iterator = iter(batches)
         ready: queue.Queue[Any] = queue.Queue(self.n)
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=_fetch, args=(iterator, ready, self._stop, self.device), daemon=True
-        )
+        self._consumed = _state_of(self._stateful)
+        arguments = (iterator, ready, self._stop, self.device, self._stateful)
+        self._thread = threading.Thread(target=_fetch, args=arguments, daemon=True)
         self._thread.start()
         return self._take(ready)
 
     def _take(self, ready: queue.Queue[Any]) -> Iterator[Any]:
         try:
             while True:
-                batch, error, event = ready.get()
+                batch, error, event, self._consumed = ready.get()
                 if error is not None:
                     raise error
                 if batch is _END:
@@ -133,6 +136,10 @@ class _Ahead:
                 yield batch
         finally:
             self.close()
+
+    def consumed_state(self) -> dict[str, Any]:
+        """Return the state of the data behind the batch that was taken last."""
+        return self._consumed
 
     def close(self) -> None:
         """End the thread."""
@@ -147,6 +154,7 @@ def _fetch(
     ready: queue.Queue[Any],
     stop: threading.Event,
     device: torch.device | None,
+    stateful: Stateful | None,
 ) -> None:
     """Put batches into a queue until there are no more, or it is to stop."""
     stream: Any = None
@@ -154,21 +162,34 @@ def _fetch(
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     while not stop.is_set():
         error: BaseException | None = None
-        batch, event = _END, None
+        batch, event, state = _END, None, {}
         try:
             batch = next(iterator, _END)
+            state = _state_of(stateful)
             if batch is not _END and device is not None:
                 batch, event = _moved(batch, device, stream)
         except BaseException as raised:  # it is raised where the batch is taken
             error = raised
         while not stop.is_set():
             try:
-                ready.put((batch, error, event), timeout=0.05)
+                ready.put((batch, error, event, state), timeout=0.05)
                 break
             except queue.Full:
                 continue
         if batch is _END or error is not None:
             return
+
+
+def _stateful(data: Any) -> Stateful | None:
+    """Return the innermost data, if they keep their position as a state."""
+    while not isinstance(data, Stateful) and hasattr(data, "wrapped_data"):
+        data = data.wrapped_data
+    return data if isinstance(data, Stateful) else None
+
+
+def _state_of(data: Stateful | None) -> dict[str, Any]:
+    # a copy, as it is kept while the data continue
+    return {} if data is None else copy.deepcopy(data.state_dict())
 
 
 def _moved(batch: Any, device: torch.device, stream: Any) -> tuple[Any, Any]:

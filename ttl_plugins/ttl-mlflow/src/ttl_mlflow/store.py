@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ class Run:
 
     def __init__(self, uri: str, run_id: str | None, counts: Mapping[str, int]) -> None:
         _quiet()
+        if uri.startswith(_SQLITE):
+            create_store(Path(uri.removeprefix(_SQLITE)))
         self._client = MlflowClient(uri)
         self._uri = uri
         self._n_done = 0  # of the values that are given to `write` until it succeeds
@@ -169,7 +172,27 @@ class Run:
         self._client.set_terminated(self.run_id, _STATUS[status])
 
 
+def create_store(path: Path) -> None:
+    """Create a file with the tables of MLflow, all of them or none, if there is no file.
+
+    MLflow takes seconds to create them one by one, and cannot use a file that has only some, as
+    after a kill or on a full disk: no later run could write to it.
+    """
+    if path.exists() or not path.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        new = Path(folder) / path.name
+        MlflowClient(f"{_SQLITE}{new}").search_experiments(max_results=1)
+        try:
+            path.hardlink_to(new)  # unlike a rename it spares a file that is there since
+        except FileExistsError:  # of another process
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                new.rename(path)
+
+
 def _quiet() -> None:
-    """Keep MLflow from logging each step of creating its tables."""
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Keep MLflow from logging each step of creating its tables, and each failure twice."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

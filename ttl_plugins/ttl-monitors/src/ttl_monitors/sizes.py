@@ -25,14 +25,16 @@ def memory_in_use(model: torch.nn.Module) -> Iterator[tuple[str, float]]:
     Args:
         model: the model, on the devices of which to look.
     """
+    now = 0
     if _STATM.exists():
-        n_pages = int(_STATM.read_text().split()[1])
-        yield "host", n_pages * os.sysconf("SC_PAGE_SIZE")
+        now = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        yield "host", now
     if sys.platform != "win32":
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        yield "host-peak", peak if sys.platform == "darwin" else peak * 1024
+        # Linux updates the peak later than the present value, which may be above it
+        yield "host-peak", max(now, peak if sys.platform == "darwin" else peak * 1024)
     for device in sorted({str(parameter.device) for parameter in model.parameters()}):
         if device not in ("cpu", "meta"):
             module = torch.get_device_module(torch.device(device).type)

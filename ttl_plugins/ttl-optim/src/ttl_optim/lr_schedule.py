@@ -25,6 +25,8 @@ _SHAPES: dict[str, _Shape] = {
 _SHAPE = ("kind", "warmup", "decay", "final")
 """The arguments that say, with the length, how the factor follows from the step."""
 
+_DECAY = 0.2
+
 _KINDS = ["constant", *_SHAPES, "wsd", "inverse-sqrt"]
 
 
@@ -42,7 +44,7 @@ class LrSchedule(LoopComponent):
         kind: "constant", "linear", "cosine", "wsd" or "inverse-sqrt".
         warmup: the length of the warm-up: a number of steps, or a share of all, such as 0.05.
         decay: with "wsd", the length of the decay at the end, in the same way.
-        final: the factor at the end.
+        final: with "linear", "cosine" and "wsd", the factor at the end.
         n_steps: the length of the schedule; by default `loop.n_optim_steps`.
         schedule: what a resumed run does if its schedule is another one than that of the state, in
             its length or in another argument: "new" follows the new one from the current step on,
@@ -73,7 +75,7 @@ class LrSchedule(LoopComponent):
         kind: Literal["constant", "linear", "cosine", "wsd", "inverse-sqrt"],
         *,
         warmup: float = 0,
-        decay: float = 0.2,
+        decay: float = _DECAY,
         final: float = 0.0,
         n_steps: int | None = None,
         schedule: Literal["saved", "new"] | None = None,
@@ -82,6 +84,16 @@ class LrSchedule(LoopComponent):
         self.warmup = _length("warmup", warmup)
         self.decay = _length("decay", decay)
         self.final = number("final", final, at_least=0)
+        if self.final and self.kind in ("constant", "inverse-sqrt"):
+            raise ArgumentError(
+                f"final is {final!r}, but a schedule of the kind {kind!r} has no end. Leave it "
+                "out, or choose 'linear', 'cosine' or 'wsd'"
+            )
+        if self.decay != _DECAY and self.kind != "wsd":
+            raise ArgumentError(
+                f"decay is {decay!r}, but only a schedule of the kind 'wsd' has a decay of a "
+                f"length of its own, and this one is {kind!r}. Leave it out"
+            )
         self.n_steps = None if n_steps is None else whole_number("n_steps", n_steps, at_least=1)
         if schedule is not None:
             one_of("schedule", schedule, ("saved", "new"))

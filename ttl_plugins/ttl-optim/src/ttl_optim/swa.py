@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,9 @@ from ttl_optim.copies import copied, state_like
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
+
+
+_log = logging.getLogger(__name__)
 
 
 class Swa(LoopComponent):
@@ -72,6 +76,16 @@ class Swa(LoopComponent):
         self._loaded: Mapping[str, Any] = {}
         self._initial: list[float] | None = None  # the rates of all groups when averaging began
         self._rates: list[float] = []  # those of this epoch
+
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        """Say if nothing will be averaged."""
+        if loop.n_epochs is not None and loop.epoch_num + loop.n_epochs <= self.start_epoch:
+            _log.warning(
+                "swa: nothing is averaged in this train(), which ends with epoch %d, as averaging "
+                "begins in epoch %d; they count from 0, over all calls of train()",
+                loop.epoch_num + loop.n_epochs - 1,
+                self.start_epoch,
+            )
 
     def on_epoch_begin(self, loop: TrainTestLoop) -> None:
         """Compute the learning rates of a training epoch."""

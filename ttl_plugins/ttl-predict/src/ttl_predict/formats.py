@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,10 +32,14 @@ def _arrow_array(pyarrow: Any, tensor: torch.Tensor) -> Any:
 
 
 def _npz(columns: Columns) -> bytes:
-    import numpy
+    from numpy.lib.format import write_array
 
     stream = io.BytesIO()
-    numpy.savez(stream, **{name: _numpy(tensor) for name, tensor in columns.items()})
+    # as numpy.savez does, of which "file" and others are no names, as they are its own arguments
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, tensor in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                write_array(file, _numpy(tensor), allow_pickle=False)
     return stream.getvalue()
 
 

@@ -27,14 +27,14 @@ from ttl_predict.formats import FORMATS
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
 
-_MANIFEST = "predictions.json"
+_MANIFEST = "_predictions.json"  # readers of a folder of Parquet files skip names with "_" in front
 
 
 class PredictionWriter(LoopComponent):
     """The predictions of `loop.predict()`, written to files as they are computed.
 
     The rows of some batches make a file, `part-00000.parquet` and so on, in the order of the data.
-    Beside them `predictions.json` lists the files with their numbers of batches and rows, and says
+    Beside them `_predictions.json` lists the files with their numbers of batches and rows, and says
     whether they are complete. A prediction that was interrupted resumes behind the last file; a
     complete one is written anew.
 
@@ -48,8 +48,9 @@ class PredictionWriter(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value; in predict(), there is no directory.
-        RunError: in predict(), columns are no tensors with as many rows, another prediction writes
-            to the directory, or the files of an interrupted one have another format.
+        RunError: in predict(), columns are no tensors with as many rows; or another prediction
+            writes to the directory; or the files of an interrupted one have another format, other
+            columns, or more batches than the data; or several processes predict together.
 
     Example:
         >>> import tempfile
@@ -60,7 +61,7 @@ class PredictionWriter(LoopComponent):
         >>> loop = TrainTestLoop(ComponentConformance.make_model(), [Step(), writer])
         >>> loop.predict(ComponentConformance.make_data(3), collect=False)
         >>> sorted(path.name for path in Path(directory).iterdir())
-        ['part-00000.npz', 'part-00001.npz', 'predictions.json']
+        ['_predictions.json', 'part-00000.npz', 'part-00001.npz']
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class PredictionWriter(LoopComponent):
         self.resume = flag("resume", resume)
         self._folder: Path | None = None  # of this prediction; None outside of one
         self._parts: list[dict[str, Any]] = []
+        self._names: list[str] | None = None  # of the columns; None until there are any
         self._pending: list[dict[str, torch.Tensor]] = []
 
     @hookimpl(wrapper=True)
@@ -91,6 +93,12 @@ class PredictionWriter(LoopComponent):
         """Begin a prediction where it was interrupted, and write what is left at its end."""
         if not loop.is_predicting:
             return (yield)
+        if loop.group.size > 1:  # each has a part of the samples, and all would write one file
+            raise RunError(
+                f"prediction-writer writes the rows of one process, and does not work yet in a "
+                f"group of {loop.group.size}. Predict in one process, or collect the scores that "
+                "loop.predict() returns with loop.group.gather()"
+            )
         folder = directory_or_run_folder(
             self.directory, loop, "prediction-writer", subfolder="predictions"
         )
@@ -104,11 +112,19 @@ class PredictionWriter(LoopComponent):
         """Write a prediction to a folder, where the yield is."""
         self._begin(folder)
         n_batches = sum(part["n_batches"] for part in self._parts)
+        rest = _Rest(loop.data, n_batches)
         if n_batches:
-            loop.data = _Rest(loop.data, n_batches)
+            loop.data = rest
         is_complete = False
         try:
             result = yield
+            if rest.n_missing:
+                raise RunError(
+                    f"an interrupted prediction in {self._folder} has files of {n_batches} "
+                    f"batches, but these data have {n_batches - rest.n_missing}, so they are "
+                    "others. Give the same data, another directory, or resume=False to write them "
+                    "anew"
+                )
             is_complete = True
             return result
         finally:
@@ -124,7 +140,9 @@ class PredictionWriter(LoopComponent):
         columns = self.columns(loop) if self.columns is not None else loop.scores
         if isinstance(columns, torch.Tensor):
             columns = {"scores": columns}
-        self._pending.append(_checked(columns))
+        checked = _checked(columns)
+        self._check_names(sorted(checked))
+        self._pending.append(checked)
         if len(self._pending) == self.every:
             self._write_part(is_complete=False)
 
@@ -140,11 +158,23 @@ class PredictionWriter(LoopComponent):
             )
         self._folder, self._pending = folder, []
         self._parts = before["parts"] if is_interrupted else []
+        self._names = before.get("columns") if is_interrupted else None
         if not is_interrupted:
             # first the list, so that no file that is gone is in it
             self._write_manifest(is_complete=False)
             for part in before["parts"]:
                 (folder / part["file"]).unlink(missing_ok=True)
+
+    def _check_names(self, names: list[str]) -> None:
+        if self._names is None:
+            self._names = names
+        elif names != self._names:
+            raise RunError(
+                f"'prediction-writer' cannot write the columns {', '.join(names)} to "
+                f"{self._folder}, where the batches before have {', '.join(self._names)}. Return "
+                "the same columns for each batch; if the files are of an earlier call, give "
+                "another directory, or resume=False to write them anew"
+            )
 
     def _write_part(self, is_complete: bool) -> None:
         if self._folder is None:
@@ -164,7 +194,12 @@ class PredictionWriter(LoopComponent):
         self._write_manifest(is_complete)
 
     def _write_manifest(self, is_complete: bool) -> None:
-        content = {"format": self.format, "is_complete": is_complete, "parts": self._parts}
+        content = {
+            "format": self.format,
+            "columns": self._names,
+            "is_complete": is_complete,
+            "parts": self._parts,
+        }
         if self._folder is not None:
             text = json.dumps(content, indent=1)
             with _saying_where(self._folder / _MANIFEST):
@@ -177,14 +212,20 @@ class _Rest:
     Args:
         data: the batches.
         n: how many are left out.
+
+    Attributes:
+        n_missing: how many of those the data did not have.
     """
 
     def __init__(self, data: Any, n: int) -> None:
         self.data = data
         self.n = n
+        self.n_missing = 0
 
     def __iter__(self) -> Iterator[Any]:
-        return itertools.islice(self.data, self.n, None)
+        batches = iter(self.data)
+        self.n_missing = self.n - sum(1 for _ in itertools.islice(batches, self.n))
+        yield from batches
 
     def __len__(self) -> int:
         return max(len(self.data) - self.n, 0)

@@ -14,6 +14,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 
 from ttl_progress.epoch import SEPARATOR
+from ttl_progress.log_streams import LogStreams
 
 
 class Display:
@@ -26,6 +27,7 @@ class Display:
     def __init__(self, console: Console | None) -> None:
         self._given_console = console
         self._live: Live | None = None
+        self._log_streams = LogStreams()
 
     def start(self) -> bool:
         """Start to show rows, if the output is a terminal; return whether it is."""
@@ -33,7 +35,11 @@ class Display:
             # without a thread: only the loop's own thread reads tensors
             is_transient = not self._console.is_jupyter
             self._live = Live(console=self._console, auto_refresh=False, transient=is_transient)
+            self._log_streams = LogStreams()
             self._live.start()
+            self._log_streams.replace()
+            # rich hides it, and a process that is killed would leave the terminal without one
+            self._console.show_cursor(True)
         return self._live is not None
 
     def show(self, rows: Iterable[Sequence[RenderableType]]) -> None:
@@ -53,6 +59,7 @@ class Display:
     def stop(self) -> None:
         """Remove the rows, and leave the terminal as it was."""
         if self._live is not None:
+            self._log_streams.restore()
             self._live.stop()
             if self._live.ipy_widget is not None:
                 # Empty, it has no height. If it was closed, messages about it that are still on

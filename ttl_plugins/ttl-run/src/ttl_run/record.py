@@ -101,7 +101,11 @@ class RunRecord:
             loop: the loop.
             exception: what it ends with; None if it is nothing.
         """
-        self._update(loop, {"end": _now(), **end_of(loop, exception)})
+        end = end_of(loop, exception)
+        if end["ended"] == "stopped" and end["stopped_by"] is None and self._starts:
+            # a run that an earlier start has stopped, of which the state does not say by what
+            end["stopped_by"] = self._starts[-1].get("stopped_by")
+        self._update(loop, {"end": _now(), **end})
 
     def _update(self, loop: TrainTestLoop, changed: Mapping[str, Any]) -> None:
         """Change the entry of this start; where that cannot be written, training continues."""

@@ -33,6 +33,14 @@ def checked_weights(weights: Any) -> dict[str, float]:
     return {name: number(f"loss_weights[{name!r}]", value) for name, value in weights.items()}
 
 
+def unused_weights_error(weights: Mapping[str, float]) -> ArgumentError:
+    """Return the error for weights of several losses where there is a single one."""
+    return ArgumentError(
+        f"loss_weights has {', '.join(map(repr, weights))}, but there is a single loss, without a "
+        "name. Return a mapping of losses by name, or leave loss_weights out"
+    )
+
+
 class LossParts:
     """The losses of the batches of one epoch, by name.
 
@@ -77,9 +85,17 @@ class LossParts:
             self._newest = None
 
     def means(self) -> dict[str, Any]:
-        """Return the mean of each loss over the epoch, without waiting for the device."""
+        """Return the mean of each loss over the epoch, without waiting for the device.
+
+        There is none of a loss of which all weights were 0.
+        """
         self.end_batch()
-        return {f"loss/{name}": total / n for name, (total, n) in self._sums.items()}
+        known = {
+            name: part
+            for name, part in self._sums.items()
+            if isinstance(part[1], torch.Tensor) or part[1]
+        }
+        return {f"loss/{name}": total / n for name, (total, n) in known.items()}
 
     def state_dict(self) -> dict[str, list[Any]]:
         """Return the sums so far."""

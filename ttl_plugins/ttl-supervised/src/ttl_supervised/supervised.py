@@ -49,7 +49,7 @@ from ttl_supervised.checks import (
     wrong_loss_error,
 )
 from ttl_supervised.closures import Closure, needs_closure
-from ttl_supervised.losses import LossParts, checked_weights
+from ttl_supervised.losses import LossParts, checked_weights, unused_weights_error
 from ttl_supervised.models import compile_in_place
 from ttl_supervised.schedulers import Factory, checked_factory, warn_of_epochs
 
@@ -344,6 +344,8 @@ class Supervised(LoopComponent):
                 self._parts = LossParts(self.loss_weights)
             logged = self._parts.add(loss, loop.batch_size)
             loss = logged["loss"]
+        elif self.loss_weights:
+            raise unused_weights_error(self.loss_weights)
         loop.loss = loss
         is_tensor = isinstance(loss, torch.Tensor)  # in evaluation it may be a plain number
         if loss.numel() != 1 if is_tensor else loop.is_training:
