@@ -173,12 +173,29 @@ def test_resuming_prefers_proven_checkpoints(tmp_path):
         make_loop(Kill(14)).train(n_epochs=1)
     saved = sorted(path.name for path in tmp_path.glob("0*"))
     marked = sorted(path.parent.name for path in tmp_path.glob("0*/unproven"))
-    assert [name.rpartition("-")[2] for name in saved] == ["8", "12"]
+    assert [name.rpartition("-")[2] for name in saved] == ["4", "8", "12"]
     assert [name.rpartition("-")[2] for name in marked] == ["12"]
     loop = make_loop(Begin())
     loop.train(n_epochs=1)
     assert [8] == loop.components["begin"].steps
     assert not list(tmp_path.glob("0*/unproven"))[1:]  # the end of a run proves the others
+
+
+def test_the_newest_proven_checkpoint_is_kept_beside_newer_ones(tmp_path):
+    """Also where more are saved than `keep` until one is proven."""
+
+    def make_loop(*components):
+        checkpoint = use("checkpoint", directory=tmp_path, every=2, keep=2, signals=False)
+        rollback = use("rollback", every=5, n_quiet=7, threshold=40)
+        return tiny_loop(SmallSteps(), checkpoint, rollback, *components, n_batches=40)
+
+    with pytest.raises(Killed):
+        make_loop(Kill(19)).train(n_epochs=1)
+    steps = [path.name.rpartition("-")[2] for path in sorted(tmp_path.glob("0*"))]
+    assert ["10", "14", "16", "18"] == steps  # 14 is the one that will be proven next
+    loop = make_loop(Begin())
+    loop.train(n_epochs=1)
+    assert [10] == loop.components["begin"].steps
 
 
 def test_resuming_takes_an_unproven_checkpoint_where_there_is_no_other(tmp_path):

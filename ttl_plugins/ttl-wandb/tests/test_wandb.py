@@ -180,8 +180,8 @@ def test_names_and_values_that_wandb_refuses_are_messages(make_logger, caplog):
     assert [(0, 2)] == values(logger, "a.b\\ud800")
     assert [
         "wandb: 'note' is not written: a str is no number",
-        "wandb: '_step' is written as 'logged/_step': wandb uses the name itself",
-        "wandb: 'a.b\\ud800' is written as 'a.b\\\\ud800': wandb uses the name itself",
+        "wandb: '_step' is written as 'logged/_step': wandb takes no such name",
+        "wandb: 'a.b\\ud800' is written as 'a.b\\\\ud800': wandb takes no such name",
     ] == [text for text in caplog.messages if text.startswith("wandb:")]
 
 

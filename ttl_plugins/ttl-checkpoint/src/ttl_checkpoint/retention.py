@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +34,9 @@ def checked_keep(keep: int | None) -> int | None:
 def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max"]) -> list[Path]:
     """Return the checkpoints to remove: those of a run that are not needed any more.
 
-    Needed are its newest ones, its best one, the newest one whose model is finite, and the newest
-    one that is proven.
+    Needed are its newest ones, its best one, the newest one whose model is finite, the newest one
+    that is proven, and the one that will be proven next, as none would live that long where more
+    than `keep` are saved until then.
 
     Args:
         store: the directory of checkpoints.
@@ -45,8 +47,10 @@ def outdated(store: Store, run: str, keep: int | None, mode: Literal["min", "max
     if keep is None:
         return []
     own = manifests_of(store, run)
-    proven = next(filter(is_proven, own), None)
-    needed = [*list(own)[:keep], best_of(own, mode), last_finite(own), proven]
+    older = list(own)[1:]  # the newest one has just been written, and is not marked yet
+    proven = next(filter(is_proven, older), None)
+    next_proven = [*itertools.takewhile(lambda path: path != proven, older)][-1:]
+    needed = [*list(own)[:keep], best_of(own, mode), last_finite(own), proven, *next_proven]
     return [path for path in own if path not in needed]
 
 

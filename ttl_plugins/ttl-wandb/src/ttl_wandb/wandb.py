@@ -185,7 +185,7 @@ class Wandb(Logger):
             if valid in _RESERVED or valid.startswith(_PREFIX):
                 valid = f"{_PREFIX}{valid}"
             if valid != name:
-                _log.warning("wandb: %r is written as %r: wandb uses the name itself", name, valid)
+                _log.warning("wandb: %r is written as %r: wandb takes no such name", name, valid)
             self._names[name] = valid
         return self._names[name]
 
