@@ -106,12 +106,8 @@ def consumed_state(data: Any) -> dict[str, Any]:
     Args:
         data: data with a state, or wrappers of such data.
     """
-    state: dict[str, Any]
     while not has_state(data):
         if hasattr(data, "consumed_state"):
-            state = data.consumed_state()
-            break
+            return data.consumed_state()  # type: ignore[no-any-return]
         data = data.wrapped_data
-    else:
-        state = data.state_dict()
-    return state
+    return data.state_dict()  # type: ignore[no-any-return]
