@@ -53,6 +53,15 @@ def test_a_swap_keeps_names_and_what_is_disabled():
     assert (["b", "a"], "a") == (components.names(), call_order(loop))
 
 
+def test_a_component_that_joins_in_the_middle_of_a_swap_takes_no_name():
+    """The name of the one that is out for a moment is not free."""
+    loop = make_loop(LoopComponent(), LoopComponent())
+    first, second = loop.components
+    loop.components[:] = [first, first, LoopComponent()]
+    loop.components[1] = second
+    assert ["loop-component", "loop-component#2", "loop-component#3"] == loop.components.names()
+
+
 def test_an_assigned_list_renames_no_component_that_stays():
     """The one that stays keeps its name, whatever the order of the new list."""
     loop = make_loop(LoopComponent())

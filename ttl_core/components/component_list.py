@@ -136,12 +136,13 @@ class ComponentList(NamedList):
         # moment: that one is not forgotten, and the list is checked as a whole.
         members = {id(component): self._member_of(component) for component in after}
         is_swapped = len(self) > len({id(component) for component in self})
-        names = assign_names(members, self._names, reserved=self._names if is_swapped else {})
+        is_swapping = len(members) < len(after)
+        reserved = self._names if is_swapped or is_swapping else {}
+        names = assign_names(members, self._names, reserved)
         disabled_names = environment.disabled_names()
         for key, member in members.items():
             member.name = names[key]
             member.is_disabled_by_environment = environment.is_listed(member, disabled_names)
-        is_swapping = len(members) < len(after)
         if not is_swapping:
             leaving = [member for key, member in self._members.items() if key not in members]
             self._check(list(members.values()), leaving)
