@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ttl_core.state.format import check_state
     from ttl_core.state.generators import generator_state
     from ttl_core.state.parts import attach_parts
-    from ttl_core.state.protocol import DataWrapper, Stateful
+    from ttl_core.state.protocol import DataWrapper, Stateful, unwrapped
     from ttl_core.state.rank_batches import RankBatches
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
     from ttl_core.variables.optimizers import optimizer_parameters
@@ -95,6 +95,7 @@ __all__ = [
     "sample_generator",
     "split_batch",
     "to_device",
+    "unwrapped",
     "use",
     "whole_tensor",
 ]
@@ -133,6 +134,7 @@ _HOMES = {
     "sample_generator": "state.sampler",
     "split_batch": "batches",
     "to_device": "batches",
+    "unwrapped": "state.protocol",
     "use": "discovery.spec",
     "whole_tensor": "shards",
 }

@@ -63,6 +63,7 @@ def test_the_public_names_are_these():
         "sample_generator",
         "split_batch",
         "to_device",
+        "unwrapped",
         "use",
         "whole_tensor",
     }

@@ -93,7 +93,16 @@ class DataWrapper(Protocol):
 
 
 def unwrapped(data: Any) -> Any:
-    """Return the data that wrappers of data are made of in the end."""
+    """Return the data that wrappers of data are made of in the end, or the first with a state.
+
+    Args:
+        data: data, or a `DataWrapper`.
+
+    Example:
+        >>> from ttl_core import unwrapped
+        >>> unwrapped([1, 2])
+        [1, 2]
+    """
     # first what most data do not have, as looking for a protocol takes long
     while hasattr(data, "wrapped_data") and isinstance(data, DataWrapper) and not has_state(data):
         data = data.wrapped_data

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from ttl_core import ArgumentError, DataWrapper, RankBatches, Stateful
+from ttl_core import ArgumentError, RankBatches, Stateful, unwrapped
 from ttl_distributed.group import ProcessGroup
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ class Share:
         data = loop.data
         if isinstance(data, _EveryNth):
             return
-        inner = data
-        while isinstance(inner, DataWrapper) and not isinstance(inner, Stateful):
-            inner = inner.wrapped_data
+        inner = unwrapped(data)
         rank, size = self._group.rank, self._group.size
         dataset = inner.dataset if isinstance(inner, DataLoader) else None
         if isinstance(inner, RankAware):

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import LoopComponent, Stateful, find_device, hookimpl, map_nested, to_device
+from ttl_core import (
+    LoopComponent,
+    Stateful,
+    find_device,
+    hookimpl,
+    map_nested,
+    to_device,
+    unwrapped,
+)
 from ttl_core.arguments import whole_number
 
 if TYPE_CHECKING:
@@ -97,7 +105,8 @@ class _Ahead:
         self.device = device
         self._stop: threading.Event = threading.Event()
         self._thread: threading.Thread | None = None
-        self._stateful = _stateful(data)
+        inner = unwrapped(data)
+        self._stateful = inner if isinstance(inner, Stateful) else None
         self._consumed: dict[str, Any] = {}  # the state of that behind the newest batch taken
 
     def __iter__(self) -> Iterator[Any]:
@@ -178,13 +187,6 @@ def _fetch(
                 continue
         if batch is _END or error is not None:
             return
-
-
-def _stateful(data: Any) -> Stateful | None:
-    """Return the innermost data, if they keep their position as a state."""
-    while not isinstance(data, Stateful) and hasattr(data, "wrapped_data"):
-        data = data.wrapped_data
-    return data if isinstance(data, Stateful) else None
 
 
 def _state_of(data: Stateful | None) -> dict[str, Any]:
