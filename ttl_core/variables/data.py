@@ -131,6 +131,7 @@ def check_lasts(n_epochs: int | None, **several: Any) -> None:
     """
     for name, data in several.items():
         for set_name, one in named_sets(data):
+            one = unwrapped(one)
             if isinstance(one, _USED_UP) and n_epochs is not None and n_epochs > 1:
                 where = name if set_name is None else f"{name}[{set_name!r}]"
                 raise ArgumentError(
@@ -162,12 +163,13 @@ def check_not_empty(loop: LoopVariables, batch_num: int | None) -> None:
     Raises:
         RunError: it had none.
     """
-    is_iterator = hasattr(loop.data, "__next__")
+    data = unwrapped(loop.data)
+    is_iterator = hasattr(data, "__next__")
     if batch_num is None and (loop.is_training or is_iterator):
         used_up = ", which is used up" if is_iterator else ""
         raise RunError(
             f"{loop.epoch_desc} epoch {loop.epoch_num} had no batch in its data, a "
-            f"{type(loop.data).__name__}{used_up}. Give data with a batch for every epoch; a "
+            f"{type(data).__name__}{used_up}. Give data with a batch for every epoch; a "
             "DataLoader with drop_last=True drops the only batch of fewer samples than its "
             "batch_size"
         )
