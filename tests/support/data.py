@@ -21,3 +21,21 @@ class Stream:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
+
+
+class Wrapped:
+    """Data around others, as components give them.
+
+    Args:
+        wrapped_data: the others.
+    """
+
+    def __init__(self, wrapped_data: Iterable[Any]) -> None:
+        self.wrapped_data = wrapped_data
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.wrapped_data)
+
+    def iterate_rest(self, batches: Iterable[Any], n_batches: int) -> Iterator[Any]:
+        """Return an iterator over the rest of an epoch, which is that of the others."""
+        return iter(batches)

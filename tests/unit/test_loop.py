@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from data import Wrapped
 from loops import make_component, make_loop
 from recording import Recorder
 
@@ -117,23 +118,10 @@ def test_an_iterator_for_several_epochs_is_refused(name, data):
         make_loop(**{"train_data": [0], name: data}).train(2)
 
 
-class Wrapper:
-    """Data around others, as components give them."""
-
-    def __init__(self, wrapped_data):
-        self.wrapped_data = wrapped_data
-
-    def __iter__(self):
-        return iter(self.wrapped_data)
-
-    def iterate_rest(self, batches, n_batches):
-        return iter(batches)
-
-
 def test_a_wrapped_iterator_for_several_epochs_is_refused():
     """It is used up after the first one as without the wrapper."""
     with pytest.raises(ArgumentError, match="train_data is a list_iterator, which is used up"):
-        make_loop(train_data=Wrapper(iter([1]))).train(2)
+        make_loop(train_data=Wrapped(iter([1]))).train(2)
 
 
 def test_an_iterator_for_one_epoch_is_fine():
@@ -153,7 +141,7 @@ def test_used_up_validation_data_are_an_error():
 
 def test_used_up_validation_data_in_a_wrapper_are_an_error():
     """The error names the data, and not the wrapper that yields nothing."""
-    loop = make_loop(valid_data=Wrapper(iter([1])))
+    loop = make_loop(valid_data=Wrapped(iter([1])))
     loop.validate()
     with pytest.raises(RunError, match=r"had no batch in its data, a list_iterator, which is used"):
         loop.validate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from data import Wrapped
 from loops import make_component, make_loop
 
 from ttl_core import LoopComponent, RunError
@@ -119,19 +120,6 @@ class Loaded(list):
 
     def load_state_dict(self, state):
         pass
-
-
-class Wrapped:
-    """Data that wrap others."""
-
-    def __init__(self, wrapped_data):
-        self.wrapped_data = wrapped_data
-
-    def __iter__(self):
-        return iter(self.wrapped_data)
-
-    def iterate_rest(self, batches, n_batches):
-        return iter(batches)
 
 
 @pytest.mark.parametrize("wrap", [(True, False), (False, True), (True, True)])

@@ -163,9 +163,11 @@ def check_not_empty(loop: LoopVariables, batch_num: int | None) -> None:
     Raises:
         RunError: it had none.
     """
+    if batch_num is not None:
+        return
     data = unwrapped(loop.data)
     is_iterator = hasattr(data, "__next__")
-    if batch_num is None and (loop.is_training or is_iterator):
+    if loop.is_training or is_iterator:
         used_up = ", which is used up" if is_iterator else ""
         raise RunError(
             f"{loop.epoch_desc} epoch {loop.epoch_num} had no batch in its data, a "
