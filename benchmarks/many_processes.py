@@ -81,10 +81,13 @@ class Shards:
             if isinstance(layer, torch.nn.Linear):
                 fully_shard(layer)
         self.forward: Any = fully_shard(model)
+        self.is_reducing = True
 
     def reducing(self, is_stepping: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context of a batch, in which gradients are reduced where it steps."""
-        self.forward.set_requires_gradient_sync(is_stepping)
+        if is_stepping != self.is_reducing:  # setting it goes through all modules
+            self.is_reducing = is_stepping
+            self.forward.set_requires_gradient_sync(is_stepping)
         return contextlib.nullcontext()
 
 
