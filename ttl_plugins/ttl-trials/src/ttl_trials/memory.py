@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import re
@@ -93,7 +94,9 @@ def resident_growth(prepare: Callable[[], T], call: Callable[[T], object]) -> in
     # The first optimizer imports much of torch. It would take time and memory in each fork; and in
     # this process it is about to do so anyway.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0).zero_grad()
-    gc.collect()  # what the fork would free meanwhile would make room that is not counted
+    # What the fork would free meanwhile would make room that is not counted.
+    gc.collect()
+    _release_free_memory()
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sending, prepare, call))
@@ -127,6 +130,13 @@ def _measure(sending: Connection, prepare: Callable[[], T], call: Callable[[T], 
         if not is_short_of_memory(error):
             failure = f"{type(error).__name__}: {error}"
     sending.send((growth, failure))
+
+
+def _release_free_memory() -> None:
+    """Give memory that malloc keeps for later back to the system, where it is that of glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _peak() -> int:
