@@ -191,7 +191,7 @@ def test_a_save_of_a_tiny_model_by_hand(assert_ratio, tmp_path):
         save,
         "torch.save and fsync by hand",
         lambda: pair[1],
-        limit=3.6,
+        limit=3.2,
         repeats=9,
         unit="ms",
     )

@@ -29,8 +29,11 @@ _MAX_DEPTH = 4
 _MAX_LENGTH = 100
 """How many items of a list or dict are followed."""
 
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None), torch.Tensor, torch.nn.Parameter})
+"""Most of what is found, told by its type alone, as a walk is a part of every save."""
+
 _LEAVES = (
-    *(torch.Tensor, str, bytes, int, float, complex, type(None), type, types.ModuleType),
+    *(str, bytes, int, float, complex, type(None), torch.Tensor, type, types.ModuleType),
     *(types.FunctionType, types.MethodType, types.BuiltinFunctionType),
     *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.dtype, torch.device),
 )
@@ -192,16 +195,18 @@ def _found(
 
 def _walk(path: str, value: Any, seen: set[int], depth: int = 0) -> dict[str, Any]:
     """Return the generators in a value, by path."""
-    if isinstance(value, _LEAVES) or id(value) in seen:
+    if id(value) in seen:
         return {}
-    if _is_generator(value):
+    items: Any
+    if isinstance(value, dict):  # first what there is most of
+        items = value.items() if len(value) <= _MAX_LENGTH else ()
+    elif isinstance(value, list | tuple | deque):
+        items = enumerate(value) if len(value) <= _MAX_LENGTH else ()
+    elif isinstance(value, _LEAVES):
+        return {}
+    elif _is_generator(value):
         seen.add(id(value))
         return {path: value}
-    items: Any
-    if isinstance(value, list | tuple | deque):
-        items = enumerate(value) if len(value) <= _MAX_LENGTH else ()
-    elif isinstance(value, dict):
-        items = value.items() if len(value) <= _MAX_LENGTH else ()
     elif isinstance(value, torch.nn.Module):
         own = {name: item for name, item in vars(value).items() if name[0] != "_"}
         items = (own | value._modules).items()
@@ -215,7 +220,8 @@ def _walk(path: str, value: Any, seen: set[int], depth: int = 0) -> dict[str, An
     seen.add(id(value))
     found: dict[str, Any] = {}
     for name, item in [*items]:  # a thread of a component may change what is walked through
-        found |= _walk(f"{path}.{name}", item, seen, depth)
+        if type(item) not in _PLAIN:
+            found |= _walk(f"{path}.{name}", item, seen, depth)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from array import array
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def random_state() -> State:
     version, internal, gauss = random.getstate()
     return {
         # tensors, as saving hundreds of numbers one by one takes longer than all the rest
-        "python": (version, torch.tensor(internal), gauss),
+        "python": (version, torch.frombuffer(array("q", internal), dtype=torch.int64), gauss),
         "numpy": _numpy_state(numpy) if numpy else None,
         "torch": torch.get_rng_state(),
         "devices": devices,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _OVERHEAD = 1 << 20  # bytes that the file of a state needs besides its tensors,
 # -- writing --------------------------------------------------------------------------------
 
 
-class DigestingFile:
+class DigestingFile(io.RawIOBase):
     """A new file that counts and digests what is written to it.
 
     Args:
@@ -46,41 +47,34 @@ class DigestingFile:
         self._descriptor = os.open(path, _WRITE_FLAGS, 0o666)
         self._digest = hashlib.sha256()
         self._size = 0
-        self._buffer = bytearray()
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
 
     def write(self, data: Any) -> int:
-        """Write all of a buffer, at once or with what comes next; return its size in bytes."""
+        """Write all of a buffer; return its size in bytes."""
         view = memoryview(data).cast("B")
-        if len(self._buffer) + len(view) <= _BUFFER:
-            self._buffer += view
-        else:
-            self.flush()
-            self._write(view)
-        return len(view)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        buffered, self._buffer = self._buffer, bytearray()
-        self._write(memoryview(buffered))
-
-    def _write(self, view: memoryview) -> None:
+        size = len(view)
         self._digest.update(view)
-        self._size += len(view)
+        self._size += size
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             self.error = error  # torch.save raises a RuntimeError instead of it
             raise
+        return size
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        self.flush()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
     def record(self) -> dict[str, Any]:
         """Return size and digest, as a manifest lists them."""
@@ -92,7 +86,7 @@ def write_durably(path: Path, fill: Callable[[Any], object]) -> dict[str, Any]:
 
     Args:
         path: the file.
-        fill: writes the content to the DigestingFile that it is called with.
+        fill: writes the content to the binary file that it is called with.
 
     Returns:
         Its size and digest.
@@ -100,17 +94,17 @@ def write_durably(path: Path, fill: Callable[[Any], object]) -> dict[str, Any]:
     Raises:
         OSError: it cannot be written.
     """
-    file = DigestingFile(path)
-    try:
-        fill(file)
-        file.sync()
-    except RuntimeError:
-        if file.error is None:
-            raise
-        raise file.error from None
-    finally:
-        file.close()
-    return file.record()
+    with DigestingFile(path) as file:
+        try:
+            with io.BufferedWriter(file, _BUFFER) as buffered:
+                fill(buffered)
+                buffered.flush()
+                file.sync()
+        except RuntimeError:
+            if file.error is None:
+                raise
+            raise file.error from None
+        return file.record()
 
 
 def sync_directory(path: Path) -> None:
@@ -158,16 +152,16 @@ def _storage_sizes(state: Any) -> dict[int, int]:
     values = [state]
     while values:
         value = values.pop()
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, dict):  # as each mapping is that a state may hold
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+        elif isinstance(value, torch.Tensor):
             if value.layout is torch.strided:
                 storage = value.untyped_storage()
                 sizes[storage.data_ptr()] = storage.nbytes()
             elif value.is_sparse:
                 sizes[id(value)] = value.element_size() * value._nnz()
-        elif isinstance(value, Mapping):
-            values += value.values()
-        elif isinstance(value, list | tuple):
-            values += value
     return sizes
 
 

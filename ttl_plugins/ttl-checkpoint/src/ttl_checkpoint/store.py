@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,14 @@ _REMOVED = f"{_TEMPORARY}removed-"
 _LONGEST_NAME = f"crash-{0:09}-epoch-{0:09}-step-{0:012}-rank-{0:05}"
 # what killed runs leave; other names that begin so are not touched
 _LEFTOVER = re.compile(rf"{_TEMPORARY}(removed-)?({NAME.pattern})|{_TEMPORARY}trial")
+
+
+@dataclass(frozen=True, slots=True)  # without a __dict__, so that no walk for state goes into it
+class _Manifest:
+    """A manifest that was written or read, and what its file was then."""
+
+    file: object
+    content: Mapping[str, Any]
 
 
 class Store:
@@ -49,8 +58,7 @@ class Store:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = absolute_path("directory", directory)
         self._lock = DirectoryLock(self.directory)
-        # those that were written or read, and what their files were then
-        self._manifests: dict[Path, tuple[object, Mapping[str, Any]]] = {}
+        self._manifests: dict[Path, _Manifest] = {}  # those that were written or read
 
     # -- access -----------------------------------------------------------------------------
 
@@ -178,7 +186,7 @@ class Store:
             sync_directory(temporary)
             os.rename(temporary, final)
             sync_directory(self.directory)
-            self._manifests[final] = _file_identity(final), json.loads(manifest)
+            self._manifests[final] = _Manifest(_file_identity(final), json.loads(manifest))
         return final
 
     def discard(self, temporary: Path) -> None:
@@ -231,9 +239,9 @@ class Store:
         """
         identity = _file_identity(path)
         known = self._manifests.get(path)
-        if known is None or identity is None or known[0] != identity:
-            known = self._manifests[path] = identity, read_manifest(path)
-        return known[1]
+        if known is None or identity is None or known.file != identity:
+            known = self._manifests[path] = _Manifest(identity, read_manifest(path))
+        return known.content
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints to resume from, newest first, without checking them."""
