@@ -32,7 +32,7 @@ _OVERHEAD = 1 << 20  # bytes that the file of a state needs besides its tensors,
 # -- writing --------------------------------------------------------------------------------
 
 
-class DigestingFile(io.RawIOBase):
+class DigestingFile(io.FileIO):
     """A new file that counts and digests what is written to it.
 
     Args:
@@ -43,14 +43,10 @@ class DigestingFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__(os.open(path, _WRITE_FLAGS, 0o666), "w")
         self.error: OSError | None = None
-        self._descriptor = os.open(path, _WRITE_FLAGS, 0o666)
         self._digest = hashlib.sha256()
         self._size = 0
-
-    def writable(self) -> bool:
-        """Return that it can be written to."""
-        return True
 
     def write(self, data: Any) -> int:
         """Write all of a buffer; return its size in bytes."""
@@ -60,7 +56,7 @@ class DigestingFile(io.RawIOBase):
         self._size += size
         try:
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                view = view[os.write(self.fileno(), view) :]
         except OSError as error:
             self.error = error  # torch.save raises a RuntimeError instead of it
             raise
@@ -68,13 +64,7 @@ class DigestingFile(io.RawIOBase):
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+        os.fsync(self.fileno())
 
     def record(self) -> dict[str, Any]:
         """Return size and digest, as a manifest lists them."""
