@@ -148,10 +148,9 @@ def map_nested(function: Callable[[Any], Any], value: Any) -> Any:
         ArgumentError: a mapping cannot be created from a dict.
 
     Example:
-        >>> from collections import OrderedDict
         >>> from ttl_core import map_nested
-        >>> map_nested(lambda item: item + 1, OrderedDict(a=[1, 2], b=(3,)))
-        OrderedDict([('a', [2, 3]), ('b', (4,))])
+        >>> map_nested(lambda item: item + 1, {"a": [1, 2], "b": (3,)})
+        {'a': [2, 3], 'b': (4,)}
     """
     if hasattr(value, "to") or not isinstance(value, Mapping | list | tuple):
         return function(value)

@@ -21,6 +21,8 @@ from ttl_core import LoopComponent, StateError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+PATHS = pathlib.PurePosixPath.__module__  # it is pathlib._local in Python 3.13
+
 
 class Colour(enum.Enum):
     """An enumeration, which files cannot hold."""
@@ -57,7 +59,7 @@ REFUSED = [
     (torch.Generator(), "best is torch._C.Generator", "its get_state()"),
     (deque(), "best is collections.deque", "list(...)"),
     (defaultdict(int), "best is collections.defaultdict", "dict(...)"),
-    (pathlib.PurePosixPath("a"), "best is pathlib.PurePosixPath", "str(...)"),
+    (pathlib.PurePosixPath("a"), f"best is {PATHS}.PurePosixPath", "str(...)"),
     (Colour.RED, f"best is {__name__}.Colour", "its value"),
     (Data(), f"best is {__name__}.Data", "dataclasses.asdict(...)"),
     (Point(1), f"best is {__name__}.Point", "tuple(...)"),
