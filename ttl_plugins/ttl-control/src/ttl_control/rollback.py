@@ -189,10 +189,14 @@ class Rollback(LoopComponent):
         loop.rewind(target.state, "skip")
 
     @hookimpl(optionalhook=True)
+    def checkpoint_is_unproven(self, loop: TrainTestLoop) -> bool:
+        """Mark checkpoints as unproven; not one that is saved when the run has ended."""
+        return self.n_quiet > 0 and loop.can_take_state
+
+    @hookimpl(optionalhook=True)
     def checkpoint_saved(self, loop: TrainTestLoop, path: Path) -> None:
-        """Mark a checkpoint as unproven; not one that is saved when the run has ended."""
-        if self.n_quiet and loop.can_take_state:
-            (path / UNPROVEN).touch()
+        """Note a checkpoint that may be marked, to remove the mark when it is proven."""
+        if self.n_quiet:
             self._unproven.append((loop.global_step, path))
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
