@@ -103,7 +103,9 @@ class CallbackPoints:
 
         It fires after a training batch that stepped (unless it is known to be the last of its
         epoch), after each training epoch, and after its validation once `epoch_num` has counted
-        the epoch. Implementations read state and may stop or rewind; they change nothing else.
+        the epoch. Implementations read state and may stop or rewind; they change nothing else. What
+        one logs here, or keeps for its own state, is saved by those that are called later, and lost
+        otherwise in a run that resumes: it has to be `tryfirst`, or stand before them in the list.
         """
         return None
 

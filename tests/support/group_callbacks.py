@@ -1,5 +1,6 @@
 """What callbacks of other libraries are told in one process and in several."""
 
+from group_errors import refusal
 from group_loops import facts, make_loop, whole
 
 from ttl_core import use
@@ -73,6 +74,17 @@ def told(name):
 def evaluated_by_one():
     """Return what a callback is told that asks for a validation in one process."""
     return _asked_by_one(evaluate=(1, 2))
+
+
+def evaluated_without_data(event):
+    """Return the error where a callback asks for it in one process, at the end of an epoch."""
+    callback = HFEvents()
+
+    def ask(args, state, control, **_):
+        control.should_evaluate = (args.process_index, state.global_step) == (1, 4)
+
+    setattr(callback, event, ask)
+    return refusal(make_loop("metrics", use("hf-callback", callback=callback), valid=False))
 
 
 def stopped_by_one():

@@ -1,5 +1,7 @@
 """Data that processes of a group share: which samples each has, and what it does with them."""
 
+from unittest import mock
+
 import torch
 from group_loops import accuracy, dataset, facts, make_loop, numbered
 from torch.utils.data import BatchSampler, DataLoader
@@ -161,13 +163,29 @@ def predicted():
     return sum(len(scores) for scores in loop.predict(DataLoader(dataset(13), 4)))
 
 
+def times_closed(phase):
+    """Return how often fsdp closes the forward passes of an evaluation."""
+    from ttl_distributed.even_passes import EvenPasses
+
+    original = EvenPasses.close
+    with mock.patch.object(EvenPasses, "close", autospec=True, side_effect=original) as close:
+        loop = make_loop(valid=False)
+        data = DataLoader(dataset(13), 4)
+        loop.predict(data) if phase == "predict" else loop.test(data)
+    return close.call_count
+
+
 def left_evaluation(phase):
     """Return the weights behind an evaluation with averaged weights, of which a test is stopped."""
 
     class Stop(LoopComponent):
         def on_batch_end(self, loop):
-            if loop.is_testing:
+            if loop.is_testing and "stopped" in phase:
                 loop.stop()
+
+        def on_epoch_end(self, loop):
+            if "calls" in phase and loop.is_testing:
+                loop.model(loop.batch[0])
 
     loop = make_loop(use("ema", decay=0.5), Stop(), valid=False)
     loop.train(1)

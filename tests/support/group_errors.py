@@ -56,7 +56,7 @@ def error_of(name):
     return ""
 
 
-def _refusal(loop):
+def refusal(loop):
     """Return the error of a run that is refused, after which the group may be used again."""
     try:
         loop.train(1)
@@ -74,10 +74,10 @@ def refused_optimizer():
     loop.components["supervised"] = use(
         "supervised", loss_func=torch.nn.MSELoss(), optimizer=optimizer
     )
-    return _refusal(loop)
+    return refusal(loop)
 
 
 def refused_argument():
     """Return the error of a run whose model cannot be sharded so."""
     loop = make_loop(valid=False)
-    return _refusal(loop)
+    return refusal(loop)

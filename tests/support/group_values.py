@@ -2,6 +2,7 @@
 
 import torch
 from group_loops import facts, make_loop
+from ttl_distributed import parallel
 
 from ttl_core import LoopComponent, local_part, use
 
@@ -94,3 +95,20 @@ def overflown():
     loop = make_loop(Overflow(), use("amp", dtype="fp16", init_scale=8.0), valid=False)
     loop.train(2)
     return loop.global_step, loop.metrics["train/skipped-steps"], facts(loop)["weights"]
+
+
+def averaged_gradients():
+    """Return the gradients of a process, and what all come to that average them."""
+    rank = make_loop().group.rank
+    tables = [torch.nn.Embedding(4, 2, sparse=True) for _ in range(3)]
+    dense = torch.nn.Parameter(torch.zeros(4, 2))
+    indices = torch.tensor([[0, 1, 1], [1, 3, 3]][rank])
+    (tables[0](indices) * (rank + 1.0)).sum().backward()
+    if rank == 1:
+        tables[1](indices).sum().backward()
+    (tables[2](indices) if rank else tables[2].weight).sum().backward()
+    dense.grad = torch.full((4, 2), rank + 1.0)
+    parameters = [*(table.weight for table in tables), dense]
+    own = [0.0 if p.grad is None else p.grad.to_dense().clone() for p in parameters]
+    parallel.average_gradients(parameters, 2)
+    return own, [p.grad.to_dense() for p in parameters], [p.grad.is_sparse for p in parameters]

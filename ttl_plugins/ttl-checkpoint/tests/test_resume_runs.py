@@ -20,7 +20,8 @@ from resume_comparison import (
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, use
+from ttl_core import LoopComponent, SeededSampler, TrainTestLoop, hookimpl, use
+from ttl_core.testing import Step, tiny_loop
 
 INPUTS = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(18) % 2
@@ -313,6 +314,70 @@ def test_a_script_can_be_made_longer(has_valid_data, tmp_path):
     shorter = run(partial(make, "shorter"), lambda loop: loop.train(2))
     resumed = run(partial(make, "shorter"), seed=99)
     assert rest_of(longer, shorter.saved[-1].n) == outcome(resumed)
+
+
+class LogSteps(LoopComponent):
+    """A value that is logged at each safe point."""
+
+    def on_safe_point(self, loop):
+        loop.log({"step": loop.global_step})
+
+
+class LogStepsFirst(LogSteps):
+    @hookimpl(tryfirst=True)
+    def on_safe_point(self, loop):
+        super().on_safe_point(loop)
+
+
+class Logged(LoopComponent):
+    """What was logged, as loggers restore it: what was logged since the state is dropped."""
+
+    def __init__(self):
+        self.values = []
+
+    def on_log(self, metrics):
+        self.values += metrics.values()
+
+    def state_dict(self):
+        return {"values": [*self.values]}
+
+    def load_state_dict(self, state):
+        self.values = [*state["values"]]
+
+
+class Fail(LoopComponent):
+    def on_batch_begin(self, loop):
+        if loop.global_step == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("components", "lost"),
+    [
+        (["saver", LogStepsFirst], []),
+        ([LogSteps, "saver"], []),
+        (["saver", LogSteps], [2]),  # as the documentation says
+    ],
+    ids=["tryfirst", "before the saver", "behind the saver"],
+)
+def test_what_is_logged_at_a_safe_point_is_in_the_state_if_the_saver_is_called_later(
+    components, lost, tmp_path
+):
+    """So a run that resumes loses nothing of it, and has nothing twice."""
+
+    def make_loop(directory, *others):
+        saver = use("checkpoint", directory=tmp_path / directory, every=2, signals=False)
+        others = [*others, *(saver if each == "saver" else each() for each in components)]
+        return tiny_loop(Step(), Logged(), *others, n_batches=8)
+
+    whole = make_loop("whole")
+    whole.train(n_epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        make_loop("killed", Fail()).train(n_epochs=1)
+    resumed = make_loop("killed")
+    resumed.train(n_epochs=1)
+    values = whole.components["logged"].values
+    assert [each for each in values if each not in lost] == resumed.components["logged"].values
 
 
 @pytest.mark.parametrize("script", [two_trains, by_steps])

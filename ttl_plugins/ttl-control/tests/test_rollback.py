@@ -1,12 +1,14 @@
 """`rollback` goes back to a healthy state when the loss spikes."""
 
 import logging
+import os
+import threading
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, use
+from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, hookimpl, use
 from ttl_core.testing import Step, tiny_data, tiny_loop, tiny_model
 
 
@@ -179,6 +181,73 @@ def test_resuming_prefers_proven_checkpoints(tmp_path):
     loop.train(n_epochs=1)
     assert [8] == loop.components["begin"].steps
     assert not list(tmp_path.glob("0*/unproven"))[1:]  # the end of a run proves the others
+
+
+class KillWhenSaved(LoopComponent):
+    @hookimpl(tryfirst=True)
+    def checkpoint_saved(self, path):
+        if path.name.endswith("-step-12"):
+            raise Killed
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_checkpoint_is_marked_as_unproven_when_it_appears(tmp_path, asynchronous):
+    """A run that is killed as soon as one is there does not resume from it."""
+
+    def make_loop(component):
+        checkpoint = use("checkpoint", directory=tmp_path, every=4, asynchronous=asynchronous)
+        rollback = use("rollback", every=5, n_quiet=3, threshold=40)
+        return tiny_loop(SmallSteps(), component, checkpoint, rollback, n_batches=40)
+
+    with pytest.raises(Killed):
+        make_loop(KillWhenSaved()).train(n_epochs=1)
+    newest = max(path.name for path in tmp_path.glob("0*"))
+    assert newest.endswith("-step-12")
+    loop = make_loop(Begin())
+    loop.train(n_epochs=1)
+    assert loop.components["begin"].steps[0] in (4, 8)  # as a thread has written the latter
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_no_checkpoint_is_unproven_when_a_run_has_ended(tmp_path, asynchronous):
+    """Nor one that a thread was still writing then."""
+    checkpoint = use("checkpoint", directory=tmp_path, every=4, asynchronous=asynchronous)
+    tiny_loop(SmallSteps(), checkpoint, use("rollback", n_quiet=5), n_batches=8).train(n_epochs=1)
+    assert not [*tmp_path.glob("0*/unproven")]
+
+
+class Signal(LoopComponent):
+    """An event that is set when the run has gone back."""
+
+    def __init__(self):
+        self.has_gone_back = threading.Event()
+
+    def on_log(self, loop, metrics, level):
+        if "train/n-rollbacks" in metrics:
+            self.has_gone_back.set()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_checkpoint_from_before_a_rollback_stays_unproven(tmp_path, monkeypatch, asynchronous):
+    """Also one that a thread was still writing when the run went back."""
+    checkpoint = use(
+        "checkpoint", directory=tmp_path, every=4, keep=None, asynchronous=asynchronous
+    )
+    rollback, signal, rename = use("rollback", every=5, n_quiet=5), Signal(), os.rename
+
+    def rename_late(source, target):
+        if asynchronous and str(target).endswith("3-epoch-0-step-12"):
+            assert signal.has_gone_back.wait(30)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_late)
+    loop = tiny_loop(SmallSteps(), signal, checkpoint, rollback, n_batches=40)
+    inputs, targets = loop.train_data[12]
+    loop.train_data[12] = inputs * float("nan"), targets
+    loop.train(n_epochs=1)
+    assert 1 == loop.components["rollback"].n_rollbacks
+    marked = sorted(path.parent.name for path in tmp_path.glob("0*/unproven"))
+    assert ["000002-epoch-0-step-8", "000003-epoch-0-step-12"] == marked
 
 
 def test_the_newest_proven_checkpoint_is_kept_beside_newer_ones(tmp_path):

@@ -152,6 +152,16 @@ def test_all_processes_skip_a_batch_that_is_not_finite_in_one(every):
     assert first[0] == 2
 
 
+def test_gradients_that_are_averaged_by_hand_stay_sparse():
+    """Where they are sparse in all processes that have one, as optimizers for such need them."""
+    found = in_group(2, group_values.averaged_gradients)
+    (first, *_), (second, *_) = found
+    for _, averaged, are_sparse in found:
+        assert [True, True, False, False] == are_sparse
+        for one, other, mean in zip(first, second, averaged, strict=True):
+            assert torch.equal((one + other) / 2, mean)
+
+
 def test_random_numbers_are_those_of_a_plain_run_in_the_main_process():
     """Other processes have streams of their own."""
     alone = group_values.first_random_numbers()

@@ -214,12 +214,21 @@ def test_evaluation_counts_each_sample_once(name):
         assert pytest.approx(flat(alone["weights"]), abs=2e-6) == flat(facts["weights"])
 
 
-@pytest.mark.parametrize("phase", ["predict", "a test that is stopped"])
+@pytest.mark.parametrize(
+    "phase",
+    ["predict", "a test that is stopped", "a test behind which a component calls the model"],
+)
 def test_averaged_weights_are_replaced_behind_an_evaluation(phase):
     """The parameters are the shared out ones again when other components restore theirs."""
     found = under_fsdp(2, group_data.left_evaluation, phase, layers=None)  # the whole is one layer
     for before, after in found:
         assert before == after
+
+
+@pytest.mark.parametrize(("phase", "n"), [("predict", 1), ("test", 2)])
+def test_the_forward_passes_of_an_evaluation_are_closed_where_that_is_needed(phase, n):
+    """Behind the batches of a test, and where it is left; that goes through all modules."""
+    assert [n, n] == under_fsdp(2, group_data.times_closed, phase)
 
 
 def test_predictions_are_of_the_samples_of_a_process():

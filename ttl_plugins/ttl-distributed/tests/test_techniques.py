@@ -140,6 +140,13 @@ def test_all_validate_where_the_callback_of_one_process_asks_for_it():
     assert [3, 4, 8] == [event[1] for event in first[0] if event[0] == "evaluate"]
 
 
+@pytest.mark.parametrize("event", ["on_step_end", "on_epoch_end"])
+def test_a_validation_that_the_callback_of_one_process_asks_for_takes_data(event):
+    """Without any it is an error in all processes, also at the end of an epoch."""
+    errors = in_group(2, group_callbacks.evaluated_without_data, event)
+    assert ["valid_data is None, so there is nothing to iterate over"] * 2 == errors
+
+
 def test_all_stop_where_the_callback_of_one_process_asks_for_it():
     """At the same safe point."""
     first, second = in_group(2, group_callbacks.stopped_by_one)

@@ -237,7 +237,15 @@ class Shards:
         self.state = dict(state)
 
 
-@pytest.mark.parametrize("others", [[], [use("limit-batches", train=5)]], ids=["alone", "limited"])
+INNER = {
+    "alone": [],
+    "limited": [use("limit-batches", train=5)],
+    "around another one": [use("prefetch", n=2)],
+    "around another one and a limit": [use("prefetch", n=2), use("limit-batches", train=5)],
+}
+
+
+@pytest.mark.parametrize("others", INNER.values(), ids=INNER)
 def test_data_with_a_state_resume_behind_the_batch_that_was_trained_last(others):
     """At every safe point, also the last one of an epoch, where the thread has reached the end."""
     states = []

@@ -129,6 +129,7 @@ class HFCallback(Adapter):
             self._tell("on_epoch_end")
             if loop.valid_data is not None:  # which is validated now
                 self._control.should_evaluate = False
+            self._announce_evaluation(loop)
             return
         metrics = logs_of(self._evaluated)
         self._tell("on_evaluate", metrics=metrics)
@@ -144,7 +145,15 @@ class HFCallback(Adapter):
         """Return whether to validate; in a group, where a process has announced that it asks."""
         if loop.group.size == 1:
             return bool(self._control.should_evaluate)
-        return loop.is_training and self._evaluation_name(loop) in loop.group.announced
+        if not loop.is_training and loop.valid_data is not None:  # which the epoch validates anyway
+            return False
+        return self._evaluation_name(loop) in loop.group.announced
+
+    def _announce_evaluation(self, loop: TrainTestLoop) -> None:
+        """Tell other processes of a group that the callback asks, as it may be alone in it."""
+        if self._control.should_evaluate and loop.group.size > 1:
+            self._control.should_evaluate = False
+            loop.group.announce(self._evaluation_name(loop))
 
     def _evaluation_name(self, loop: TrainTestLoop) -> str:
         return f"{loop.components.name_of(self)}-evaluate"
@@ -191,9 +200,7 @@ class HFCallback(Adapter):
             self._tell("on_substep_end")
             return
         self._tell("on_step_end")
-        if self._control.should_evaluate and loop.group.size > 1:  # the callback may be alone in it
-            self._control.should_evaluate = False
-            loop.group.announce(self._evaluation_name(loop))
+        self._announce_evaluation(loop)
         every = self._args.logging_strategy == "steps" and self._args.logging_steps
         if self._control.should_log or (every and loop.global_step % every == 0):
             rate = loop.optimizers[0].param_groups[0]["lr"]

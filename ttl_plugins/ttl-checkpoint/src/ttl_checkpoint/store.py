@@ -20,7 +20,14 @@ import torch
 from ttl_checkpoint.errors import CheckpointError, os_reason
 from ttl_checkpoint.files import check_free_space, sync_directory, write_durably
 from ttl_checkpoint.lock import DirectoryLock
-from ttl_checkpoint.manifest import MANIFEST_FILE, NAME, STATE_FILE, encode, read_manifest
+from ttl_checkpoint.manifest import (
+    MANIFEST_FILE,
+    NAME,
+    STATE_FILE,
+    UNPROVEN_FILE,
+    encode,
+    read_manifest,
+)
 from ttl_core.arguments import absolute_path
 
 _TEMPORARY = ".tmp-"
@@ -106,7 +113,14 @@ class Store:
 
     # -- changes ----------------------------------------------------------------------------
 
-    def write(self, state: Mapping[str, Any], about: Mapping[str, Any], *, crash: bool) -> Path:
+    def write(
+        self,
+        state: Mapping[str, Any],
+        about: Mapping[str, Any],
+        *,
+        crash: bool,
+        is_unproven: bool = False,
+    ) -> Path:
         """Write a checkpoint. It is on the disk when this returns.
 
         Args:
@@ -114,6 +128,7 @@ class Store:
             about: what its manifest says about it; "epoch" and "step" are part of its name, and
                 "rank" where it is there.
             crash: whether it is one to inspect, not to resume from.
+            is_unproven: whether resuming is to prefer others until its mark is removed.
 
         Returns:
             Its directory.
@@ -121,7 +136,8 @@ class Store:
         Raises:
             CheckpointError: it cannot be written. Nothing of it is left, and nothing else changed.
         """
-        return self.commit(self.begin(about, state, crash=crash), state, about)
+        temporary = self.begin(about, state, crash=crash)
+        return self.commit(temporary, state, about, is_unproven=is_unproven)
 
     def begin(
         self,
@@ -161,6 +177,8 @@ class Store:
         state: Mapping[str, Any],
         about: Mapping[str, Any],
         files: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        *,
+        is_unproven: bool = False,
     ) -> Path:
         """Write what is left of a checkpoint, and give it its name. It is then on the disk.
 
@@ -169,6 +187,7 @@ class Store:
             state: as for `write`.
             about: as for `write`.
             files: size and digest of the files that are there already, by name.
+            is_unproven: as for `write`.
 
         Returns:
             Its directory.
@@ -183,6 +202,8 @@ class Store:
             )
             manifest = encode(about, {STATE_FILE: record, **files})
             write_durably(temporary / MANIFEST_FILE, lambda file: file.write(manifest))
+            if is_unproven:
+                (temporary / UNPROVEN_FILE).touch()
             sync_directory(temporary)
             os.rename(temporary, final)
             sync_directory(self.directory)

@@ -129,7 +129,7 @@ class Writer:
         if not (loop.group.is_main or is_together):
             return position
         manifest = describe(loop, state, reason=reason, **about)
-        arguments = state, manifest, _buffer_names(loop)
+        arguments = state, manifest, _buffer_names(loop), _is_unproven(loop)
         if self._asynchronous:
             self._copy = {**state}
         if not is_together:
@@ -169,7 +169,8 @@ class Writer:
             **about: as for `save`.
         """
         manifest = describe(loop, state, reason=reason, **about)
-        self._announce(loop, lambda: self._write(state, manifest, _buffer_names(loop)))
+        arguments = state, manifest, _buffer_names(loop), _is_unproven(loop)
+        self._announce(loop, partial(self._write, *arguments))
 
     def poll(self, loop: TrainTestLoop) -> None:
         """Announce what the thread was writing, if that is done.
@@ -248,11 +249,15 @@ class Writer:
             self._store.remove(old)
 
     def _write(
-        self, state: Mapping[str, Any], about: dict[str, Any], buffers: Collection[str]
+        self,
+        state: Mapping[str, Any],
+        about: dict[str, Any],
+        buffers: Collection[str],
+        is_unproven: bool,
     ) -> Path:
         self._store.open()  # where that failed before
         about["finite"] = is_finite(state["model"], buffers)  # in the thread, if there is one
-        path = self._store.write(state, about, crash=False)
+        path = self._store.write(state, about, crash=False, is_unproven=is_unproven)
         self._remove_outdated(about)
         return path
 
@@ -262,6 +267,7 @@ class Writer:
         state: Mapping[str, Any],
         about: dict[str, Any],
         buffers: Collection[str],
+        is_unproven: bool,
         *,
         collect: Callable[[Record], list[Record]],
     ) -> Path | None:
@@ -272,6 +278,7 @@ class Writer:
             state: the state without the parts.
             about: what the manifest says about it.
             buffers: the names of the buffers of the model.
+            is_unproven: whether it gets the mark that it is.
             collect: returns the records of all processes for that of this one.
         """
         is_main = together.is_main
@@ -286,7 +293,7 @@ class Writer:
                 self._store.discard(together.path)
             raise
         about["finite"] = all(each["finite"] for each in records)
-        path = self._store.commit(together.path, state, about, files)
+        path = self._store.commit(together.path, state, about, files, is_unproven=is_unproven)
         self._remove_outdated(about)
         return path
 
@@ -317,3 +324,7 @@ class Writer:
 
 def _buffer_names(loop: TrainTestLoop) -> Collection[str]:
     return {name for name, _ in loop.model.named_buffers(remove_duplicate=False)}
+
+
+def _is_unproven(loop: TrainTestLoop) -> bool:
+    return loop.group.is_main and any(loop.hook.checkpoint_is_unproven(loop=loop))

@@ -98,6 +98,8 @@ class Rollback(LoopComponent):
         self._waiting: list[Any] = []  # losses that are not judged yet
         self._kept: list[_Kept] = []
         self._unproven: list[tuple[int, Path]] = []
+        # that of the newest checkpoint, which a thread may still write; None if that is undone
+        self._saving_step: int | None = None
         self._is_going_back = False
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
@@ -182,6 +184,8 @@ class Rollback(LoopComponent):
         target = (self._healthy(loop.global_step) or self._kept[:1])[-1]
         self._kept = [one for one in self._kept if one.step <= target.step]
         self._unproven = [one for one in self._unproven if one[0] <= target.step]
+        if self._saving_step is not None and self._saving_step > target.step:
+            self._saving_step = None
         self.n_rollbacks += 1
         self._waiting.clear()
         self._is_going_back = True
@@ -189,11 +193,16 @@ class Rollback(LoopComponent):
         loop.rewind(target.state, "skip")
 
     @hookimpl(optionalhook=True)
+    def checkpoint_is_unproven(self, loop: TrainTestLoop) -> bool:
+        """Mark checkpoints as unproven; not one that is saved when the run has ended."""
+        self._saving_step = loop.global_step
+        return self.n_quiet > 0 and loop.can_take_state
+
+    @hookimpl(optionalhook=True)
     def checkpoint_saved(self, loop: TrainTestLoop, path: Path) -> None:
-        """Mark a checkpoint as unproven; not one that is saved when the run has ended."""
-        if self.n_quiet and loop.can_take_state:
-            (path / UNPROVEN).touch()
-            self._unproven.append((loop.global_step, path))
+        """Note a checkpoint that may be marked, to remove the mark when it is proven."""
+        if self.n_quiet and self._saving_step is not None:
+            self._unproven.append((self._saving_step, path))
 
     def on_train_end(self, loop: TrainTestLoop) -> None:
         """Take all checkpoints as proven, as no spike can follow them any more."""

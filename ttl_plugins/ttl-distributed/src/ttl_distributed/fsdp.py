@@ -133,13 +133,12 @@ class Fsdp(DataParallel):
             loop.data, loop.n_batches = UntilAllEnd(loop.data, self._passes), n_batches
 
     def _end_epoch(self, loop: TrainTestLoop) -> None:
-        if self._passes is not None:
-            self._passes.close()
-            self._passes = None
+        self._end_passes()
 
     def _end_passes(self) -> None:
-        if self._passes is not None:
-            self._passes.close()
+        passes, self._passes = self._passes, None
+        if passes is not None:
+            passes.close()
 
     def _begin_evaluation_pass(self) -> None:
         if self._passes is not None:
@@ -148,7 +147,7 @@ class Fsdp(DataParallel):
     def _end_evaluation(self, loop: TrainTestLoop) -> None:
         if self._passes is not None:
             self._passes.finish()
-            self._passes.close()
+            self._passes.close()  # and again in the end, as components may call the model here
 
     def _begin_forward_pass(self, loop: TrainTestLoop) -> None:
         """Note calls of the model, and keep what it returns."""

@@ -121,17 +121,23 @@ def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 def average_gradients(parameters: Sequence[torch.nn.Parameter], size: int) -> None:
     """Replace gradients by their means over all processes, which have to call this together.
 
-    A process may lack a gradient that others have; one that all lack stays None.
+    A process may lack a gradient that others have; one that all lack stays None. One that is sparse
+    in all that have it stays sparse.
 
     Args:
         parameters: the parameters that get gradients, the same in all processes, at least one.
         size: the number of processes.
     """
-    n_there = torch.tensor([int(each.grad is not None) for each in parameters])  # waits for no GPU
+    n_there = torch.tensor([_kind(each.grad) for each in parameters])  # waits for no GPU
     dist.all_reduce(n_there)
     by_type: dict[Any, list[torch.nn.Parameter]] = {}
-    for parameter, n in zip(parameters, n_there.tolist(), strict=True):
-        if n:
+    for parameter, (n, n_sparse, n_dims) in zip(parameters, n_there.tolist(), strict=True):
+        if n and n == n_sparse:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter).to_sparse(n_dims // n)
+            dist.all_reduce(parameter.grad)
+            parameter.grad.div_(size)
+        elif n:
             by_type.setdefault((parameter.device, parameter.dtype), []).append(parameter)
     for several in by_type.values():
         for parameter in several:
@@ -143,3 +149,10 @@ def average_gradients(parameters: Sequence[torch.nn.Parameter], size: int) -> No
         parts = torch.split(flat.div_(size), [gradient.numel() for gradient in gradients])
         for parameter, part in zip(several, parts, strict=True):
             parameter.grad = part.view(parameter.shape)
+
+
+def _kind(gradient: torch.Tensor | None) -> tuple[int, int, int]:
+    """Return whether there is a gradient, whether it is sparse, and in how many dimensions."""
+    if gradient is None:
+        return 0, 0, 0
+    return 1, int(gradient.is_sparse), gradient.sparse_dim() if gradient.is_sparse else 0

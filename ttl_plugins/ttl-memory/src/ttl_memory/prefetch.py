@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,8 +105,7 @@ class _Ahead:
         self.device = device
         self._stop: threading.Event = threading.Event()
         self._thread: threading.Thread | None = None
-        inner = unwrapped(data)
-        self._stateful = inner if isinstance(inner, Stateful) else None
+        self._state = _state_of(data)
         self._consumed: dict[str, Any] = {}  # the state of that behind the newest batch taken
 
     def __iter__(self) -> Iterator[Any]:
@@ -126,8 +125,8 @@ class _Ahead:
         iterator = iter(batches)
         ready: queue.Queue[Any] = queue.Queue(self.n)
         self._stop = threading.Event()
-        self._consumed = _state_of(self._stateful)
-        arguments = (iterator, ready, self._stop, self.device, self._stateful)
+        self._consumed = self._state()
+        arguments = (iterator, ready, self._stop, self.device, self._state)
         self._thread = threading.Thread(target=_fetch, args=arguments, daemon=True)
         self._thread.start()
         return self._take(ready)
@@ -163,7 +162,7 @@ def _fetch(
     ready: queue.Queue[Any],
     stop: threading.Event,
     device: torch.device | None,
-    stateful: Stateful | None,
+    state_of_data: Callable[[], dict[str, Any]],
 ) -> None:
     """Put batches into a queue until there are no more, or it is to stop."""
     stream: Any = None
@@ -174,7 +173,7 @@ def _fetch(
         batch, event, state = _END, None, {}
         try:
             batch = next(iterator, _END)
-            state = _state_of(stateful)
+            state = state_of_data()
             if batch is not _END and device is not None:
                 batch, event = _moved(batch, device, stream)
         except BaseException as raised:  # it is raised where the batch is taken
@@ -189,9 +188,16 @@ def _fetch(
             return
 
 
-def _state_of(data: Stateful | None) -> dict[str, Any]:
-    # a copy, as it is kept while the data continue
-    return {} if data is None else copy.deepcopy(data.state_dict())
+def _state_of(data: Any) -> Callable[[], dict[str, Any]]:
+    """Return what returns the state of the innermost data, behind what was taken of these."""
+    inner = unwrapped(data)
+    if not isinstance(inner, Stateful):
+        return dict
+    while data is not inner:
+        if hasattr(data, "consumed_state"):  # it reads ahead, so the innermost data are further on
+            return data.consumed_state  # type: ignore[no-any-return]
+        data = data.wrapped_data
+    return lambda: copy.deepcopy(inner.state_dict())  # it is kept while the data continue
 
 
 def _moved(batch: Any, device: torch.device, stream: Any) -> tuple[Any, Any]:
