@@ -72,6 +72,8 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(Exception):  # of which the metadata are damaged
             # the first one is what is imported
             found.setdefault(distribution.name, distribution.version)
+    # on some indexes its metadata do not say for which devices it was built, as in 2.13.0+cu130
+    found["torch"] = str(torch.__version__)
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
