@@ -98,8 +98,8 @@ class Swa(LoopComponent):
                 self._initial = [float(group["lr"]) for group in groups]
             self._rates = self._scheduled(self._initial, loop.epoch_num - self.start_epoch)
 
-    @hookimpl(wrapper=True, tryfirst=True)
-    def on_optim_step(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+    @hookimpl(tryfirst=True)  # no wrapper: others set rates in theirs, as `lr-schedule` does
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Set the learning rates before the step, also where a scheduler has changed them."""
         if self._rates:
             groups = [group for one in loop.optimizers for group in one.param_groups]
@@ -108,7 +108,6 @@ class Swa(LoopComponent):
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
-        return (yield)
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
@@ -184,6 +183,8 @@ class Swa(LoopComponent):
         device = next(loop.model.parameters()).device
         devices = [] if device.type == "cpu" else [device]
         batch_num = loop.batch_num
+        norms = [module for module in loop.model.modules() if _has_statistics(module)]
+        momenta = [norm.momentum for norm in norms]
         try:
             _copy(averaged.module, loop.model)
             with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
@@ -194,6 +195,8 @@ class Swa(LoopComponent):
                     _average_statistics(module, loop.group)
         finally:
             _copy(own, loop.model)
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum  # which update_bn leaves changed where the pass fails
             loop.batch_num = batch_num
 
 
