@@ -237,6 +237,15 @@ def test_what_cannot_be_repeated_is_found(caplog):
     assert "made twice from one state differs in" in caplog.text
 
 
+def test_the_lists_of_an_optimizer_are_compared():
+    """LBFGS keeps several directions, which are the same in both steps."""
+    steps = use("supervised", loss_func=SUPERVISED["loss_func"], optimizer=torch.optim.LBFGS)
+    loop = TrainTestLoop(tiny_model(), [steps, use("replay-check", every=2)], tiny_data(6))
+    loop.train(n_epochs=1)
+    check = loop.components["replay-check"]
+    assert (2, []) == (check.n_checked, check.differing)
+
+
 def test_it_can_be_an_error():
     """As in a test of determinism."""
     with pytest.raises(RunError, match="use_deterministic_algorithms"):
