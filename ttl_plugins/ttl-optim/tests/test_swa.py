@@ -5,7 +5,7 @@ import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 from ttl_optim import GradAccumulation, GradClip, LrSchedule, Swa
 
-from ttl_core import ArgumentError, LoopComponent
+from ttl_core import ArgumentError, LoopComponent, SeededSampler
 from ttl_core.testing import ComponentConformance, Step, Stream
 
 START, RATE, N_EPOCHS = 2, 0.02, 6
@@ -48,6 +48,26 @@ class Rates(LoopComponent):
         loop.optimizer.register_step_post_hook(
             lambda optimizer, *_: self.used.append(optimizer.param_groups[0]["lr"])
         )
+
+
+@pytest.mark.parametrize("is_seeded", [True, False])
+def test_the_order_of_the_data_is_that_of_a_run_without_it(make_loop, is_seeded):
+    """A pass for statistics is no epoch of the sampler, and draws nothing from its generator."""
+
+    def trained(*components):
+        data = torch.utils.data.TensorDataset(
+            *(torch.cat(parts) for parts in zip(*ComponentConformance.make_data(4), strict=True))
+        )
+        generator = torch.Generator().manual_seed(1)
+        order = {"shuffle": True, "generator": generator}
+        if is_seeded:
+            order = {"sampler": SeededSampler(data)}
+        loader = torch.utils.data.DataLoader(data, batch_size=6, **order)
+        loop = make_loop(*components, data=loader)
+        loop.train(3)
+        return loop.model
+
+    check(trained(), trained(Swa(0)))
 
 
 class PlainStep(Step):
