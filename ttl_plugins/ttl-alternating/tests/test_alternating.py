@@ -181,6 +181,16 @@ def test_a_batch_of_weight_0_adds_nothing_to_the_means(zero):
     assert (3 * 1.0 + 1 * 5.0) / 4 == float(loop.metrics["valid/loss/critic"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_means_of_losses_in_half_precision_are_exact(dtype):
+    """Sums are not rounded to it, which would leave out later losses, or be infinite."""
+    losses = [float(i % 7) for i in range(3000)]
+    step = Alternating({"critic": lambda loop: loop.batch.mean()}, {"critic": SGD})
+    loop = TrainTestLoop(make_model(), [step])
+    loop.validate([torch.full((64,), loss, dtype=dtype) for loss in losses])
+    assert pytest.approx(sum(losses) / len(losses)) == loop.metrics["valid/loss/critic"]
+
+
 def test_the_loss_of_training_is_that_of_validation():
     """It is the sum of both networks in both, of which training has the newest."""
     latest, expected, seen = {}, [], []

@@ -1,10 +1,12 @@
 """The behaviour of `batch-schedule`."""
 
+import dataclasses
+
 import pytest
 import torch
 from ttl_augment import BatchSchedule
 
-from ttl_core import ArgumentError, use
+from ttl_core import ArgumentError, RunError, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance
 
 
@@ -35,6 +37,28 @@ def test_the_weight_of_a_batch_follows(make_loop, recorder):
     data = ComponentConformance.make_data(3)
     make_loop(BatchSchedule({0: 2, 2: 5}), sizes, data=data, valid_data=data[:1]).train(1)
     assert [2, 2, 5, 6] == sizes.seen
+
+
+@dataclasses.dataclass
+class Samples:
+    """A batch that is neither a tensor, nor a mapping, list or tuple."""
+
+    inputs: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("config", "batch", "message"),
+    [
+        ({"samples": {0: 2}}, Samples(torch.ones(4, 8)), "no samples to cut in .* Samples"),
+        ({"length": {0: 2}}, Samples(torch.ones(4, 8)), "no samples to cut in .* Samples"),
+        ({"length": {0: 2}}, (torch.ones(4), torch.ones(4)), "no sequences, .* tuple"),
+    ],
+)
+def test_a_batch_that_cannot_be_cut_is_an_error(config, batch, message):
+    """It would else be used as a whole, and nothing would show it."""
+    loop = TrainTestLoop(torch.nn.Identity(), [BatchSchedule(**config)], [batch])
+    with pytest.raises(RunError, match=f"'batch-schedule' found {message}"):
+        loop.train(1)
 
 
 def test_sequences_grow(make_loop, recorder):

@@ -135,6 +135,20 @@ def test_supervised_and_metrics_need_no_change():
     assert {"train/loss", "valid/loss"} == loop.metrics.keys()
 
 
+def test_metrics_of_a_batch_that_is_cut_behind_it():
+    """They see the targets of the samples that are left."""
+    seen = []
+
+    class See(LoopComponent):
+        def on_batch_end(self, loop):
+            seen.append((len(loop.scores), len(loop.batch[1])))
+
+    components = [Mixup(n_classes=2), use("batch-schedule", samples={0: 4}), Step(), See()]
+    data = ComponentConformance.make_data(2)
+    TrainTestLoop(ComponentConformance.make_model(), components, data).train(1)
+    assert [(4, 4), (4, 4)] == seen
+
+
 def test_cutmix_replaces_a_rectangle_and_weighs_by_its_area():
     """Pixels are of two images, and shares of classes are their numbers of pixels."""
     seen = []

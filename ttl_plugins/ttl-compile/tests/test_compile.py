@@ -342,6 +342,18 @@ def test_steps_are_compiled_once(make_loop, backend, make, n_graphs):
     assert plain.scheduler.get_last_lr() == loop.scheduler.get_last_lr()
 
 
+def test_steps_in_double_precision_have_learning_rates_in_it(make_loop):
+    """The rate 0.1 is not rounded to single precision."""
+    data = [(x.double(), y) for x, y in ComponentConformance.make_data(4)]
+    loop, plain = (
+        make_loop(*components, data=data, model=Blocks().double())
+        for components in ([Compile(optimizer=True, backend="eager")], [])
+    )
+    loop.train(1)
+    plain.train(1)
+    torch.testing.assert_close(state_of(plain.model), state_of(loop.model), rtol=1e-12, atol=1e-12)
+
+
 def test_hooks_of_the_optimizer_are_called(make_loop):
     """Hooks that other components have registered see each compiled step."""
     calls = []

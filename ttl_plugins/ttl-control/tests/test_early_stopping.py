@@ -254,6 +254,23 @@ def test_a_resumed_run_that_was_stopped_begins_no_epoch(place):
     assert [] == begun
 
 
+def test_a_run_resumed_in_mid_epoch_stops_where_the_uninterrupted_one_did():
+    """A state that was saved at the safe point at which it stopped is followed by no step."""
+    states = []
+
+    def loop_of(values):
+        keep = Do("on_safe_point", lambda loop: states.append(loop.state_dict()))
+        return make_loop(values, use("validate-every", steps=2), keep, n_train=9, patience=1)
+
+    loop = loop_of([5, 6])
+    loop.train(n_epochs=1)
+    assert 4 == loop.global_step
+    resumed = loop_of([])
+    resumed.load_state_dict(states[-1])
+    resumed.train(n_epochs=1)
+    assert (4, True) == (resumed.global_step, resumed.is_stopped)
+
+
 @pytest.mark.parametrize(
     ("monitor", "message"),
     [

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from states import assert_same_runs
 from torch.optim import lr_scheduler
 
 from ttl_core import ArgumentError, LoopComponent, RunError, TrainTestLoop, hookimpl, use
@@ -81,6 +82,34 @@ def test_two_spikes_from_one_state_lower_the_rates_twice():
     loop = trained(Spikes(20, 21, factor=float("nan")), lr_factor=0.5)
     assert loop.components["rollback"].n_rollbacks == 2
     assert loop.scheduler.base_lrs == [0.025]
+
+
+def test_a_run_resumed_behind_the_last_batch_of_an_epoch_lowers_the_rates():
+    """A state that is taken before the next batch has what is to be done then."""
+    states = []
+
+    class Keep(LoopComponent):
+        def on_safe_point(self, loop):
+            states.append((loop.batch_num, loop.state_dict()))
+
+    class OfFirstEpoch(Spikes):
+        def on_loss_compute(self, loop):
+            if loop.epoch_num == 0:
+                super().on_loss_compute(loop)
+
+    def make():
+        rollback = use("rollback", every=2, n_quiet=1, lr_factor=0.5)
+        return tiny_loop(
+            Step(), OfFirstEpoch(5, factor=float("nan")), rollback, Keep(), n_batches=6
+        )
+
+    loop = make()
+    loop.train(n_epochs=2)
+    state = next(state for batch_num, state in states if batch_num == 5)
+    resumed = make()
+    resumed.load_state_dict(state)
+    resumed.train(n_epochs=2)
+    assert_same_runs(loop, resumed)
 
 
 SCHEDULERS = {

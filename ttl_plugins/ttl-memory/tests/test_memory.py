@@ -97,6 +97,32 @@ def test_activations_are_computed_again_in_training_alone():
     assert not any("forward" in vars(module) for module in again.model.modules())
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("others", OTHERS)
+def test_batch_norms_gather_their_statistics_once(others, momentum):
+    """The model is to the bit what it is without it, with what validation normalizes by."""
+
+    def trained_with_norms(*components):
+        generator = torch.Generator().manual_seed(2)
+        data = [
+            (
+                torch.randn(6, 4, generator=generator),
+                torch.randint(0, 2, (6,), generator=generator),
+            )
+            for _ in range(4)
+        ]
+        model = Deep()
+        model.layers[0].append(torch.nn.BatchNorm1d(4, momentum=momentum))
+        model.layers[1].insert(0, torch.nn.BatchNorm1d(4, momentum=momentum))
+        model.layers[2] = torch.nn.BatchNorm1d(4, momentum=momentum)
+        loop = TrainTestLoop(model, [Step(), *components, *OTHERS[others]], data, data)
+        torch.manual_seed(3)
+        loop.train(2)
+        return loop
+
+    check(trained_with_norms(), trained_with_norms(ActivationCheckpointing()))
+
+
 def test_patterns_choose_modules():
     """Of modules inside each other the outer one is chosen."""
     loop = trained(ActivationCheckpointing(["layers.1", "layers.1.*"]), n_epochs=1)

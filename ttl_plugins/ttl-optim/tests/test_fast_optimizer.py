@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from ttl_optim import FastOptimizer
+from ttl_optim import FastOptimizer, Freeze
 
 from ttl_core import LoopComponent, TrainTestLoop, use
 from ttl_core.testing import ComponentConformance, Step
@@ -121,6 +121,28 @@ def test_trains_to_the_bits_of_a_fused_optimizer(make_loop):
     by_hand(model, lambda p: OPTIM.AdamW(p, lr=0.01, fused=True), loop.train_data)
     loop.train(1)
     assert same(model, loop.model)
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_a_parameter_may_have_its_first_gradient_late(make_loop, dampening):
+    """One that is frozen at first begins with the momentum that it has without this component."""
+
+    def make(parameters):
+        return OPTIM.SGD(parameters, lr=0.1, momentum=0.9, dampening=dampening)
+
+    loop = make_loop(FastOptimizer(), Freeze({"0.*": 1}), step=StepWith(make))
+    model = ComponentConformance.make_model()
+    optimizer = make(model.parameters())
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    for epoch in range(3):
+        model[0].requires_grad_(epoch > 0)
+        for x, y in loop.train_data:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            scheduler.step()
+    loop.train(3)
+    torch.testing.assert_close(dict(model.state_dict()), dict(loop.model.state_dict()))
 
 
 def test_foreach_is_for_small_tensors_on_a_cpu():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
-from ttl_optim import GradAccumulation, GradClip, Swa
+from ttl_optim import GradAccumulation, GradClip, LrSchedule, Swa
 
-from ttl_core import ArgumentError, LoopComponent
-from ttl_core.testing import ComponentConformance, Stream
+from ttl_core import ArgumentError, LoopComponent, SeededSampler
+from ttl_core.testing import ComponentConformance, Step, Stream
 
 START, RATE, N_EPOCHS = 2, 0.02, 6
 
@@ -48,6 +48,45 @@ class Rates(LoopComponent):
         loop.optimizer.register_step_post_hook(
             lambda optimizer, *_: self.used.append(optimizer.param_groups[0]["lr"])
         )
+
+
+@pytest.mark.parametrize("is_seeded", [True, False])
+def test_the_order_of_the_data_is_that_of_a_run_without_it(make_loop, is_seeded):
+    """A pass for statistics is no epoch of the sampler, and draws nothing from its generator."""
+
+    def trained(*components):
+        data = torch.utils.data.TensorDataset(
+            *(torch.cat(parts) for parts in zip(*ComponentConformance.make_data(4), strict=True))
+        )
+        generator = torch.Generator().manual_seed(1)
+        order = {"shuffle": True, "generator": generator}
+        if is_seeded:
+            order = {"sampler": SeededSampler(data)}
+        loader = torch.utils.data.DataLoader(data, batch_size=6, **order)
+        loop = make_loop(*components, data=loader)
+        loop.train(3)
+        return loop.model
+
+    check(trained(), trained(Swa(0)))
+
+
+class PlainStep(Step):
+    """Steps without a scheduler of their own."""
+
+    def on_train_begin(self, loop):
+        super().on_train_begin(loop)
+        loop.scheduler = None
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_its_rate_is_used_in_place_of_that_of_a_schedule(make_loop, is_first):
+    """It is so in any order of the two in the list."""
+    rates = Rates()
+    others = [LrSchedule("constant"), Swa(1, lr=RATE, anneal_epochs=0)]
+    loop = make_loop(*(others[::-1] if is_first else others), rates, step=PlainStep())
+    loop.train(2)
+    n_batches = len(loop.train_data)
+    assert [0.1] * n_batches + [RATE] * n_batches == rates.used
 
 
 def check(expected, actual):
@@ -100,6 +139,23 @@ def test_random_numbers_are_those_of_a_run_without_it(make_loop):
         loop.train(2)
         weights.append(dict(loop.model.state_dict()))
     torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_a_pass_for_statistics_that_fails_leaves_the_model_as_it_was(make_loop):
+    """Batch norms of a run that resumes in the same process have the momentum that they had."""
+
+    class Interrupt(LoopComponent):
+        n_passes = 0
+
+        def on_forward_pass(self, loop):
+            self.n_passes += 1
+            if self.n_passes == len(loop.train_data) + 2:
+                raise KeyboardInterrupt
+
+    loop = make_loop(Swa(0), Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(1)
+    assert 0.1 == loop.model[1].momentum
 
 
 def test_statistics_may_be_of_some_batches(make_loop):

@@ -1,5 +1,7 @@
 """What `amp` does."""
 
+import copy
+
 import pytest
 import torch
 from ttl_precision import Amp
@@ -223,6 +225,68 @@ def test_a_fused_optimizer_steps_where_nothing_overflows():
     fused.train(1)
     plain.train(1)
     torch.testing.assert_close(plain.model.state_dict(), fused.model.state_dict())
+
+
+@pytest.fixture
+def filled_memory():
+    """Fill memory that torch allocates with NaN, as what is left in it may be any number."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("filled_memory")
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_a_fused_optimizer_may_skip_its_first_step(dampening):
+    """The momentum begins with the first step that is made, as in an optimizer not fused."""
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(8, 3), torch.randint(0, 2, (8,))
+
+    class Steps(FusedStep):
+        def on_train_begin(self, loop):
+            super().on_train_begin(loop)
+            for group in loop.optimizer.param_groups:
+                group["dampening"] = dampening
+
+        def on_optim_step(self, loop):
+            loop.optimizer.step()
+
+    scale = 2.0**20
+    loop = TrainTestLoop(
+        torch.nn.Linear(3, 2), [Steps(), Amp("fp16", init_scale=scale)], [(inputs, targets)] * 8
+    )
+    model = copy.deepcopy(loop.model)
+    loop.train(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=dampening)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    for _ in range(8):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert {"train/skipped-steps": 3} == loop.metrics
+    torch.testing.assert_close(model.state_dict(), loop.model.state_dict())
+
+
+def test_a_fused_optimizer_may_have_other_hooks():
+    """Those that another component registers after the first backward pass are called too."""
+
+    class Hooked(FusedStep):
+        n_called = 0
+
+        def on_optim_step(self, loop):
+            if not loop.global_step:
+                loop.optimizer.register_step_post_hook(self.count)
+            super().on_optim_step(loop)
+
+        def count(self, *_):
+            self.n_called += 1
+
+    loop = make_loop(Amp("fp16"), step=Hooked())
+    loop.train(1)
+    assert 6 == loop.components["hooked"].n_called
 
 
 def test_the_scale_shrinks_until_gradients_fit():

@@ -104,6 +104,23 @@ def test_an_interrupted_prediction_resumes(tmp_path, is_stream, action):
     torch.testing.assert_close(expected, read(tmp_path)["scores"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_prediction_of_some_batches_resumes(tmp_path, is_first):
+    """A limit is that of the whole prediction, wherever the two are in the list."""
+    limit = use("limit-batches", n=4)
+
+    def predict(*components):
+        writer = PredictionWriter(tmp_path, every=2)
+        both = [writer, limit] if is_first else [limit, writer]
+        make_loop(*components, *both).predict(data(), collect=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(Fail(3, interrupt))
+    predict()
+    expected = torch.cat(make_loop().predict(data()[:4]))
+    torch.testing.assert_close(expected, read(tmp_path)["scores"], rtol=0, atol=0)
+
+
 def test_a_file_that_cannot_be_written_is_named_and_the_prediction_resumes(tmp_path):
     """As on a full disk, when there is room again."""
     expected = torch.cat(make_loop().predict(data()))

@@ -160,6 +160,23 @@ def test_an_empty_batch_adds_nothing_to_the_means_of_losses():
     assert math.isfinite(loop.metrics["train/loss/class"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_means_of_losses_in_half_precision_are_exact(dtype):
+    """Sums are not rounded to it, which would leave out later losses, or be infinite."""
+    losses = [float(i % 7) for i in range(3000)]
+    component = Supervised(
+        lambda scores, targets: {"one": scores.sum(), "two": (scores.sum(), targets.sum())}, SGD
+    )
+    batches = [
+        (torch.full((1,), loss, dtype=dtype), torch.full((64,), 1.0, dtype=dtype))
+        for loss in losses
+    ]
+    loop = TrainTestLoop(torch.nn.Identity(), [component])
+    loop.validate(batches)
+    mean = sum(losses) / len(losses)
+    assert [pytest.approx(mean)] * 2 == [loop.metrics[f"valid/loss/{n}"] for n in ("one", "two")]
+
+
 @pytest.mark.parametrize("n", [0, torch.tensor(0)], ids=["number", "tensor"])
 def test_a_loss_of_weight_0_in_a_whole_epoch_does_not_end_the_run(n):
     """As that of boxes, in data without any."""

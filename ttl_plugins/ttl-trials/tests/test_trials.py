@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -135,6 +136,73 @@ def test_the_suggestion_is_the_full_rate_of_a_schedule(is_first):
     assert [loop.components["lr-finder"].suggestion] * 2 == [group["full_lr"], group["lr"]]
 
 
+SCHEDULERS = torch.optim.lr_scheduler
+SUPERVISED = {
+    "loss_func": torch.nn.functional.cross_entropy,
+    "optimizer": partial(torch.optim.SGD, lr=0.01),
+}
+
+
+class Rates(LoopComponent):
+    """The rates of the steps of a run, without those of its trials."""
+
+    def __init__(self):
+        self.used = []
+
+    def on_optim_step(self, loop):
+        self.used.append(loop.optimizer.param_groups[0]["lr"])
+
+    def fork(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda optimizer, _: SCHEDULERS.LinearLR(optimizer, 0.1, total_iters=4),
+        lambda optimizer, _: SCHEDULERS.LambdaLR(optimizer, lambda i: min(1.0, (i + 1) / 4)),
+        lambda optimizer, _: SCHEDULERS.OneCycleLR(optimizer, 0.01, total_steps=60),
+        lambda optimizer, _: SCHEDULERS.SequentialLR(
+            optimizer,
+            [SCHEDULERS.LinearLR(optimizer, 0.1, total_iters=3), SCHEDULERS.StepLR(optimizer, 2)],
+            milestones=[3],
+        ),
+    ],
+)
+def test_the_suggestion_is_the_full_rate_of_a_scheduler(scheduler):
+    """The rates are those of the same scheduler by hand, made with the suggestion."""
+    rates = Rates()
+    steps = use("supervised", **SUPERVISED, scheduler=scheduler)
+    finder = use("lr-finder", n_steps=30, apply=True)
+    loop = TrainTestLoop(tiny_model(), [rates, steps, finder], tiny_data(8))
+    loop.train(n_epochs=1)
+    suggestion = loop.components["lr-finder"].suggestion
+    model = tiny_model()
+    by_hand = scheduler(torch.optim.SGD(model.parameters(), lr=0.01), None)
+    expected = []
+    for _ in range(8):
+        expected.append(by_hand.optimizer.param_groups[0]["lr"] * suggestion / 0.01)
+        by_hand.optimizer.step()
+        by_hand.step()
+    assert pytest.approx(expected) == rates.used
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [use("lr-finder", n_steps=30), use("batch-size-finder", memory_limit="1GiB", largest=8)],
+)
+def test_the_scheduler_of_a_run_may_monitor_a_metric_of_validation(trial):
+    """A trial has no validation, and needs none."""
+    steps = use(
+        "supervised", **SUPERVISED, scheduler=SCHEDULERS.ReduceLROnPlateau, monitor="valid/loss"
+    )
+    x, y = (torch.cat(parts) for parts in zip(*tiny_data(4), strict=True))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
+    loop = TrainTestLoop(tiny_model(), [trial, steps, "metrics"], loader, tiny_data(2))
+    loop.train(n_epochs=2)
+    assert "valid/loss" in loop.metrics
+
+
 def test_a_plot_is_drawn(tmp_path):
     """A PNG file."""
     loop = quadratic(n_steps=30, plot=tmp_path / "plots" / "lr.png")
@@ -167,6 +235,15 @@ def test_what_cannot_be_repeated_is_found(caplog):
     assert "the weight 0.weight" in check.differing
     assert check.drawing == ["noise"]
     assert "made twice from one state differs in" in caplog.text
+
+
+def test_the_lists_of_an_optimizer_are_compared():
+    """LBFGS keeps several directions, which are the same in both steps."""
+    steps = use("supervised", loss_func=SUPERVISED["loss_func"], optimizer=torch.optim.LBFGS)
+    loop = TrainTestLoop(tiny_model(), [steps, use("replay-check", every=2)], tiny_data(6))
+    loop.train(n_epochs=1)
+    check = loop.components["replay-check"]
+    assert (2, []) == (check.n_checked, check.differing)
 
 
 def test_it_can_be_an_error():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttl_core import ArgumentError, LoopComponent, map_nested
+from ttl_core import ArgumentError, LoopComponent, RunError, map_nested
 from ttl_core.arguments import describe, whole_number
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class BatchSchedule(LoopComponent):
     Raises:
         ArgumentError: neither is given, or one is something else; in train(), a batch would have
             fewer samples than there are processes.
+        RunError: in training, there is nothing to cut in a batch.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -71,20 +72,26 @@ class BatchSchedule(LoopComponent):
                 )
 
     def on_batch_begin(self, loop: TrainTestLoop) -> None:
-        """Cut the batch of a training epoch."""
+        """Cut the batch of a training epoch.
+
+        Raises:
+            RunError: there is nothing to cut in it.
+        """
         if not loop.is_training:
             return
         n_samples = _value(self.samples, loop.global_step)
         if n_samples is not None:  # of which each process has every n-th one
             n_samples = len(range(loop.group.rank, n_samples, loop.group.size))
         length = _value(self.length, loop.global_step)
-        longest = 0
+        longest = n_found = 0
         if length is not None:
             longest = max(_lengths(loop.batch), default=0)
 
         def cut(value: Any) -> Any:
+            nonlocal n_found
             if not isinstance(value, torch.Tensor) or not value.dim():
                 return value
+            n_found += 1
             if n_samples is not None:
                 value = value[:n_samples]
             if length is not None and value.dim() > 1 and value.shape[1] == longest:
@@ -92,6 +99,12 @@ class BatchSchedule(LoopComponent):
             return value
 
         loop.batch = map_nested(cut, loop.batch)
+        if not n_found or (length is not None and not longest):
+            what = "samples" if not n_found else "sequences, tensors with a second dimension,"
+            raise RunError(
+                f"{loop.components.name_of(self)!r} found no {what} to cut in a batch, "
+                f"{describe(loop.batch)}: it cuts tensors, and those in mappings, lists and tuples"
+            )
 
 
 def _checked(name: str, sizes: Any) -> dict[int, int]:

@@ -107,6 +107,7 @@ class Mixing(LoopComponent):
             return (yield)
         batch, hard = loop.batch, self._hard
         inputs, targets = parts(batch, partial(loop.components.name_of, self))
+        hard = hard[: len(targets)]  # a component after it may have cut the batch
         loop.batch = with_parts(batch, inputs, hard.to(targets.device))
         try:
             return (yield)

@@ -60,7 +60,9 @@ class CompiledStep:
         own_rates = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
         for i, (group, rate) in enumerate(own_rates):
             if isinstance(rate, float):
-                tensor = self._rates.setdefault(i, torch.tensor(rate))
+                is_double = any(p.dtype is torch.float64 for p in group["params"])
+                dtype = torch.float64 if is_double else torch.float32
+                tensor = self._rates.setdefault(i, torch.tensor(rate, dtype=dtype))
                 group["lr"] = tensor.fill_(rate)
         try:
             return self._compiled(optimizer)

@@ -124,6 +124,12 @@ class EarlyStopping(LoopComponent):
         if self.reason and loop.is_training:
             loop.stop(self.reason)
 
+    @hookimpl(tryfirst=True)
+    def on_grads_reset(self, loop: TrainTestLoop) -> None:
+        """Do so in mid-epoch, where a state is loaded after on_epoch_begin."""
+        if self.reason:
+            loop.stop(self.reason)
+
     def on_log(self, loop: TrainTestLoop, metrics: dict[str, Any], level: str) -> None:
         """Keep each value as it is: reading it would wait for the device."""
         if level == "epoch" and self.monitor in metrics:

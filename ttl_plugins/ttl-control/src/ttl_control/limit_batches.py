@@ -64,7 +64,8 @@ class LimitBatches(LoopComponent):
             loop.n_optim_steps = min(loop.n_optim_steps, loop.n_epochs * limit)
         return (yield)
 
-    @hookimpl(wrapper=True)
+    # outermost: a component that skips batches, as a prediction that resumes, skips some of these
+    @hookimpl(wrapper=True, tryfirst=True)
     def around_epoch(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
         """Cut `loop.data` short in prediction, which has no on_epoch_begin."""
         if loop.epoch_desc == "predict":

@@ -228,6 +228,9 @@ class Rollback(LoopComponent):
             "waiting": [float(value) for value in self._waiting],
             "n_rollbacks": self.n_rollbacks,
             "lr_scale": self._lr_scale,
+            # where no batch has followed yet: the spike was in the last one of an epoch
+            "lr_due": self._lr_due,
+            "is_going_back": self._is_going_back,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -242,6 +245,8 @@ class Rollback(LoopComponent):
             self._lr_due = self.lr_factor**self.n_rollbacks / state["lr_scale"]
             return
         self.n_rollbacks, self._lr_scale = state["n_rollbacks"], state["lr_scale"]
+        self._lr_due = state.get("lr_due", 1.0)  # earlier versions have neither
+        self._is_going_back = state.get("is_going_back", False)
         self._kept, self._unproven = [], []
 
 

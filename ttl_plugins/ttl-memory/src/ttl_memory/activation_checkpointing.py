@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from ttl_core import ArgumentError, LoopComponent, hookimpl
@@ -25,8 +27,9 @@ class ActivationCheckpointing(LoopComponent):
     """Modules whose activations are computed again in the backward pass instead of being kept.
 
     In training epochs the forward pass of each matching module goes through
-    torch.utils.checkpoint, which draws the same random numbers again. Gradients are the same, and
-    the names of parameters stay. What it changed is logged in one line.
+    torch.utils.checkpoint, which draws the same random numbers again. Gradients are the same, batch
+    norms gather their statistics once, and the names of parameters stay. What it changed is logged
+    in one line.
 
     Args:
         modules: patterns of names of modules, as `fnmatch` has them, such as "blocks.*"; by default
@@ -75,7 +78,8 @@ class ActivationCheckpointing(LoopComponent):
             _logger.info("activation-checkpointing: %s", ", ".join(self.chosen))
         try:
             for module in modules.values():
-                module.forward = functools.partial(_checkpointed, module.forward)
+                norms = [one for one in module.modules() if isinstance(one, _NormBase)]
+                module.forward = functools.partial(_checkpointed, module.forward, norms)
             return (yield)
         finally:
             for module in modules.values():
@@ -98,18 +102,40 @@ class ActivationCheckpointing(LoopComponent):
         return {
             name: module
             for name, module in chosen.items()
-            # a batch norm would gather its statistics twice, and a list has no forward pass;
-            # what has a forward pass of its own object already is left to its owner
+            # a list has no forward pass; what has one of its own object already is left to its
+            # owner
             if "forward" not in vars(module)
             and not isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict)
             and not any(name.startswith(f"{other}.") for other in chosen if other != name)
         }
 
 
-def _checkpointed(forward: Any, *args: Any, **kwargs: Any) -> Any:
+def _checkpointed(forward: Any, norms: list[_NormBase], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    if not norms or torch.compiler.is_compiling():  # which takes no contexts
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    def contexts() -> tuple[Any, Any]:
+        return contextlib.nullcontext(), _kept_statistics(norms)
+
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+@contextlib.contextmanager
+def _kept_statistics(norms: list[_NormBase]) -> Iterator[None]:
+    """Let batch norms normalize by their batch once more without gathering statistics."""
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if count is None else count.clone() for _, _, count in before]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for (norm, momentum, count), own in zip(before, counts, strict=True):
+            norm.momentum = momentum
+            if count is not None and own is not None:
+                count.copy_(own)
 
 
 def _longest_list(model: torch.nn.Module) -> list[str]:

@@ -94,6 +94,7 @@ class FastOptimizer(LoopComponent):
             plans = self._plans_for_gradients(loop)
         for plan in plans:
             plan.apply()
+            plan.start_momentum()
         try:
             return (yield)
         finally:
@@ -168,6 +169,12 @@ class _Plan:
             for name, group in zip(chosen, optimizer.param_groups, strict=True)
             if name == "fused" and not group["fused"] and not group.get("capturable")
         ]
+        self._without_momentum = [
+            parameter
+            for name, group in zip(chosen, optimizer.param_groups, strict=True)
+            if name == "fused" and isinstance(optimizer, torch.optim.SGD) and group["momentum"]
+            for parameter in group["params"]
+        ]
         self._place_steps(fused=True)
         self._handle = optimizer.register_step_pre_hook(self._withdraw)
         if len(set(chosen)) > 1:
@@ -184,6 +191,23 @@ class _Plan:
         self._is_applied = True
         for group, flags in self._flags:
             group.update(flags)
+
+    def start_momentum(self) -> None:
+        """Begin with a momentum of 0 where a parameter has its first gradient later than others.
+
+        As one that was frozen: the fused step of torch fails where some have a momentum and some
+        have none.
+        """
+        state = self.optimizer.state
+        waiting = []  # for a first gradient
+        for parameter in self._without_momentum:
+            if parameter.grad is None:
+                waiting.append(parameter)
+            elif state[parameter].get("momentum_buffer") is None:
+                state[parameter]["momentum_buffer"] = torch.zeros_like(
+                    parameter, memory_format=torch.preserve_format
+                )
+        self._without_momentum = waiting
 
     def restore(self) -> None:
         self._is_applied = False
@@ -236,7 +260,9 @@ def _choose(optimizer: Optimizer, group: _Group, sparse: Set[int]) -> str:
         return "unchanged"  # subclasses, such as distributed tensors, may have neither
     if not sparse.isdisjoint(map(id, parameters)):
         return "unchanged"  # fused steps refuse sparse gradients, and foreach ones loop over them
-    if _is_available("fused", optimizer, group):
+    is_damped = isinstance(optimizer, torch.optim.SGD) and group["momentum"] and group["dampening"]
+    # a first gradient is not damped, which torch knows in a step of all parameters only
+    if _is_available("fused", optimizer, group) and (group["fused"] or not is_damped):
         return "fused"
     mean_size = sum(one.numel() for one in parameters) / len(parameters)
     is_slow = mean_size > _MAX_MEAN_SIZE or isinstance(optimizer, _SLOW_FOREACH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
-from ttl_core import Group, LoopComponent, hookimpl, to_device
+from ttl_core import Group, LoopComponent, hookimpl, to_device, unwrapped
 from ttl_core.arguments import number, one_of, whole_number
 from ttl_optim.copies import copied, state_like
 
@@ -98,8 +99,8 @@ class Swa(LoopComponent):
                 self._initial = [float(group["lr"]) for group in groups]
             self._rates = self._scheduled(self._initial, loop.epoch_num - self.start_epoch)
 
-    @hookimpl(wrapper=True, tryfirst=True)
-    def on_optim_step(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
+    @hookimpl(tryfirst=True)  # no wrapper: others set rates in theirs, as `lr-schedule` does
+    def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Set the learning rates before the step, also where a scheduler has changed them."""
         if self._rates:
             groups = [group for one in loop.optimizers for group in one.param_groups]
@@ -108,7 +109,6 @@ class Swa(LoopComponent):
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
-        return (yield)
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
@@ -178,15 +178,20 @@ class Swa(LoopComponent):
     def _update_statistics(self, loop: TrainTestLoop, averaged: AveragedModel) -> None:
         """Compute the statistics of batch norms for the mean, through the forward pass of others.
 
-        The random numbers that it draws are given back, so that training continues as without it.
+        The random numbers that it draws are given back, and so is the order of the data, so that
+        training continues as without it.
         """
         own = _values(loop.model)
         device = next(loop.model.parameters()).device
         devices = [] if device.type == "cpu" else [device]
         batch_num = loop.batch_num
+        norms = [module for module in loop.model.modules() if _has_statistics(module)]
+        momenta = [norm.momentum for norm in norms]
         try:
             _copy(averaged.module, loop.model)
-            with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+            device_type = device.type if devices else "cuda"
+            forked = torch.random.fork_rng(devices, device_type=device_type)
+            with forked, _kept_order(loop.train_data):
                 update_bn(_batches(loop, device, self.bn_batches), _ForwardPass(loop))
             for module, other in zip(averaged.modules(), _ForwardPass(loop).modules(), strict=True):
                 if _has_statistics(module):
@@ -194,6 +199,8 @@ class Swa(LoopComponent):
                     _average_statistics(module, loop.group)
         finally:
             _copy(own, loop.model)
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum  # which update_bn leaves changed where the pass fails
             loop.batch_num = batch_num
 
 
@@ -214,6 +221,33 @@ def _batches(loop: TrainTestLoop, device: torch.device, n: int | None) -> Iterat
     data: Iterable[Any] = loop.train_data or ()
     for batch in itertools.islice(data, n):
         yield (to_device(batch, device),)
+
+
+@contextlib.contextmanager
+def _kept_order(data: Any) -> Iterator[None]:
+    """Let the next epoch of data be the one that was due, though another one is run meanwhile.
+
+    The order of a DataLoader follows from the epoch of its sampler, or from generators.
+    """
+    loader = unwrapped(data)
+    owners: list[Any] = []
+    if isinstance(loader, torch.utils.data.DataLoader):
+        batch_sampler = loader.batch_sampler
+        owners = [loader, loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    states = [(one, one.get_state()) for one in generators if isinstance(one, torch.Generator)]
+    epochs = [(owner, owner.epoch) for owner in owners if _counts_epochs(owner)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+        for sampler, epoch in epochs:
+            sampler.set_epoch(epoch)
+
+
+def _counts_epochs(sampler: Any) -> bool:
+    return hasattr(sampler, "set_epoch") and hasattr(sampler, "epoch")
 
 
 def _has_statistics(module: torch.nn.Module) -> bool:

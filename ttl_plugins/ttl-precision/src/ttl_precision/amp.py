@@ -19,6 +19,7 @@ from ttl_core.arguments import number, one_of, user_stacklevel, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.utils.hooks import RemovableHandle
 
     from ttl_core import TrainTestLoop
 
@@ -71,6 +72,7 @@ class Amp(LoopComponent):
         self._loaded: Mapping[str, Any] = {}
         self._n_skipped: Any = 0
         self._has_warned = False
+        self._handles: dict[Optimizer, RemovableHandle] = {}  # of fused ones, in this epoch
         if dtype == "bf16":  # otherwise each batch would pay for a wrapper that does nothing
             leave_out_hooks(self, Amp, ["on_backward_pass"])
 
@@ -89,6 +91,10 @@ class Amp(LoopComponent):
         finally:
             torch.clear_autocast_cache()
             self._autocast = outer
+            if loop.is_training:
+                for handle in self._handles.values():
+                    handle.remove()
+                self._handles.clear()
 
     @hookimpl(wrapper=True)
     def on_forward_pass(self, loop: TrainTestLoop) -> Generator[None, Any, Any]:
@@ -164,18 +170,27 @@ class Amp(LoopComponent):
         scaler.update()
         has_overflowed = scaler.scale(self._one) < scale
         unfused = [optimizer for optimizer in optimizers if not _is_fused(optimizer)]
-        if not unfused:
+        if not unfused and not any(map(_has_to_wait, optimizers)):
             for optimizer in optimizers:
-                _skip_on_device(optimizer, has_overflowed)
+                self._skip_on_device(optimizer, has_overflowed)
             self._n_skipped = self._n_skipped + has_overflowed
             return
-        self._warn_of_waiting(unfused, scale.device)
+        if unfused:
+            self._warn_of_waiting(unfused, scale.device)
         if has_overflowed:
             loop.is_stepping = False
             loop.model.zero_grad()  # also of parameters that no optimizer steps
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             self._n_skipped += 1
+
+    def _skip_on_device(self, optimizer: Any, has_overflowed: torch.Tensor) -> None:
+        """Let a fused optimizer skip its next step on an overflow, as `GradScaler.step` does."""
+        if isinstance(optimizer, torch.optim.SGD) and not optimizer.state:
+            _start_momentum(optimizer)
+        optimizer.found_inf = has_overflowed.float()
+        if optimizer not in self._handles:  # until the epoch ends: no hook can remove itself
+            self._handles[optimizer] = optimizer.register_step_post_hook(_forget_overflow)
 
     def _make_scaler(self, device: torch.device) -> torch.amp.GradScaler:
         self._one = torch.ones((), device=device)
@@ -203,12 +218,26 @@ def _is_fused(optimizer: Optimizer) -> bool:
     return all(group.get("fused") for group in optimizer.param_groups)
 
 
-def _skip_on_device(optimizer: Any, has_overflowed: torch.Tensor) -> None:
-    """Let a fused optimizer skip its next step on an overflow, as `GradScaler.step` does."""
-    optimizer.found_inf = has_overflowed.float()
+def _forget_overflow(optimizer: Optimizer, *_: object) -> None:
+    vars(optimizer).pop("found_inf", None)
 
-    def remove(*_: object) -> None:
-        vars(optimizer).pop("found_inf", None)
-        handle.remove()
 
-    handle = optimizer.register_step_post_hook(remove)
+# The fused SGD of torch creates the momentum of a first step even where it skips that, and leaves
+# in it what was in the memory before.
+
+
+def _has_to_wait(optimizer: Optimizer) -> bool:
+    """Return whether a first step has to be skipped by the loop: with dampening it is special."""
+    if not isinstance(optimizer, torch.optim.SGD) or optimizer.state:
+        return False
+    return any(group["momentum"] and group["dampening"] for group in optimizer.param_groups)
+
+
+def _start_momentum(optimizer: torch.optim.SGD) -> None:
+    """Begin with a momentum of 0, with which a first step is what it is without one."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            if parameter.grad is not None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(
+                    parameter, memory_format=torch.preserve_format
+                )

@@ -106,12 +106,12 @@ class LossParts:
         sums = dict(self._sums)
         for name, (loss, weight) in (self._newest or {}).items():
             total, n = sums.get(name, (0.0, 0))
-            product = loss * weight
+            product = _double(loss) * weight
             if isinstance(weight, torch.Tensor):
                 product = torch.where(weight == 0, 0, product)
             elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
                 product = 0.0
-            sums[name] = total + product, n + weight
+            sums[name] = total + product, n + _double(weight)
         return sums
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,3 +122,13 @@ class LossParts:
         """
         self._sums = {name: (total, n) for name, (total, n) in state.items()}
         self._newest = None
+
+
+def _double(value: Any) -> Any:
+    """Return a tensor in double precision, where its device has that, and a number as it is.
+
+    In half precision a sum would soon be too large for the next loss, or for its range.
+    """
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)

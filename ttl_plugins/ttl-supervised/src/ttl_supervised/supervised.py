@@ -246,7 +246,7 @@ class Supervised(LoopComponent):
             result = yield
         finally:
             self._splitter, self._scored_at, self._loss_at, self._parts = outer
-        if self.monitor is not None:
+        if self.monitor is not None and loop.scheduler is not None:
             # a validation in mid-epoch or on its own does not end a training epoch
             self._is_due |= loop.is_training
             if self._is_due and _is_last_part(loop):
@@ -275,7 +275,8 @@ class Supervised(LoopComponent):
         """Put the model on the device and set `loss_func`, where no train() has done it."""
         if loop.is_training:
             self._is_new = False
-            if self.monitor is not None:  # when other components have given the loop its data
+            # when other components have given the loop its data, or have taken the scheduler away
+            if self.monitor is not None and loop.scheduler is not None:
                 check_can_be_logged("supervised", self.monitor, loop.valid_data)
         else:
             self._prepare_model(loop.model)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ttl_core import ArgumentError, LoopComponent, TrainTestLoop
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ttl_core import ArgumentError, LoopComponent, TrainTestLoop, hookimpl
 from ttl_core.arguments import describe
 
 _NEVER_IN = ("early-stopping", "time-limit", "validate-every", "nan-guard", "rollback")
@@ -43,4 +45,14 @@ def trial_fork(
     others = tuple(name for name in (*_NEVER_IN, *others) if name in names)
     fork = loop.fork(without=[own, *others, *without])
     fork.valid_data = None
+    fork.components.append(_NoPlateau())
     return fork
+
+
+class _NoPlateau(LoopComponent):
+    """No scheduler by a metric, which may be of the validation that a trial leaves out."""
+
+    @hookimpl(trylast=True)
+    def on_train_begin(self, loop: TrainTestLoop) -> None:
+        if isinstance(vars(loop).get("scheduler"), ReduceLROnPlateau):
+            loop.scheduler = None

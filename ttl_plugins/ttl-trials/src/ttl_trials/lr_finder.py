@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _RATE_CHANGERS = ("lr-warmup", "lr-schedule", "swa")
-_RATES = {"lr", "initial_lr", "full_lr"}
-"""What groups of parameters hold of learning rates; lr-schedule computes them from "full_lr"."""
+_FULL_RATES = ("full_lr", "max_lr", "initial_lr", "lr")
+"""Where groups of parameters hold the rate of which a schedule has shares, the first that is there.
+
+lr-schedule computes rates from "full_lr", OneCycleLR from "max_lr".
+"""
+
+_RATES = {*_FULL_RATES, "min_lr"}
+"""What groups of parameters hold of learning rates."""
 
 _DIVERGED = 4.0  # times the lowest smoothed loss
 _MIN_RATES = 10  # without which no slope can be told
@@ -43,7 +49,8 @@ class LrFinder(LoopComponent):
         n_steps: the number of steps.
         without: names of components to leave out of the fork, besides those that change rates or
             end a run.
-        apply: whether the run uses the suggested rate for all parameter groups.
+        apply: whether the run uses the suggested rate for all parameter groups; where a schedule
+            changes rates, as their full one.
         plot: where to write a plot, a PNG file; True for `lr-finder.png` in the folder of the run,
             where `report` shows it. It takes matplotlib (`ttl-trials[plot]`).
 
@@ -108,9 +115,9 @@ class LrFinder(LoopComponent):
     def _use_suggestion(self, loop: TrainTestLoop, rate: float) -> None:
         """Say what is suggested, unless a run resumes, and set it, if that is asked for."""
         groups = [group for one in loop.optimizers for group in one.param_groups]
-        now = ", ".join(dict.fromkeys(f"{float(group['lr']):.3g}" for group in groups))
+        now = ", ".join(dict.fromkeys(f"{_full_rate(group):.3g}" for group in groups))
         if self.apply:
-            _set_rates(loop, rate)
+            _use_full_rate(loop, rate)
         if not loop.has_loaded_state and loop.group.is_main:
             what = (
                 f"the learning rate is {rate:.3g}, as suggested, in place of {now}"
@@ -204,11 +211,41 @@ def _loss_of_group(loop: TrainTestLoop) -> float:
 def _set_rates(loop: TrainTestLoop, rate: float) -> None:
     for optimizer in loop.optimizers:
         for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def _full_rate(group: dict[str, Any]) -> float:
+    return float(next(group[key] for key in _FULL_RATES if key in group))
+
+
+def _use_full_rate(loop: TrainTestLoop, rate: float) -> None:
+    """Scale all rates that schedules compute from, so that the full one of each group is this."""
+    full_rates: dict[int, float] = {}  # as they were, by id of their group
+    for optimizer in loop.optimizers:
+        for group in optimizer.param_groups:
+            full_rates[id(group)] = full = _full_rate(group)
             for key in group.keys() & _RATES:
-                group[key] = rate
-    scheduler: Any = vars(loop).get("scheduler")
-    if hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+                value = group[key]
+                if isinstance(value, torch.Tensor):  # which a captured step reads
+                    value.fill_(_scaled(value.item(), full, rate))
+                else:
+                    group[key] = _scaled(value, full, rate)
+    _scale_scheduler(vars(loop).get("scheduler"), full_rates, rate)
+
+
+def _scaled(value: float, full: float, rate: float) -> float:
+    return rate if value == full or not full else value * (rate / full)
+
+
+def _scale_scheduler(scheduler: Any, full_rates: dict[int, float], rate: float) -> None:
+    """Scale the rates from which a scheduler, and those that it holds, compute others."""
+    for name in ("base_lrs", "max_lrs"):
+        if hasattr(scheduler, name):
+            rates = zip(getattr(scheduler, name), scheduler.optimizer.param_groups, strict=True)
+            scaled = [_scaled(value, full_rates[id(group)], rate) for value, group in rates]
+            setattr(scheduler, name, scaled)
+    for inner in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
+        _scale_scheduler(inner, full_rates, rate)
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float | None:

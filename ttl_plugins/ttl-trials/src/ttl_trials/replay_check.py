@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import random
@@ -145,7 +146,10 @@ def _facts(loop: TrainTestLoop) -> dict[str, Any]:
         for key, state in optimizer.state_dict()["state"].items():
             found |= {f"{name} of parameter {key} in optimizer {i}": v for name, v in state.items()}
     found["the loss"] = loop.loss.detach()
-    copies = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in found.items()}
+    copies = {  # LBFGS has lists of tensors
+        name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for name, value in found.items()
+    }
     return {**copies, "the random numbers": _streams()}
 
 
@@ -157,7 +161,9 @@ def _streams() -> Any:
 
 def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.equal(one, other) or bool(
+        return one.shape == other.shape and bool(
             ((one == other) | (one.isnan() & other.isnan())).all()
         )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
     return bool(one == other)
