@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ttl_core.state.protocol import DataWrapper, Stateful, unwrapped
     from ttl_core.state.rank_batches import RankBatches
     from ttl_core.state.sampler import SeededSampler, SeededSamples, sample_generator
+    from ttl_core.sums import add_weighted, sum_dtype
     from ttl_core.variables.optimizers import optimizer_parameters
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "UnknownNameError",
     "UnknownPointError",
     "UnsetVariableError",
+    "add_weighted",
     "arrange",
     "attach_parts",
     "bundle",
@@ -94,6 +96,7 @@ __all__ = [
     "optimizer_parameters",
     "sample_generator",
     "split_batch",
+    "sum_dtype",
     "to_device",
     "unwrapped",
     "use",
@@ -112,6 +115,7 @@ _HOMES = {
     "SeededSamples": "state.sampler",
     "Stateful": "state.protocol",
     "TrainTestLoop": "loop",
+    "add_weighted": "sums",
     "arrange": "components.arrange",
     "attach_parts": "state.parts",
     "bundle": "components.bundles",
@@ -133,6 +137,7 @@ _HOMES = {
     "optimizer_parameters": "variables.optimizers",
     "sample_generator": "state.sampler",
     "split_batch": "batches",
+    "sum_dtype": "sums",
     "to_device": "batches",
     "unwrapped": "state.protocol",
     "use": "discovery.spec",

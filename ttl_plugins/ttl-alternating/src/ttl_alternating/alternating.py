@@ -11,6 +11,7 @@ from ttl_core import (
     ArgumentError,
     LoopComponent,
     RunError,
+    add_weighted,
     find_device,
     hookimpl,
     is_sharded,
@@ -239,13 +240,7 @@ class Alternating(LoopComponent):
         result = yield
         for name, loss in (self._newest or {}).items():
             total, n = self._sums.get(name, (0.0, 0))
-            weight = loop.batch_size
-            product = _double(loss) * weight
-            if isinstance(weight, torch.Tensor):
-                product = torch.where(weight == 0, 0, product)
-            elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
-                product = 0.0
-            self._sums[name] = [total + product, n + _double(weight)]
+            self._sums[name] = [*add_weighted(total, n, loss, loop.batch_size)]
         self._newest = None
         if loop.is_training:
             loop.optimizer = loop.optimizers[0]
@@ -292,16 +287,6 @@ def _sums_of_group(loop: TrainTestLoop, sums: Mapping[str, Any]) -> Mapping[str,
         before, n_before = found.get(name, (0.0, 0.0))
         found[name] = before + total, n_before + n
     return found
-
-
-def _double(value: Any) -> Any:
-    """Return a tensor in double precision, where its device has that, and a number as it is.
-
-    In half precision a sum would soon be too large for the next loss, or for its range.
-    """
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
 
 
 def _kind(loss: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ttl_core import Group
+from ttl_core import Group, sum_dtype
 
 
 class MeanLoss:
@@ -145,7 +145,7 @@ class _DeviceSum:
 
 def _double(value: Any, device: torch.device) -> torch.Tensor:
     """Return a number on a device, in double precision where the device has that."""
-    dtype = torch.float32 if device.type == "mps" else torch.float64
+    dtype = sum_dtype(device)
     if isinstance(value, torch.Tensor):
         return value.to(device, dtype)
     return torch.full((), value, dtype=dtype, device=device)  # a copy would wait for the device

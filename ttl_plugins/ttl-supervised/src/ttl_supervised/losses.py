@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ttl_core import ArgumentError
+from ttl_core import ArgumentError, add_weighted
 from ttl_core.arguments import describe, did_you_mean, number
 
 Part = tuple[Any, Any]
@@ -105,13 +105,7 @@ class LossParts:
         """Return the sums with the losses of this batch; those of weight 0 add nothing."""
         sums = dict(self._sums)
         for name, (loss, weight) in (self._newest or {}).items():
-            total, n = sums.get(name, (0.0, 0))
-            product = _double(loss) * weight
-            if isinstance(weight, torch.Tensor):
-                product = torch.where(weight == 0, 0, product)
-            elif weight == 0:  # the mean loss of nothing is NaN, and so is the product
-                product = 0.0
-            sums[name] = total + product, n + _double(weight)
+            sums[name] = add_weighted(*sums.get(name, (0.0, 0)), loss, weight)
         return sums
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,13 +116,3 @@ class LossParts:
         """
         self._sums = {name: (total, n) for name, (total, n) in state.items()}
         self._newest = None
-
-
-def _double(value: Any) -> Any:
-    """Return a tensor in double precision, where its device has that, and a number as it is.
-
-    In half precision a sum would soon be too large for the next loss, or for its range.
-    """
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
