@@ -110,7 +110,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         )
         self._hooks = self._manager.hooks
         self.hook = self._manager.namespace
-        self._resumption = Resumption(self, lambda: self._components.members())
+        # unchecked, as the hooks that run have checked them
+        self._resumption = Resumption(self, lambda: self._components.current_members())
         try:
             self._components = ComponentList(components, self._manager)
         except Exception as error:
