@@ -77,6 +77,7 @@ class Swa(LoopComponent):
         self._loaded: Mapping[str, Any] = {}
         self._initial: list[float] | None = None  # the rates of all groups when averaging began
         self._rates: list[float] = []  # those of this epoch
+        self._scale = 1.0  # of all these rates, and of `lr`, after `rollback` has lowered them
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Say if nothing will be averaged."""
@@ -96,7 +97,7 @@ class Swa(LoopComponent):
         if self.lr is not None and loop.epoch_num >= self.start_epoch:
             if self._initial is None:
                 groups = [group for one in loop.optimizers for group in one.param_groups]
-                self._initial = [float(group["lr"]) for group in groups]
+                self._initial = [float(group["lr"]) / self._scale for group in groups]
             self._rates = self._scheduled(self._initial, loop.epoch_num - self.start_epoch)
 
     @hookimpl(tryfirst=True)  # no wrapper: others set rates in theirs, as `lr-schedule` does
@@ -104,11 +105,17 @@ class Swa(LoopComponent):
         """Set the learning rates before the step, also where a scheduler has changed them."""
         if self._rates:
             groups = [group for one in loop.optimizers for group in one.param_groups]
-            for group, rate in zip(groups, self._rates, strict=True):
+            for group, scheduled in zip(groups, self._rates, strict=True):
+                rate = scheduled * self._scale
                 if isinstance(group["lr"], torch.Tensor):  # which a captured step reads
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+
+    @hookimpl(optionalhook=True)
+    def rollback_rates_lowered(self, factor: float) -> None:
+        """Lower the rates of the schedule with those of the optimizers."""
+        self._scale *= factor
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
@@ -140,7 +147,12 @@ class Swa(LoopComponent):
         averaged = self._loaded.get("averaged", {})
         if self.averaged is not None:
             averaged = self.averaged.state_dict()
-        return {"averaged": dict(averaged), "initial": self._initial, "rates": list(self._rates)}
+        return {
+            "averaged": dict(averaged),
+            "initial": self._initial,
+            "rates": list(self._rates),
+            "scale": self._scale,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with a mean that was saved.
@@ -150,6 +162,7 @@ class Swa(LoopComponent):
         """
         self.averaged = None
         self._initial, self._rates = state["initial"], list(state["rates"])
+        self._scale = state.get("scale", 1.0)  # earlier versions have none
         averaged = {name: value.clone() for name, value in state["averaged"].items()}
         self._loaded = {"averaged": averaged} if averaged else {}  # until there is a model
 
