@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from ttl_control.hookspecs import RollbackPoints
 from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
 from ttl_core.arguments import number, whole_number
-from ttl_control.hookspecs import RollbackPoints
 
 if TYPE_CHECKING:
     from ttl_core import TrainTestLoop
