@@ -466,7 +466,7 @@ def test_eager_beside_batch_norms_that_are_computed_again_is_an_error(make_loop)
     """Autograd would fail in the backward pass, without a hint at the reason."""
     loop = make_loop(Compile(backend="eager"), use("activation-checkpointing", modules="1"))
     loop.model = torch.nn.Sequential(*(torch.nn.BatchNorm1d(4) for _ in range(2)))
-    with pytest.raises(ArgumentError, match="has backend='eager', .* as '1' has"):
+    with pytest.raises(ArgumentError, match=r"has backend='eager', .* as '1' has"):
         loop.train(1)
 
 
