@@ -240,15 +240,15 @@ def _check_not_recomputed(loop: TrainTestLoop) -> None:
             and autograd finds that the counts of the batch norm have changed.
     """
     name = "activation-checkpointing"
-    if name not in loop.components or not loop.components.is_enabled(name):
+    other = loop.components.get(name)
+    if other is None or not loop.components.is_enabled(name):
         return
-    for chosen in getattr(loop.components[name], "chosen", ()):
+    for chosen in getattr(other, "chosen", ()):
         if any(isinstance(one, _NormBase) for one in loop.model.get_submodule(chosen).modules()):
             raise ArgumentError(
                 f"'compile' has backend='eager', which cannot compute again what {name!r} leaves "
                 f"out, where that has batch norms, as {chosen!r} has. Choose "
-                "backend='aot_eager', another backend, or other modules for "
-                f"{name!r}"
+                f"backend='aot_eager', another backend, or other modules for {name!r}"
             )
 
 
