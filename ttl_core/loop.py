@@ -67,14 +67,14 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         group: the processes that train together; one process, unless a component joins more.
         n_epochs: number of epochs in the current run; None if optimization steps are counted.
         n_batches: number of batches in the current epoch; None if its data have no length.
-        n_optim_steps: number of optimization steps in the current train(), or None.
+        n_optim_steps: number of optimization steps in the current train(); None if it is unknown.
         run_desc: what runs: "train", "valid", "test" or "predict"; None outside of runs.
         is_training: True in training epochs.
         is_validating: True in validation epochs.
         is_testing: True in test epochs.
         is_predicting: True in prediction epochs.
         epoch_desc: "train", "valid", "test" or "predict".
-        epoch_num: number of training epochs since the loop was created.
+        epoch_num: number of training epochs completed since the loop was created.
         data_name: the name of the current validation set where there are several, else None.
         batch: the current batch, as the data yielded it.
         batch_num: number of the batch in the current epoch, from 0.
@@ -138,7 +138,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         Raises:
             ArgumentError: not exactly one of the two is given, it is no whole number from 0, or
                 there are no training data.
-            RunError: the loop is running already, or an epoch made no step under `n_optim_steps`.
+            RunError: the loop is running already, or a training epoch had no batch, or made no step
+                under `n_optim_steps`.
             StateError: the loaded state does not fit.
         """
         length = length_of(require_data("train_data", self.train_data))
