@@ -102,16 +102,17 @@ def test_the_suggestion_can_be_applied():
     assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
 
 
-def test_groups_keep_the_ratios_of_their_rates(caplog):
-    """The suggestion is that of the highest one."""
-    groups = use("param-groups", patterns={"*.bias": {"lr_scale": 0.1}})
+@pytest.mark.parametrize("scale", [0.1, 10])
+def test_groups_keep_the_ratios_of_their_rates(caplog, scale):
+    """The suggestion is that of the rate which the optimizer was given."""
+    groups = use("param-groups", patterns={"*.bias": {"lr_scale": scale}})
     finder = use("lr-finder", n_steps=30, apply=True)
     loop = tiny_loop(use("supervised", **SUPERVISED), groups, finder, n_batches=8)
     loop.train(n_epochs=1)
     suggestion = loop.components["lr-finder"].suggestion
-    rates = sorted({group["lr"] for group in loop.optimizer.param_groups})
-    assert pytest.approx([suggestion * 0.1, suggestion]) == rates
-    assert f"{suggestion:.3g}, {suggestion / 10:.3g}, as suggested" in caplog.text
+    rates = {len(group["params"]): group["lr"] for group in loop.optimizer.param_groups}
+    assert pytest.approx([suggestion, suggestion * scale]) == [rates[2], rates[3]]
+    assert f"{suggestion:.3g}, {suggestion * scale:.3g}, as suggested" in caplog.text
 
 
 def test_a_resumed_run_has_the_applied_suggestion(caplog):

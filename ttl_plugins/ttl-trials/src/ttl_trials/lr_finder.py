@@ -44,7 +44,8 @@ class LrFinder(LoopComponent):
     is left as it is, to the bit, unless `apply` is set. A run that resumes makes no sweep.
 
     Where parameter groups have different rates, as those of `param-groups`, these rates are those
-    of the group with the highest one, and the others keep their ratio to it.
+    of the groups that have the one given to the optimizer, or else of those with the highest one.
+    The others keep their ratio to it.
 
     Args:
         lowest: the rate of the first step.
@@ -118,7 +119,7 @@ class LrFinder(LoopComponent):
     def _use_suggestion(self, loop: TrainTestLoop, rate: float) -> None:
         """Say what is suggested, unless a run resumes, and set it, if that is asked for."""
         before = [_full_rate(group) for group in _groups(loop)]
-        suggested = [rate * ratio for ratio in _ratios(before)]
+        suggested = [rate * ratio for ratio in _ratios(loop, before)]
         if self.apply:
             _use_full_rates(loop, before, suggested)
         if not loop.has_loaded_state and loop.group.is_main:
@@ -143,7 +144,7 @@ class LrFinder(LoopComponent):
         fork = trial_fork(loop, self, *_RATE_CHANGERS, without=self.without)
         factor = (self.highest / self.lowest) ** (1 / (self.n_steps - 1))
         rates = [self.lowest * factor**i for i in range(self.n_steps)]
-        sweep = _Sweep(rates, _ratios([_full_rate(group) for group in _groups(loop)]))
+        sweep = _Sweep(rates, _ratios(loop, [_full_rate(group) for group in _groups(loop)]))
         fork.components.append(sweep)
         fork.train(n_optim_steps=fork.optim_step_num + self.n_steps)
         self.losses, self.rates = sweep.losses, rates[: len(sweep.losses)]
@@ -223,10 +224,12 @@ def _full_rate(group: dict[str, Any]) -> float:
     return float(next(group[key] for key in _FULL_RATES if key in group))
 
 
-def _ratios(rates: list[float]) -> list[float]:
-    """Return what the rates are of the highest one."""
-    highest = max(rates, default=0.0)
-    return [rate / highest if highest else 1.0 for rate in rates]
+def _ratios(loop: TrainTestLoop, rates: list[float]) -> list[float]:
+    """Return the ratios of rates to the one that was given to an optimizer, or to the highest."""
+    defaults = [getattr(optimizer, "defaults", {}) for optimizer in loop.optimizers]
+    given = {float(one["lr"]) for one in defaults if "lr" in one}
+    base = max(given & set(rates), default=max(rates, default=0.0))
+    return [rate / base if base else 1.0 for rate in rates]
 
 
 def _listed(rates: list[float]) -> str:
