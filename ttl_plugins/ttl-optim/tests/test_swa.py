@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
-from ttl_optim import GradAccumulation, GradClip, LrSchedule, Swa
+from ttl_optim import GradAccumulation, GradClip, LrSchedule, ParamGroups, Swa
 
 from ttl_core import ArgumentError, LoopComponent, SeededSampler, use
 from ttl_core.testing import ComponentConformance, Step, Stream
@@ -48,6 +48,15 @@ class Rates(LoopComponent):
         loop.optimizer.register_step_post_hook(
             lambda optimizer, *_: self.used.append(optimizer.param_groups[0]["lr"])
         )
+
+
+def test_scales_of_groups_multiply_the_rate(make_loop):
+    """As they multiply that of the optimizer."""
+    groups = ParamGroups({"2.*": {"lr_scale": 10}}, decay_norms_and_biases=True)
+    loop = make_loop(groups, Swa(0, lr=0.02, anneal_epochs=1))
+    loop.train(n_epochs=2)
+    first, second = [group["lr"] for group in loop.optimizer.param_groups]
+    assert pytest.approx(10 * first) == second
 
 
 class Spike(LoopComponent):

@@ -33,7 +33,8 @@ class Swa(LoopComponent):
 
     Args:
         start_epoch: the epoch, as `loop.epoch_num` counts, that is averaged first.
-        lr: the learning rate while it averages; None to leave it to others.
+        lr: the learning rate while it averages; None to leave it to others. An "lr_scale" of
+            `param-groups` multiplies it.
         anneal_epochs: in how many epochs the rate goes there.
         anneal: how it goes there: "cos" or "linear".
         bn_batches: how many batches of the training data the statistics are of; None for all.
@@ -95,10 +96,12 @@ class Swa(LoopComponent):
             return
         self._rates = []
         if self.lr is not None and loop.epoch_num >= self.start_epoch:
+            groups = [group for one in loop.optimizers for group in one.param_groups]
             if self._initial is None:
-                groups = [group for one in loop.optimizers for group in one.param_groups]
                 self._initial = [float(group["lr"]) / self._scale for group in groups]
-            self._rates = self._scheduled(self._initial, loop.epoch_num - self.start_epoch)
+            targets = [self.lr * group.get("lr_scale", 1.0) for group in groups]
+            n_epochs = loop.epoch_num - self.start_epoch
+            self._rates = self._scheduled(self._initial, targets, n_epochs)
 
     @hookimpl(tryfirst=True)  # no wrapper: others set rates in theirs, as `lr-schedule` does
     def on_optim_step(self, loop: TrainTestLoop) -> None:
@@ -172,14 +175,14 @@ class Swa(LoopComponent):
             self.averaged.load_state_dict(state_like(self._loaded["averaged"], self.averaged))
             self._loaded = {}
 
-    def _scheduled(self, initial: list[float], n_epochs: int) -> list[float]:
+    def _scheduled(self, initial: list[float], targets: list[float], n_epochs: int) -> list[float]:
         """Return the rates of the schedule of torch after some epochs."""
         # of an optimizer of its own: the real one has a scheduler, and may have several
         groups = [{"params": [torch.zeros(1)], "lr": rate} for rate in initial]
         optimizer = torch.optim.SGD(groups)
         scheduler = SWALR(
             optimizer,
-            swa_lr=self.lr,  # type: ignore[arg-type]
+            swa_lr=targets,  # type: ignore[arg-type]
             anneal_epochs=self.anneal_epochs,
             anneal_strategy=self.anneal,
         )
