@@ -79,7 +79,7 @@ class ArgumentError(TTLError, ValueError):
 
 
 class RunError(TTLError, RuntimeError):
-    """A method was called at a time when it cannot be."""
+    """A run cannot begin or continue, or a method was called at a time when it cannot be."""
 
 
 class GroupError(TTLError, RuntimeError):

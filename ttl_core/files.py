@@ -1,6 +1,6 @@
 """Files that components write: replaced as a whole, in directories that belong to one run.
 
-Like the checks of arguments, these are public, so that every package does alike.
+Like the checks of arguments, these are public, so that all packages do the same.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from ttl_core.state.position import (
 from ttl_core.state.resumable_loop import ResumableLoop
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.rewinding import call_until_done
+from ttl_core.state.sharing import TrainingComponents
 from ttl_core.variables.data import (
     check_lasts,
     check_not_empty,
@@ -66,14 +67,14 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         group: the processes that train together; one process, unless a component joins more.
         n_epochs: number of epochs in the current run; None if optimization steps are counted.
         n_batches: number of batches in the current epoch; None if its data have no length.
-        n_optim_steps: number of optimization steps in the current train(), or None.
+        n_optim_steps: number of optimization steps in the current train(); None if it is unknown.
         run_desc: what runs: "train", "valid", "test" or "predict"; None outside of runs.
         is_training: True in training epochs.
         is_validating: True in validation epochs.
         is_testing: True in test epochs.
         is_predicting: True in prediction epochs.
         epoch_desc: "train", "valid", "test" or "predict".
-        epoch_num: number of training epochs since the loop was created.
+        epoch_num: number of training epochs completed since the loop was created.
         data_name: the name of the current validation set where there are several, else None.
         batch: the current batch, as the data yielded it.
         batch_num: number of the batch in the current epoch, from 0.
@@ -138,7 +139,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
         Raises:
             ArgumentError: not exactly one of the two is given, it is no whole number from 0, or
                 there are no training data.
-            RunError: the loop is running already, or an epoch made no step under `n_optim_steps`.
+            RunError: the loop is running already, or a training epoch had no batch, or made no step
+                under `n_optim_steps`.
             StateError: the loaded state does not fit.
         """
         length = length_of(require_data("train_data", self.train_data))
@@ -152,7 +154,8 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self.n_optim_steps = n_epochs * length
         self.optim_step_num = 0
         if not self._resumption.is_ahead:
-            self._run("train", partial(self._train, n_epochs, n_optim_steps))
+            with TrainingComponents(self._components.current_members()):
+                self._run("train", partial(self._train, n_epochs, n_optim_steps))
         self._resumption.end_train()
 
     def validate(self, data: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None) -> None:

@@ -171,7 +171,7 @@ class WriteQueue:
 
         Args:
             n: how many.
-            is_due: whether it is an attempt of `add`, which there are none of after a run.
+            is_due: whether it is an attempt of `add`, of which there are none after a run.
         """
         with self.turn:
             if self._writer is not None or (is_due and not self._in_run):

@@ -145,7 +145,7 @@ def _unmet(line: str) -> str | None:
     except InvalidRequirement:
         return "unreadable"
     if canonicalize_name(requirement.name) == "ttl-core":
-        return None  # likewise
+        return None  # a component that it does not fit is reported as incompatible
     if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
         return None
     found = discovery.installed_distribution(requirement.name)

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     report = os.fdopen(os.dup(1), "w")  # what is imported may print, or close standard output
     os.dup2(2, 1)
     if CAN_FORK and any(name.startswith("component:") for name in names):
-        with contextlib.suppress(Exception):  # which importing a component says, too
+        with contextlib.suppress(Exception):  # importing a component reports it
             importlib.import_module("torch")  # which every component imports, and takes a second
     names.sort(key=_distribution)
     for _, several in itertools.groupby(names, key=_distribution):

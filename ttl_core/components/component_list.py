@@ -133,7 +133,7 @@ class ComponentList(NamedList):
         after = list(self)
         result = change(after)
         # A component that is there twice is half of a swap, which takes the other one out for a
-        # moment: that one is not forgotten, and the list is checked as a whole.
+        # moment: that one is not forgotten, and the list is checked when the swap is complete.
         members = {id(component): self._member_of(component) for component in after}
         is_swapped = len(self) > len({id(component) for component in self})
         is_swapping = len(members) < len(after)

@@ -81,7 +81,7 @@ def topological_order(count: int, given: Iterable[Constraint]) -> list[int]:
 
 
 def insertion_index(count: int, given: Iterable[Constraint]) -> int:
-    """Return the last index at which a new component satisfies the constraints of a list.
+    """Return the last index at which a new component is before all that have to follow it.
 
     Args:
         count: the length of the list, which is the index of the new component in `given`.

@@ -49,7 +49,7 @@ def _names_in(imported: str) -> list[str]:
 def _source(module: str) -> str:
     """Return the source of a module; "" if it cannot be found without importing others."""
     top, *rest = module.split(".")
-    with contextlib.suppress(Exception):  # whatever finders raise: this is a courtesy
+    with contextlib.suppress(Exception):  # whatever finders raise: it is only for display
         spec = importlib.util.find_spec(top)
         assert spec is not None
         if not rest:

@@ -234,8 +234,8 @@ def _own_hooks(component: object) -> dict[str, Any]:
 def _is_meant_as_hook(cls: type, name: str, value: Any) -> bool:
     """Return whether an attribute of an instance is one of its hooks, or a misspelled one.
 
-    It also is where it hides a hook of the class: None disables that for the instance. Other
-    callables are its own affair, also where their names begin like those of hooks.
+    One that hides a hook of the class is meant as well: None disables that hook for the instance.
+    Other callables are not, unless their names are nearly those of points.
     """
     if name in POINTS or find_mark(value, "ttl_impl"):
         return True

@@ -40,9 +40,8 @@ def order_of(data: Any) -> Order | None:
 
 def not_resumable_error(data: Any) -> StateError:
     """Return the error that says why no run can resume inside an epoch of these data."""
+    data = unwrapped(data)  # what the script gave; wrappers are those of components
     what = f"a {type(data).__name__}"
-    if (inner := unwrapped(data)) is not data:
-        data, what = inner, f"{what} around a {type(inner).__name__}"
     change = (
         "Give a list of batches, a DataLoader, or something of your own with state_dict() and "
         "load_state_dict()"

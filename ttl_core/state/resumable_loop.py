@@ -224,9 +224,9 @@ class ResumableLoop:
 
         Its model is a copy, its components are created again, and its data have a position of
         their own over the same samples. It has random numbers of its own: its runs leave the
-        global ones as they were. At a safe point its train() continues from there, with the
-        settings of the state, where the one of this loop began; before it and outside of runs it
-        begins as the next one of this loop will.
+        global ones as they were. Of a fork at a safe point, train() continues from there as that of
+        this loop would, with the same counters and settings; of one in on_train_begin or outside of
+        runs, it begins as the next one of this loop will.
 
         Components that were enabled by name are created from their configuration, of which a copy
         is made. One that was created by hand has a method `fork()`, which returns a new one with
@@ -309,7 +309,8 @@ class ResumableLoop:
     def stopped_by(self) -> StopCause | None:
         """The component that has called stop(), and its reason, since train() was last called.
 
-        Each is None where it is not known, and all of it after resuming a run that was stopped.
+        It is None where no stop() has ended a run, and after resuming a run that had been stopped.
+        The component and the reason are None where they are not known.
         """
         return self._resumption.stopped_by
 

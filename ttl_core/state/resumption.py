@@ -65,7 +65,7 @@ class Resumption:
 
     Attributes:
         progress: the progress of the current train() call, or of the last one.
-        stopped_by: what has stopped it, and why.
+        stopped_by: what has stopped that call, and why; None if nothing has.
         random_numbers: those of a fork, which are not the global ones; None for other loops.
         members: as given.
     """

@@ -27,7 +27,7 @@ class SeededIndex(int):
     epoch: int
 
     def __new__(cls, index: int, seed: int, epoch: int) -> SeededIndex:
-        """Make one of an index."""
+        """Create one from an index."""
         self = super().__new__(cls, index)
         self.seed, self.epoch = seed, epoch
         return self

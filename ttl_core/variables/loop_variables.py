@@ -263,8 +263,8 @@ class LoopVariables:
     def _warn_of_stop_flags(self) -> None:
         """Warn if the run continues although a variable says, to other libraries, that it stops.
 
-        Variables of these names are anyone's, so it is no error to set one: a component may read
-        it, and call stop() by now.
+        Setting one is no error, as a script may have a variable of such a name for another purpose,
+        or a component that reads it and calls stop().
         """
         for owner, variables in {"loop": vars(self), "loop.model": vars(self.model)}.items():
             for name in STOP_FLAGS if owner == "loop.model" else (*STOP_FLAGS, "stop"):

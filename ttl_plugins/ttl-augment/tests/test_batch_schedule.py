@@ -61,6 +61,53 @@ def test_a_batch_that_cannot_be_cut_is_an_error(config, batch, message):
         loop.train(1)
 
 
+IMAGE, SENTENCE = torch.ones(3, 4, 4), torch.ones(5)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [(IMAGE, 1)] * 4,
+        [(IMAGE, torch.tensor(1))] * 4,
+        [{"inputs": SENTENCE, "targets": SENTENCE}] * 4,
+        [SENTENCE, SENTENCE[:2], SENTENCE, SENTENCE],
+        ((IMAGE, SENTENCE), (IMAGE, SENTENCE), (IMAGE, SENTENCE)),
+    ],
+)
+def test_a_list_of_samples_is_cut_itself(recorder, batch):
+    """Each of the samples stays as it is."""
+    batches = recorder("on_batch_begin", lambda loop: loop.batch)
+    loop = TrainTestLoop(torch.nn.Identity(), [BatchSchedule({0: 2}), batches], [batch])
+    loop.train(1)
+    (cut,) = batches.seen
+    assert 2 == len(cut)
+    assert all(one is other for one, other in zip(cut, batch[:2], strict=True))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [torch.ones(4, 3), torch.ones(4)],
+        [[torch.ones(4, 3), torch.ones(4)], [torch.ones(4, 3), torch.ones(4)]],
+        (torch.ones(4, 3), torch.ones(4, 3), torch.ones(4, 3)),
+        ([torch.ones(4)] * 3, [torch.ones(4)] * 3),
+    ],
+)
+def test_a_list_of_tensors_of_all_samples_is_no_list_of_samples(recorder, batch):
+    """Each of the tensors is cut."""
+    sizes = recorder("on_batch_begin", lambda loop: loop.batch_size)
+    loop = TrainTestLoop(torch.nn.Identity(), [BatchSchedule({0: 2}), sizes], [batch])
+    loop.train(1)
+    assert [2] == sizes.seen
+
+
+def test_the_length_of_single_samples_is_an_error():
+    """They have no second dimension that is surely a sequence."""
+    loop = TrainTestLoop(torch.nn.Identity(), [BatchSchedule(length={0: 2})], [[(IMAGE, 1)] * 4])
+    with pytest.raises(RunError, match=r"list of samples .* has length=\{0: 2\}"):
+        loop.train(1)
+
+
 def test_sequences_grow(make_loop, recorder):
     """Tensors as long as the longest are cut, in mappings too; others stay."""
 

@@ -96,13 +96,13 @@ def test_a_run_resumes_inside_an_epoch_of_wrapped_data(components, make_data):
         assert full.batches[n:] == resumed.components["seen"].batches
 
 
-def test_what_cannot_be_repeated_is_named_with_its_wrapper():
-    """A9: the error is about the data that are wrapped, and shows the line to change."""
+def test_what_cannot_be_repeated_is_named_without_its_wrapper():
+    """A9: the error is about the data that were given, and shows the line to change."""
     loop = make_loop([LIMIT], lambda: DataLoader(range(10), shuffle=True))
     with pytest.raises(StateError) as caught:
         loop.train(1)
     expected = (
-        "no run could resume in the middle of an epoch of its data, a FirstBatches around a "
+        "no run could resume in the middle of an epoch of its data, a "
         "DataLoader whose order a RandomSampler decides: the order of its batches cannot be "
         "repeated. Write DataLoader(dataset, ..., sampler=ttl_core.SeededSampler(dataset)) in "
         "place of shuffle=True, or torchdata's StatefulDataLoader"

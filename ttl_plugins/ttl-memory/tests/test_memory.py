@@ -224,6 +224,18 @@ def test_batches_are_fetched_in_a_thread_ahead():
     assert threading.main_thread().name not in {name for _, name in data.asked}
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_no_batch_behind_the_last_step_is_fetched(every):
+    """The next train() over the same iterator continues with it."""
+    rest = iter(range(20))
+    data = (batch for batch, _ in zip(ComponentConformance.make_data(20), rest, strict=False))
+    accumulation = use("grad-accumulation", every=every)
+    loop = TrainTestLoop(Deep(), [Step(), accumulation, Prefetch(4)], data)
+    for _ in range(2):
+        loop.train(n_optim_steps=3)
+    assert 6 * every == next(rest)
+
+
 @pytest.mark.parametrize("n", [1, 5])
 def test_a_state_holds_the_position_of_the_data(n):
     """A run resumes behind the batch that was trained last, not behind those fetched ahead."""

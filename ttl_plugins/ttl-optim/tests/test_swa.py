@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
-from ttl_optim import GradAccumulation, GradClip, LrSchedule, Swa
+from ttl_optim import GradAccumulation, GradClip, LrSchedule, ParamGroups, Swa
 
-from ttl_core import ArgumentError, LoopComponent, SeededSampler
+from ttl_core import ArgumentError, LoopComponent, SeededSampler, use
 from ttl_core.testing import ComponentConformance, Step, Stream
 
 START, RATE, N_EPOCHS = 2, 0.02, 6
@@ -48,6 +48,41 @@ class Rates(LoopComponent):
         loop.optimizer.register_step_post_hook(
             lambda optimizer, *_: self.used.append(optimizer.param_groups[0]["lr"])
         )
+
+
+def test_scales_of_groups_multiply_the_rate(make_loop):
+    """As they multiply that of the optimizer."""
+    groups = ParamGroups({"2.*": {"lr_scale": 10}}, decay_norms_and_biases=True)
+    loop = make_loop(groups, Swa(0, lr=0.02, anneal_epochs=1))
+    loop.train(n_epochs=2)
+    first, second = [group["lr"] for group in loop.optimizer.param_groups]
+    assert pytest.approx(10 * first) == second
+
+
+class Spike(LoopComponent):
+    """A component whose loss is not a number, once."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, loop):
+        if loop.is_training and loop.epoch_num == self.epoch:
+            self.epoch = None  # which no state holds
+            loop.loss = loop.loss * float("nan")
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_rollback_lowers_the_rates(make_loop, epoch):
+    """Before the averaging begins, in its first epoch, and later: it goes to a share of `lr`."""
+
+    def last_rate(*components):
+        swa = Swa(2, lr=0.02, anneal_epochs=1)
+        loop = make_loop(*components, swa, data=ComponentConformance.make_data(4))
+        loop.train(n_epochs=5)
+        return loop.optimizer.param_groups[0]["lr"]
+
+    rollback = use("rollback", every=2, n_quiet=1, lr_factor=0.5)
+    assert last_rate() * 0.5 == pytest.approx(last_rate(Spike(epoch), rollback))
 
 
 @pytest.mark.parametrize("is_seeded", [True, False])

@@ -102,6 +102,19 @@ def test_the_suggestion_can_be_applied():
     assert loop.optimizer.param_groups[0]["lr"] == loop.components["lr-finder"].suggestion
 
 
+@pytest.mark.parametrize("scale", [0.1, 10])
+def test_groups_keep_the_ratios_of_their_rates(caplog, scale):
+    """The suggestion is that of the rate which the optimizer was given."""
+    groups = use("param-groups", patterns={"*.bias": {"lr_scale": scale}})
+    finder = use("lr-finder", n_steps=30, apply=True)
+    loop = tiny_loop(use("supervised", **SUPERVISED), groups, finder, n_batches=8)
+    loop.train(n_epochs=1)
+    suggestion = loop.components["lr-finder"].suggestion
+    rates = {len(group["params"]): group["lr"] for group in loop.optimizer.param_groups}
+    assert pytest.approx([suggestion, suggestion * scale]) == [rates[2], rates[3]]
+    assert f"{suggestion:.3g}, {suggestion * scale:.3g}, as suggested" in caplog.text
+
+
 def test_a_resumed_run_has_the_applied_suggestion(caplog):
     """It is that of the state, so the settings of the script are those of the run; once logged."""
     states = []

@@ -22,7 +22,8 @@ class BatchSchedule(LoopComponent):
 
     Data yield batches of the full size. Of each one the first samples are used, and of each tensor
     with a second dimension as long as the longest one's, the first positions. Other phases see
-    whole batches. `loop.batch_size`, by which losses are weighted, follows by default.
+    whole batches. `loop.batch_size`, by which losses are weighted, follows by default. A batch that
+    is a list of samples, as with `collate_fn=list`, has fewer of them.
 
     In a group of processes a batch is that of all of them together, as in one process.
 
@@ -34,7 +35,8 @@ class BatchSchedule(LoopComponent):
     Raises:
         ArgumentError: neither is given, or one is something else; in train(), a batch would have
             fewer samples than there are processes.
-        RunError: in training, there is nothing to cut in a batch.
+        RunError: in training, there is nothing to cut in a batch, or `length` is given for a list
+            of samples.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -75,13 +77,23 @@ class BatchSchedule(LoopComponent):
         """Cut the batch of a training epoch.
 
         Raises:
-            RunError: there is nothing to cut in it.
+            RunError: there is nothing to cut in it, or only its list of samples is.
         """
         if not loop.is_training:
             return
+        is_list = _is_list_of_samples(loop.batch)
+        if is_list and self.length is not None:
+            raise RunError(
+                f"{loop.components.name_of(self)!r} found a list of samples in a batch, "
+                f"{describe(loop.batch)}, but has length={self.length!r}: it cuts sequences in "
+                "tensors of several samples. Collate them, or leave length out"
+            )
         n_samples = _value(self.samples, loop.global_step)
         if n_samples is not None:  # of which each process has every n-th one
             n_samples = len(range(loop.group.rank, n_samples, loop.group.size))
+        if is_list:
+            loop.batch = loop.batch[:n_samples]
+            return
         length = _value(self.length, loop.global_step)
         longest = n_found = 0
         if length is not None:
@@ -124,6 +136,39 @@ def _value(sizes: Mapping[int, int] | None, step: int) -> int | None:
         return None
     steps = list(sizes)
     return sizes[steps[bisect.bisect_right(steps, step) - 1]]
+
+
+def _is_list_of_samples(batch: Any) -> bool:
+    """Return whether a batch is a list of samples, in place of tensors of all of them.
+
+    Its items are alike, and their tensors do not have the number of samples as their length.
+
+    Example:
+        >>> image, images = torch.ones(3, 8, 8), torch.ones(4, 3, 8, 8)
+        >>> _is_list_of_samples([(image, 1), (image, 0)]), _is_list_of_samples([images, images])
+        (True, False)
+    """
+    if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
+        return False
+    first = batch[0]
+    if isinstance(first, Mapping):
+        return all(isinstance(item, Mapping) and item.keys() == first.keys() for item in batch)
+    if isinstance(first, torch.Tensor):
+        is_alike = len({_kind(item) for item in batch}) == 1
+        return is_alike and first.dim() > 0 and len({len(item) for item in batch}) > 1
+    if not all(isinstance(item, list | tuple) and len(item) == len(first) for item in batch):
+        return False
+    if len(batch) == 2 != len(first):  # a list of all inputs, and one of all targets
+        return False
+    parts = [part for item in batch for part in item]
+    has_one_length = all(isinstance(part, torch.Tensor) and part.dim() for part in parts)
+    if has_one_length and len({len(part) for part in parts}) == 1:
+        return False
+    return len({tuple(map(_kind, item)) for item in batch}) == 1
+
+
+def _kind(value: Any) -> Any:
+    return (value.dtype, value.dim()) if isinstance(value, torch.Tensor) else type(value)
 
 
 def _lengths(batch: Any) -> list[int]:

@@ -92,12 +92,17 @@ class Mixing(LoopComponent):
         try:
             own = soft(targets, self.n_classes, inputs.dtype)
         except (RuntimeError, IndexError) as error:
-            error.add_note(
-                f"ttl: targets are classes from 0 to {self.n_classes} - 1, as "
-                f"{loop.components.name_of(self)!r} was given n_classes={self.n_classes}. Give it "
-                "the number of classes of the model"
-            )
-            raise
+            n = self.n_classes
+            if n is None or targets.is_cuda:  # of a CUDA device that has failed nothing can be read
+                raise
+            beyond = [one for one in targets.unique().tolist() if not 0 <= one < n]
+            if not beyond:
+                raise
+            raise RunError(
+                f"{loop.components.name_of(self)!r} found the class {beyond[0]} in the targets of "
+                f"a batch, but was given n_classes={n}, with which classes are from 0 to {n - 1}. "
+                "Give it the number of classes of the model, or correct the targets"
+            ) from error
         loop.batch = with_parts(loop.batch, mixed, torch.lerp(own[order], own, share))
 
     @hookimpl(wrapper=True, tryfirst=True)

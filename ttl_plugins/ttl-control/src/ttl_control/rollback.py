@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from ttl_control.hookspecs import RollbackPoints
 from ttl_core import ArgumentError, LoopComponent, RunError, hookimpl
 from ttl_core.arguments import number, whole_number
 
@@ -71,6 +72,8 @@ class Rollback(LoopComponent):
         >>> loop.components["rollback"].n_rollbacks, loop.global_step
         (1, 15)
     """
+
+    hookspecs = RollbackPoints
 
     def __init__(
         self,
@@ -218,6 +221,7 @@ class Rollback(LoopComponent):
                 for key in group.keys() & _RATES:
                     group[key] *= scale
         _scale_scheduler(vars(loop).get("scheduler"), scale)
+        loop.hook.rollback_rates_lowered(loop=loop, factor=scale)
 
     # -- state ------------------------------------------------------------------------------
 

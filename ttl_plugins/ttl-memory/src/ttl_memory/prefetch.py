@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +34,8 @@ class Prefetch(LoopComponent):
 
     It acts in all phases. On a CUDA device batches are copied on a stream of their own, for which
     the training stream waits; on others they are moved without one. The order of the batches and
-    the position that a state holds are those of the data.
+    the position that a state holds are those of the data. With `train(n_optim_steps=...)` no batch
+    is fetched behind the last step, so that the next train() continues with it.
 
     Args:
         n: how many batches are kept ready.
@@ -82,7 +85,10 @@ class Prefetch(LoopComponent):
         if device is None and self.moves:
             first = next(loop.model.parameters(), None)
             device = None if first is None else first.device
-        data = _Ahead(loop.data, self.n, device)
+        steps_left = None
+        if loop.is_training and loop.n_epochs is None:
+            steps_left = partial(_steps_left, loop)
+        data = _Ahead(loop.data, self.n, device, steps_left)
         loop.data = data
         self._open.append(data)
 
@@ -94,15 +100,24 @@ class _Ahead:
         data: the data.
         n: how many batches are kept ready.
         device: where to move them; None for nowhere.
+        steps_left: returns how many optimization steps are left, where the epoch ends with the
+            last one. Each takes one batch or more, so that as many may be fetched.
 
     Attributes:
         wrapped_data: the data.
     """
 
-    def __init__(self, data: Any, n: int, device: torch.device | None) -> None:
+    def __init__(
+        self,
+        data: Any,
+        n: int,
+        device: torch.device | None,
+        steps_left: Callable[[], int] | None = None,
+    ) -> None:
         self.wrapped_data = data
         self.n = n
         self.device = device
+        self._steps_left = steps_left
         self._stop: threading.Event = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = _state_of(data)
@@ -126,14 +141,22 @@ class _Ahead:
         ready: queue.Queue[Any] = queue.Queue(self.n)
         self._stop = threading.Event()
         self._consumed = self._state()
-        arguments = (iterator, ready, self._stop, self.device, self._state)
+        allowed = None if self._steps_left is None else threading.Semaphore(0)
+        arguments = (iterator, ready, self._stop, self.device, self._state, allowed)
         self._thread = threading.Thread(target=_fetch, args=arguments, daemon=True)
         self._thread.start()
-        return self._take(ready)
+        return self._take(ready, allowed)
 
-    def _take(self, ready: queue.Queue[Any]) -> Iterator[Any]:
+    def _take(self, ready: queue.Queue[Any], allowed: threading.Semaphore | None) -> Iterator[Any]:
+        n_allowed = 0
         try:
-            while True:
+            for n_taken in itertools.count():
+                if allowed is not None and self._steps_left is not None:
+                    # one at least: what is asked for has to come
+                    n_more = n_taken + max(self._steps_left(), 1) - n_allowed
+                    if n_more > 0:
+                        allowed.release(n_more)
+                        n_allowed += n_more
                 batch, error, event, self._consumed = ready.get()
                 if error is not None:
                     raise error
@@ -163,12 +186,15 @@ def _fetch(
     stop: threading.Event,
     device: torch.device | None,
     state_of_data: Callable[[], dict[str, Any]],
+    allowed: threading.Semaphore | None,
 ) -> None:
     """Put batches into a queue until there are no more, or it is to stop."""
     stream: Any = None
     if device is not None and device.type == "cuda":
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     while not stop.is_set():
+        if allowed is not None and not allowed.acquire(timeout=0.05):
+            continue
         error: BaseException | None = None
         batch, event, state = _END, None, {}
         try:
@@ -186,6 +212,11 @@ def _fetch(
                 continue
         if batch is _END or error is not None:
             return
+
+
+def _steps_left(loop: TrainTestLoop) -> int:
+    assert loop.n_optim_steps is not None
+    return loop.n_optim_steps - loop.optim_step_num
 
 
 def _state_of(data: Any) -> Callable[[], dict[str, Any]]:

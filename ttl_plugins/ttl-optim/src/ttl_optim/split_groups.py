@@ -77,6 +77,8 @@ def _part(
         if _is_rate(name) and isinstance(value, torch.Tensor | float | int):
             # a rate that is a tensor is one of its own in each group
             part[name] = value * scale if scale != 1 else _copied(value)
+    if scale != 1:
+        part["lr_scale"] = scale  # for rates that are set later, as those of `swa`
     return part
 
 

@@ -33,7 +33,8 @@ class Swa(LoopComponent):
 
     Args:
         start_epoch: the epoch, as `loop.epoch_num` counts, that is averaged first.
-        lr: the learning rate while it averages; None to leave it to others.
+        lr: the learning rate while it averages; None to leave it to others. An "lr_scale" of
+            `param-groups` multiplies it.
         anneal_epochs: in how many epochs the rate goes there.
         anneal: how it goes there: "cos" or "linear".
         bn_batches: how many batches of the training data the statistics are of; None for all.
@@ -77,6 +78,7 @@ class Swa(LoopComponent):
         self._loaded: Mapping[str, Any] = {}
         self._initial: list[float] | None = None  # the rates of all groups when averaging began
         self._rates: list[float] = []  # those of this epoch
+        self._scale = 1.0  # of all these rates, and of `lr`, after `rollback` has lowered them
 
     def on_train_begin(self, loop: TrainTestLoop) -> None:
         """Say if nothing will be averaged."""
@@ -94,21 +96,29 @@ class Swa(LoopComponent):
             return
         self._rates = []
         if self.lr is not None and loop.epoch_num >= self.start_epoch:
+            groups = [group for one in loop.optimizers for group in one.param_groups]
             if self._initial is None:
-                groups = [group for one in loop.optimizers for group in one.param_groups]
-                self._initial = [float(group["lr"]) for group in groups]
-            self._rates = self._scheduled(self._initial, loop.epoch_num - self.start_epoch)
+                self._initial = [float(group["lr"]) / self._scale for group in groups]
+            targets = [self.lr * group.get("lr_scale", 1.0) for group in groups]
+            n_epochs = loop.epoch_num - self.start_epoch
+            self._rates = self._scheduled(self._initial, targets, n_epochs)
 
     @hookimpl(tryfirst=True)  # no wrapper: others set rates in theirs, as `lr-schedule` does
     def on_optim_step(self, loop: TrainTestLoop) -> None:
         """Set the learning rates before the step, also where a scheduler has changed them."""
         if self._rates:
             groups = [group for one in loop.optimizers for group in one.param_groups]
-            for group, rate in zip(groups, self._rates, strict=True):
+            for group, scheduled in zip(groups, self._rates, strict=True):
+                rate = scheduled * self._scale
                 if isinstance(group["lr"], torch.Tensor):  # which a captured step reads
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+
+    @hookimpl(optionalhook=True)
+    def rollback_rates_lowered(self, factor: float) -> None:
+        """Lower the rates of the schedule with those of the optimizers."""
+        self._scale *= factor
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, loop: TrainTestLoop) -> None:
@@ -140,7 +150,12 @@ class Swa(LoopComponent):
         averaged = self._loaded.get("averaged", {})
         if self.averaged is not None:
             averaged = self.averaged.state_dict()
-        return {"averaged": dict(averaged), "initial": self._initial, "rates": list(self._rates)}
+        return {
+            "averaged": dict(averaged),
+            "initial": self._initial,
+            "rates": list(self._rates),
+            "scale": self._scale,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with a mean that was saved.
@@ -150,6 +165,7 @@ class Swa(LoopComponent):
         """
         self.averaged = None
         self._initial, self._rates = state["initial"], list(state["rates"])
+        self._scale = state.get("scale", 1.0)  # earlier versions have none
         averaged = {name: value.clone() for name, value in state["averaged"].items()}
         self._loaded = {"averaged": averaged} if averaged else {}  # until there is a model
 
@@ -159,14 +175,14 @@ class Swa(LoopComponent):
             self.averaged.load_state_dict(state_like(self._loaded["averaged"], self.averaged))
             self._loaded = {}
 
-    def _scheduled(self, initial: list[float], n_epochs: int) -> list[float]:
+    def _scheduled(self, initial: list[float], targets: list[float], n_epochs: int) -> list[float]:
         """Return the rates of the schedule of torch after some epochs."""
         # of an optimizer of its own: the real one has a scheduler, and may have several
         groups = [{"params": [torch.zeros(1)], "lr": rate} for rate in initial]
         optimizer = torch.optim.SGD(groups)
         scheduler = SWALR(
             optimizer,
-            swa_lr=self.lr,  # type: ignore[arg-type]
+            swa_lr=targets,  # type: ignore[arg-type]
             anneal_epochs=self.anneal_epochs,
             anneal_strategy=self.anneal,
         )

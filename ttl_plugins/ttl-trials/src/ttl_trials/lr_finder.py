@@ -43,14 +43,18 @@ class LrFinder(LoopComponent):
     smoothed loss falls most steeply. It is logged as a warning, so that it is seen. The run itself
     is left as it is, to the bit, unless `apply` is set. A run that resumes makes no sweep.
 
+    Where parameter groups have different rates, as those of `param-groups`, these rates are those
+    of the groups that have the one given to the optimizer, or else of those with the highest one.
+    The others keep their ratio to it.
+
     Args:
         lowest: the rate of the first step.
         highest: the rate of the last one.
         n_steps: the number of steps.
         without: names of components to leave out of the fork, besides those that change rates or
             end a run.
-        apply: whether the run uses the suggested rate for all parameter groups; where a schedule
-            changes rates, as their full one.
+        apply: whether the run uses the suggested rate; where a schedule changes rates, as their
+            full one.
         plot: where to write a plot, a PNG file; True for `lr-finder.png` in the folder of the run,
             where `report` shows it. It takes matplotlib (`ttl-trials[plot]`).
 
@@ -114,15 +118,16 @@ class LrFinder(LoopComponent):
 
     def _use_suggestion(self, loop: TrainTestLoop, rate: float) -> None:
         """Say what is suggested, unless a run resumes, and set it, if that is asked for."""
-        groups = [group for one in loop.optimizers for group in one.param_groups]
-        now = ", ".join(dict.fromkeys(f"{_full_rate(group):.3g}" for group in groups))
+        before = [_full_rate(group) for group in _groups(loop)]
+        suggested = [rate * ratio for ratio in _ratios(loop, before)]
         if self.apply:
-            _use_full_rate(loop, rate)
+            _use_full_rates(loop, before, suggested)
         if not loop.has_loaded_state and loop.group.is_main:
+            new, now = _listed(suggested), _listed(before)
             what = (
-                f"the learning rate is {rate:.3g}, as suggested, in place of {now}"
+                f"the learning rate is {new}, as suggested, in place of {now}"
                 if self.apply
-                else f"the suggested learning rate is {rate:.3g}; the run has {now}"
+                else f"the suggested learning rate is {new}; the run has {now}"
             )
             _log.warning("lr-finder: %s", what)
 
@@ -139,7 +144,7 @@ class LrFinder(LoopComponent):
         fork = trial_fork(loop, self, *_RATE_CHANGERS, without=self.without)
         factor = (self.highest / self.lowest) ** (1 / (self.n_steps - 1))
         rates = [self.lowest * factor**i for i in range(self.n_steps)]
-        sweep = _Sweep(rates)
+        sweep = _Sweep(rates, _ratios(loop, [_full_rate(group) for group in _groups(loop)]))
         fork.components.append(sweep)
         fork.train(n_optim_steps=fork.optim_step_num + self.n_steps)
         self.losses, self.rates = sweep.losses, rates[: len(sweep.losses)]
@@ -170,8 +175,9 @@ class LrFinder(LoopComponent):
 class _Sweep(LoopComponent):
     """Steps with given learning rates, until the loss has diverged."""
 
-    def __init__(self, rates: list[float]) -> None:
+    def __init__(self, rates: list[float], ratios: list[float]) -> None:
         self.rates = rates
+        self.ratios = ratios  # of each parameter group
         self.losses: list[float] = []
         self._lowest = math.inf
         self._pending: list[float] = []  # losses of a step, several where they accumulate
@@ -179,7 +185,9 @@ class _Sweep(LoopComponent):
 
     @hookimpl(tryfirst=True)
     def on_optim_step(self, loop: TrainTestLoop) -> None:
-        _set_rates(loop, self.rates[len(self.losses)])
+        rate = self.rates[len(self.losses)]
+        for group, ratio in zip(_groups(loop), self.ratios, strict=True):
+            group["lr"] = rate * ratio
 
     def on_batch_end(self, loop: TrainTestLoop) -> None:
         if self._has_diverged:  # in a group the stop waits for one of the next safe points
@@ -208,44 +216,59 @@ def _loss_of_group(loop: TrainTestLoop) -> float:
     return total / weights if weights else 0.0
 
 
-def _set_rates(loop: TrainTestLoop, rate: float) -> None:
-    for optimizer in loop.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+def _groups(loop: TrainTestLoop) -> list[dict[str, Any]]:
+    return [group for optimizer in loop.optimizers for group in optimizer.param_groups]
 
 
 def _full_rate(group: dict[str, Any]) -> float:
     return float(next(group[key] for key in _FULL_RATES if key in group))
 
 
-def _use_full_rate(loop: TrainTestLoop, rate: float) -> None:
-    """Scale all rates that schedules compute from, so that the full one of each group is this."""
-    full_rates: dict[int, float] = {}  # as they were, by id of their group
-    for optimizer in loop.optimizers:
-        for group in optimizer.param_groups:
-            full_rates[id(group)] = full = _full_rate(group)
-            for key in group.keys() & _RATES:
-                value = group[key]
-                if isinstance(value, torch.Tensor):  # which a captured step reads
-                    value.fill_(_scaled(value.item(), full, rate))
-                else:
-                    group[key] = _scaled(value, full, rate)
-    _scale_scheduler(vars(loop).get("scheduler"), full_rates, rate)
+def _ratios(loop: TrainTestLoop, rates: list[float]) -> list[float]:
+    """Return the ratios of rates to the one that was given to an optimizer, or to the highest."""
+    defaults = [getattr(optimizer, "defaults", {}) for optimizer in loop.optimizers]
+    given = {float(one["lr"]) for one in defaults if "lr" in one}
+    base = max(given & set(rates), default=max(rates, default=0.0))
+    return [rate / base if base else 1.0 for rate in rates]
+
+
+def _listed(rates: list[float]) -> str:
+    return ", ".join(dict.fromkeys(f"{rate:.3g}" for rate in rates))
+
+
+def _use_full_rates(loop: TrainTestLoop, before: list[float], after: list[float]) -> None:
+    """Scale all rates that schedules compute from, so that these are the full ones of the groups.
+
+    Args:
+        loop: the loop.
+        before: the full rate of each group as it is.
+        after: the new ones.
+    """
+    new_rates: dict[int, tuple[float, float]] = {}  # the full rate and the new one, by id of group
+    for group, full, rate in zip(_groups(loop), before, after, strict=True):
+        new_rates[id(group)] = full, rate
+        for key in group.keys() & _RATES:
+            value = group[key]
+            if isinstance(value, torch.Tensor):  # which a captured step reads
+                value.fill_(_scaled(value.item(), full, rate))
+            else:
+                group[key] = _scaled(value, full, rate)
+    _scale_scheduler(vars(loop).get("scheduler"), new_rates)
 
 
 def _scaled(value: float, full: float, rate: float) -> float:
     return rate if value == full or not full else value * (rate / full)
 
 
-def _scale_scheduler(scheduler: Any, full_rates: dict[int, float], rate: float) -> None:
+def _scale_scheduler(scheduler: Any, new_rates: dict[int, tuple[float, float]]) -> None:
     """Scale the rates from which a scheduler, and those that it holds, compute others."""
     for name in ("base_lrs", "max_lrs"):
         if hasattr(scheduler, name):
             rates = zip(getattr(scheduler, name), scheduler.optimizer.param_groups, strict=True)
-            scaled = [_scaled(value, full_rates[id(group)], rate) for value, group in rates]
+            scaled = [_scaled(value, *new_rates[id(group)]) for value, group in rates]
             setattr(scheduler, name, scaled)
     for inner in getattr(scheduler, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
-        _scale_scheduler(inner, full_rates, rate)
+        _scale_scheduler(inner, new_rates)
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float | None:
