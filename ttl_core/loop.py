@@ -31,7 +31,6 @@ from ttl_core.state.position import (
 from ttl_core.state.resumable_loop import ResumableLoop
 from ttl_core.state.resumption import Resumption
 from ttl_core.state.rewinding import call_until_done
-from ttl_core.state.sharing import TrainingComponents
 from ttl_core.variables.data import (
     check_lasts,
     check_not_empty,
@@ -154,8 +153,7 @@ class TrainTestLoop(LoopVariables, ResumableLoop):
             self.n_optim_steps = n_epochs * length
         self.optim_step_num = 0
         if not self._resumption.is_ahead:
-            with TrainingComponents(self._components.current_members()):
-                self._run("train", partial(self._train, n_epochs, n_optim_steps))
+            self._run("train", partial(self._train, n_epochs, n_optim_steps))
         self._resumption.end_train()
 
     def validate(self, data: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None) -> None:

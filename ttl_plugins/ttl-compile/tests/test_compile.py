@@ -462,14 +462,6 @@ def test_refuses_unusable_arguments(config, message):
         Compile(**config)
 
 
-def test_eager_beside_batch_norms_that_are_computed_again_is_an_error(make_loop):
-    """Autograd would fail in the backward pass, without a hint at the reason."""
-    loop = make_loop(Compile(backend="eager"), use("activation-checkpointing", modules="1"))
-    loop.model = torch.nn.Sequential(*(torch.nn.BatchNorm1d(4) for _ in range(2)))
-    with pytest.raises(ArgumentError, match=r"has backend='eager', .* as '1' has"):
-        loop.train(1)
-
-
 def test_a_backend_that_torch_does_not_have_is_an_error(make_loop):
     """The error suggests the nearest one."""
     with pytest.raises(ArgumentError, match=r"backend='inducter'.*Did you mean 'inductor'"):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
 from ttl_compile.calls import (
@@ -58,8 +57,7 @@ class Compile(LoopComponent):
 
     Raises:
         ArgumentError: an argument has an unusable value; in the first batch, torch has no such
-            backend, a region matches no module, or the backend "eager" would compute batch norms
-            again for `activation-checkpointing`.
+            backend, or a region matches no module.
 
     Example:
         >>> from ttl_core import TrainTestLoop
@@ -202,8 +200,6 @@ class Compile(LoopComponent):
         """Log that a first batch compiles."""
         kind = _kind(loop)
         if kind not in self._announced:
-            if loop.is_training and self.options["backend"] == "eager":
-                _check_not_recomputed(loop)
             self._announced.add(kind)
             self._first_batch = (_position(loop), time.monotonic())
             _log.warning("compile: compiling for %s, so that the first batch takes longer", kind)
@@ -230,26 +226,6 @@ class Compile(LoopComponent):
 def _restore(previous: list[tuple[torch.nn.Module, Call | None]]) -> None:
     for module, call in previous:
         vars(module)["_compiled_call_impl"] = call
-
-
-def _check_not_recomputed(loop: TrainTestLoop) -> None:
-    """Check that no batch norm is computed again in the backward pass.
-
-    Raises:
-        ArgumentError: one is. The backend "eager" runs the graph as it is, also the second time,
-            and autograd finds that the counts of the batch norm have changed.
-    """
-    name = "activation-checkpointing"
-    other = loop.components.get(name)
-    if other is None or not loop.components.is_enabled(name):
-        return
-    for chosen in getattr(other, "chosen", ()):
-        if any(isinstance(one, _NormBase) for one in loop.model.get_submodule(chosen).modules()):
-            raise ArgumentError(
-                f"'compile' has backend='eager', which cannot compute again what {name!r} leaves "
-                f"out, where that has batch norms, as {chosen!r} has. Choose "
-                f"backend='aot_eager', another backend, or other modules for {name!r}"
-            )
 
 
 def _kind(loop: TrainTestLoop) -> str:

@@ -78,7 +78,8 @@ def _part(
             # a rate that is a tensor is one of its own in each group
             part[name] = value * scale if scale != 1 else _copied(value)
     if scale != 1:
-        part["lr_scale"] = scale  # for rates that are set later, as those of `swa`
+        # for rates that are set later, as those of `swa`; by "lr_scale" schedulers of timm multiply
+        part["lr_scaled_by"] = scale
     return part
 
 

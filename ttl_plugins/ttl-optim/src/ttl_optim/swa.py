@@ -99,7 +99,7 @@ class Swa(LoopComponent):
             groups = [group for one in loop.optimizers for group in one.param_groups]
             if self._initial is None:
                 self._initial = [float(group["lr"]) / self._scale for group in groups]
-            targets = [self.lr * group.get("lr_scale", 1.0) for group in groups]
+            targets = [self.lr * group.get("lr_scaled_by", 1.0) for group in groups]
             n_epochs = loop.epoch_num - self.start_epoch
             self._rates = self._scheduled(self._initial, targets, n_epochs)
 
