@@ -237,3 +237,28 @@ def test_a_configuration_of_another_type_can_be_loaded(tmp_path):
         )
         loop.train(n_epochs)
     assert ENDS == positions(tmp_path)
+
+
+def test_a_run_that_was_rewound_resumes_behind_the_rewind(tmp_path):
+    """It does not resume from the checkpoint of the epoch that it has left again."""
+
+    class Rewind(LoopComponent):
+        state = None
+
+        def on_safe_point(self, loop):
+            if loop.global_step == 1 and self.state is None:
+                self.state = loop.state_dict()
+            elif loop.global_step == 4:
+                loop.rewind(self.state)
+
+    def stop_rewound(loop):
+        if loop.global_step == 2 and len(names_in(tmp_path)) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_loop(tmp_path, Rewind(), CallAt("on_batch_begin", stop_rewound)).train(2)
+    assert ["000001-epoch-1-step-3", "000002-epoch-0-step-2"] == names_in(tmp_path)
+    resumed, steps = make_loop(tmp_path), []
+    resumed.components.append(CallAt("on_optim_step", lambda loop: steps.append(loop.global_step)))
+    resumed.train(2)
+    assert [2, 3, 4, 5] == steps

@@ -46,8 +46,9 @@ class Checkpoint(LoopComponent):
     """A component that saves all that a run needs to resume to the same bits, and resumes it.
 
     A checkpoint is saved at safe points: when it is due, when the best metric has improved, when
-    the run ends, and when SIGTERM or ctrl-C requests it. Each is a directory that appears
-    complete or not at all. A run that fails leaves a directory crash-..., to inspect.
+    the run was rewound to before the newest one, when it ends, and when SIGTERM or ctrl-C requests
+    it. Each is a directory that appears complete or not at all. A run that fails leaves a directory
+    crash-..., to inspect.
 
     Args:
         directory: where the checkpoints are; by default the folder `checkpoints` in the folder of
@@ -145,7 +146,7 @@ class Checkpoint(LoopComponent):
         self._preemption = Preemption(on_signal=self._note_signal)
         self._run = uuid.uuid4().hex  # a run removes its own checkpoints only
         self._can_resume = True
-        self._saved_at: object = None
+        self._saved_at: tuple[Any, ...] | None = None
         self._resumed: tuple[Found, object] | None = None  # and its comparable position
         self._loop: weakref.ref[TrainTestLoop] | None = None
         self._held = HeldState()
@@ -334,6 +335,8 @@ class Checkpoint(LoopComponent):
             reason = "signal"
         elif improved is not None:
             reason = "best"
+        elif self._is_rewound(loop):
+            reason = "rewind"
         elif self._is_due(loop):
             reason = "due"
         is_saved = bool(reason) and self._save(loop, reason, improved)
@@ -349,6 +352,13 @@ class Checkpoint(LoopComponent):
             return self._preemption.received
         numbers = self._group.announced.get(_SIGNAL)
         return signal.Signals(numbers[0]) if numbers else None
+
+    def _is_rewound(self, loop: TrainTestLoop) -> bool:
+        """Return whether the newest checkpoint is of a later step, which the run has left again.
+
+        Loggers have removed what they wrote until then, so that no run resumes there.
+        """
+        return self._saved_at is not None and loop.global_step < self._saved_at[1]
 
     def _is_due(self, loop: TrainTestLoop) -> bool:
         """Return whether one is due; in a group, the clock of the main process counts."""
@@ -482,6 +492,7 @@ class Checkpoint(LoopComponent):
         """
         self._metric.load_state_dict(state, self.settings)
         self._run = state["run"]
+        self._needs_check = True  # the run may be rewinding
 
     # -- the best one -----------------------------------------------------------------------
 

@@ -201,7 +201,7 @@ def _check_exists(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {os_reason(error)}") from error
 
 
-def comparable_position(position: Mapping[str, Any], loop: TrainTestLoop) -> object:
+def comparable_position(position: Mapping[str, Any], loop: TrainTestLoop) -> tuple[Any, ...]:
     """Return a position in a form that is the same at the last safe point and at the end."""
     # the last epoch is complete, though not counted yet
     is_complete = position["is_trained"] and loop.valid_data is None
