@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import gc
 import math
 import random
 import sys
@@ -222,3 +224,25 @@ def test_the_state_of_a_generator_tells_what_it_draws_next(generator, draw, libr
 def test_what_is_no_generator_has_no_state_of_one(value):
     """The random numbers of the system cannot be repeated."""
     assert generator_state(value) is None
+
+
+def test_a_queue_may_change_while_a_state_is_taken():
+    """As that of a thread, which runs where collecting garbage lets it, in the midst of a walk."""
+
+    class Queue(LoopComponent):
+        def __init__(self):
+            self.queue = collections.deque(range(50))
+
+    component = Queue()
+    loop = make_step_loop(component)
+    kept = [(i, str(i)) for i in range(5000)]  # so that further tuples take new memory
+    thresholds = gc.get_threshold()
+    change = lambda phase, info: component.queue.rotate()  # noqa: E731
+    gc.callbacks.append(change)
+    gc.set_threshold(1)
+    try:
+        state = loop.state_dict(allow_unsafe=True)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(change)
+    assert ({}, 5000) == (state["generators"], len(kept))

@@ -197,29 +197,29 @@ def _walk(path: str, value: Any, seen: set[int], depth: int = 0) -> dict[str, An
     """Return the generators in a value, by path."""
     if id(value) in seen:
         return {}
-    items: Any
+    items: Any  # copies, as a thread of a component may change what is walked through
     if isinstance(value, dict):  # first what there is most of
-        items = value.items() if len(value) <= _MAX_LENGTH else ()
+        items = dict.copy(value).items() if len(value) <= _MAX_LENGTH else ()
     elif isinstance(value, list | tuple | deque):
-        items = enumerate(value) if len(value) <= _MAX_LENGTH else ()
+        items = enumerate([*value]) if len(value) <= _MAX_LENGTH else ()
     elif isinstance(value, _LEAVES):
         return {}
     elif _is_generator(value):
         seen.add(id(value))
         return {path: value}
     elif isinstance(value, torch.nn.Module):
-        own = {name: item for name, item in vars(value).items() if name[0] != "_"}
+        own = {name: item for name, item in vars(value).copy().items() if name[0] != "_"}
         items = (own | value._modules).items()
     else:
         depth += 1
         if depth > _MAX_DEPTH:
             return {}
-        items = (getattr(value, "__dict__", None) or {}).items()
+        items = {**(getattr(value, "__dict__", None) or {})}.items()
         if isinstance(value, partial):
             items = [*enumerate(value.args), *value.keywords.items(), ("func", value.func)]
     seen.add(id(value))
     found: dict[str, Any] = {}
-    for name, item in [*items]:  # a thread of a component may change what is walked through
+    for name, item in items:
         if type(item) not in _PLAIN:
             found |= _walk(f"{path}.{name}", item, seen, depth)
     return found
