@@ -151,11 +151,12 @@ def _is_list_of_samples(batch: Any) -> bool:
     if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
         return False
     first = batch[0]
+    if isinstance(first, torch.Tensor):  # most batches are pairs of two kinds of tensors
+        if first.dim() == 0 or _kind(batch[-1]) != _kind(first):
+            return False
+        return len({_kind(item) for item in batch}) == 1 < len({len(item) for item in batch})
     if isinstance(first, Mapping):
         return all(isinstance(item, Mapping) and item.keys() == first.keys() for item in batch)
-    if isinstance(first, torch.Tensor):
-        is_alike = len({_kind(item) for item in batch}) == 1
-        return is_alike and first.dim() > 0 and len({len(item) for item in batch}) > 1
     if not all(isinstance(item, list | tuple) and len(item) == len(first) for item in batch):
         return False
     if len(batch) == 2 != len(first):  # a list of all inputs, and one of all targets
