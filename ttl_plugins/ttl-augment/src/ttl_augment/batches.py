@@ -45,11 +45,13 @@ def with_parts(batch: Any, inputs: Any, targets: Any) -> Any:
         inputs: the inputs.
         targets: the targets.
     """
-    new = {"inputs": inputs, "targets": targets}
+    if type(batch) in (list, tuple):  # as most are
+        return type(batch)((inputs, targets))
     if isinstance(batch, Mapping):
         changed: Any = dict(batch) if type(batch) is dict else copy.copy(batch)
         changed["inputs"], changed["targets"] = inputs, targets
         return changed
+    new = {"inputs": inputs, "targets": targets}
     if hasattr(batch, "_fields"):
         names = new if hasattr(batch, "inputs") else batch._fields
         return batch._replace(**dict(zip(names, new.values(), strict=True)))

@@ -112,7 +112,8 @@ class Mixing(LoopComponent):
             return (yield)
         batch, hard = loop.batch, self._hard
         inputs, targets = parts(batch, partial(loop.components.name_of, self))
-        hard = hard[: len(targets)]  # a component after it may have cut the batch
+        if len(targets) < len(hard):  # a component after it has cut the batch
+            hard = hard[: len(targets)]
         loop.batch = with_parts(batch, inputs, hard.to(targets.device))
         try:
             return (yield)
